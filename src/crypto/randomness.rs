@@ -1,0 +1,1 @@
+//! Where ids, salts, keys and padding come from: the kernel, or a seed in tests.

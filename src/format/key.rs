@@ -1,0 +1,128 @@
+//! The keys by which the tree sorts all metadata, and the stamp that says who changed an item last.
+//!
+//! ```text
+//! key (17 bytes, compared as written):  inode u64 BE | kind u8 | suffix u64 BE
+//! stamp (16 bytes):                      device u64 LE | commit number u64 LE
+//! ```
+//! All that belongs to an inode lies side by side, so removing a file is one range.
+
+use super::bytes::{ByteReader, ByteWriter, FormatError};
+use super::ids::{CommitNumber, DeviceId, InodeNumber};
+
+/// What an item is, second in the order of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum KeyKind {
+    /// Size, mode, owner, times (suffix 0).
+    Attributes = 1,
+    /// The target of a symbolic link (suffix 0).
+    SymlinkTarget = 2,
+    /// A name list under which an inode is found (suffix: hash of parent and name).
+    BackReference = 3,
+    /// An extended attribute list (suffix: hash of the name; the value lists the names that share it).
+    ExtendedAttribute = 4,
+    /// A directory's entries (suffix: 63-bit hash of the name, the readdir cookie).
+    DirectoryEntry = 5,
+    /// A file's content (suffix: block index).
+    Extent = 6,
+    /// Inode 0: the hash key of names and totals (suffix 0).
+    VaultRecord = 16,
+    /// Inode 0: a key slot (suffix: slot id as a big-endian number).
+    Slot = 17,
+    /// Inode 0: an epoch's vault key, sealed inside the tree (suffix: first 8 bytes of the epoch id).
+    EpochRecord = 18,
+    /// Inode 0: a device (suffix: device id).
+    Device = 19,
+    /// Inode 0: a segment (suffix: segment id).
+    Segment = 20,
+    /// Inode 0: a snapshot (suffix: its number).
+    Snapshot = 21,
+    /// Inode 0: an inode without a name, to be removed at the next mount (suffix: inode number).
+    Orphan = 22,
+}
+
+impl KeyKind {
+    /// The kind whose byte is `byte`.
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        use KeyKind::*;
+        [
+            Attributes, SymlinkTarget, BackReference, ExtendedAttribute, DirectoryEntry, Extent, VaultRecord, Slot,
+            EpochRecord, Device, Segment, Snapshot, Orphan,
+        ]
+        .into_iter()
+        .find(|kind| *kind as u8 == byte)
+    }
+
+    /// Whether items of this kind carry a stamp of their own. Extents do not: a file's content is one unit, stamped in
+    /// its attributes.
+    pub fn has_stamp(self) -> bool {
+        self != Self::Extent
+    }
+}
+
+/// Where an item stands in the tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// Whom the item belongs to.
+    pub inode: InodeNumber,
+    /// What it is.
+    pub kind: KeyKind,
+    /// Which of that kind.
+    pub suffix: u64,
+}
+
+impl Key {
+    /// Encoded size.
+    pub const BYTES: usize = 17;
+
+    /// Builds a key.
+    pub fn new(inode: InodeNumber, kind: KeyKind, suffix: u64) -> Self {
+        Self { inode, kind, suffix }
+    }
+
+    /// The first key an inode can have.
+    pub fn first_of(inode: InodeNumber) -> Self {
+        Self::new(inode, KeyKind::Attributes, 0)
+    }
+
+    /// The last key an inode can have.
+    pub fn last_of(inode: InodeNumber) -> Self {
+        Self::new(inode, KeyKind::Orphan, u64::MAX)
+    }
+
+    /// Appends the encoded key.
+    pub fn encode(self, writer: &mut ByteWriter) {
+        writer.put(&self.inode.0.to_be_bytes()).u8(self.kind as u8).put(&self.suffix.to_be_bytes());
+    }
+
+    /// Takes an encoded key.
+    pub fn decode(reader: &mut ByteReader<'_>) -> Result<Self, FormatError> {
+        let inode = InodeNumber(u64::from_be_bytes(reader.array()?));
+        let kind = KeyKind::from_byte(reader.u8()?).ok_or_else(|| reader.invalid("key kind"))?;
+        Ok(Self { inode, kind, suffix: u64::from_be_bytes(reader.array()?) })
+    }
+}
+
+/// Who changed an item last: merging compares it with the other side's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Stamp {
+    /// The device that made the change.
+    pub device: DeviceId,
+    /// The commit of that device with which it was published.
+    pub commit: CommitNumber,
+}
+
+impl Stamp {
+    /// Encoded size.
+    pub const BYTES: usize = 16;
+
+    /// Appends the encoded stamp.
+    pub fn encode(self, writer: &mut ByteWriter) {
+        writer.u64(self.device.0).u64(self.commit.0);
+    }
+
+    /// Takes an encoded stamp.
+    pub fn decode(reader: &mut ByteReader<'_>) -> Result<Self, FormatError> {
+        Ok(Self { device: DeviceId(reader.u64()?), commit: CommitNumber(reader.u64()?) })
+    }
+}

@@ -1,0 +1,18 @@
+//! Every structure that passkeyfs writes to disk, its version, and nothing else.
+//!
+//! What lies here turns values into bytes and bytes into values. It does no I/O, holds no key and knows no policy. Each
+//! decoder takes bytes an attacker may have written and answers with a value or a [`FormatError`]; none panics, and none
+//! allocates more than its input justifies. `docs/format.md` describes the same bytes for people.
+
+pub mod bytes;
+pub mod ids;
+pub mod key;
+pub mod pointer;
+
+pub use bytes::{ByteReader, ByteWriter, FormatError};
+pub use ids::{CommitId, CommitNumber, DeviceId, EpochId, InodeNumber, SegmentId, Sequence, SlotId, VaultId};
+pub use key::{Key, KeyKind, Stamp};
+pub use pointer::{BlockKind, Encoding, Pointer};
+
+/// The format version this build writes, and the newest it reads.
+pub const FORMAT_VERSION: u16 = 1;

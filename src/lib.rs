@@ -1,0 +1,4 @@
+//! passkeyfs: an encrypted view of a backup, unlocked by a passkey, kept as write-once files.
+
+pub mod crypto;
+pub mod format;
