@@ -5,9 +5,13 @@
 //! allocates more than its input justifies. `docs/format.md` describes the same bytes for people.
 
 pub mod bytes;
+pub mod commit;
 pub mod ids;
+pub mod items;
+pub mod journal;
 pub mod key;
 pub mod pointer;
+pub mod segment;
 
 pub use bytes::{ByteReader, ByteWriter, FormatError};
 pub use ids::{CommitId, CommitNumber, DeviceId, EpochId, InodeNumber, SegmentId, Sequence, SlotId, VaultId};

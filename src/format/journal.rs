@@ -1,0 +1,135 @@
+//! The local journal: what `fsync` appends, so that what it acknowledged survives.
+//!
+//! ```text
+//! file:   header (as a segment's, kind 3, sequence = the commit number it will become) | frame | frame | …
+//! frame, at a multiple of 16:
+//!    0  length        u32   bytes of records
+//!    4  reserved      u32   zero
+//!    8  number        u64   from 0, without a gap
+//!   16  tag            16   keyed BLAKE3 over "journal frame", the file's header, offset u64, bytes 0-15, ciphertext
+//!   32  ciphertext          AES-256-XTS, unit = its offset / 16; length rounded up to 16, zero-filled, at least 16
+//! record:  kind u8, then
+//!    1 reset                                     all of this generation before it is void
+//!    2 remove range   first key 17 | last key 17
+//!    3 put            key 17 | value (u32 length)
+//!    4 remove         key 17
+//!    5 data           inode u64 | offset u64 | bytes (u32 length)
+//! ```
+//! A frame is whole or absent: the first that fails its tag ends the journal. Records take effect in order; to put or
+//! remove an extent drops earlier data records of that block. Replaying a journal twice gives what once gives.
+
+use super::bytes::{ByteReader, ByteWriter, FormatError};
+use super::ids::InodeNumber;
+use super::key::Key;
+
+/// What precedes a frame's ciphertext.
+pub const FRAME_HEADER_BYTES: usize = 32;
+/// The most record bytes a frame may hold.
+pub const FRAME_BYTES_MAX: usize = 128 << 20;
+
+/// One effect, as the journal keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JournalRecord<'a> {
+    /// What this generation's journal said before is void: all that counts follows.
+    Reset,
+    /// All items in the inclusive range are gone.
+    RemoveRange(Key, Key),
+    /// The item has this value.
+    Put(Key, &'a [u8]),
+    /// The item is gone.
+    Remove(Key),
+    /// A file's content at an offset.
+    Data {
+        /// The file.
+        inode: InodeNumber,
+        /// Where the bytes begin.
+        offset: u64,
+        /// The bytes.
+        bytes: &'a [u8],
+    },
+}
+
+impl<'a> JournalRecord<'a> {
+    /// Appends the record.
+    pub fn encode(&self, writer: &mut ByteWriter) {
+        match self {
+            Self::Reset => drop(writer.u8(1)),
+            Self::RemoveRange(first, last) => {
+                writer.u8(2);
+                first.encode(writer);
+                last.encode(writer);
+            }
+            Self::Put(key, value) => {
+                writer.u8(3);
+                key.encode(writer);
+                writer.bytes32(value);
+            }
+            Self::Remove(key) => {
+                writer.u8(4);
+                key.encode(writer);
+            }
+            Self::Data { inode, offset, bytes } => drop(writer.u8(5).u64(inode.0).u64(*offset).bytes32(bytes)),
+        }
+    }
+
+    /// Takes a record.
+    pub fn decode(reader: &mut ByteReader<'a>) -> Result<Self, FormatError> {
+        match reader.u8()? {
+            1 => Ok(Self::Reset),
+            2 => Ok(Self::RemoveRange(Key::decode(reader)?, Key::decode(reader)?)),
+            3 => Ok(Self::Put(Key::decode(reader)?, reader.bytes32()?)),
+            4 => Ok(Self::Remove(Key::decode(reader)?)),
+            5 => {
+                let (inode, offset) = (InodeNumber(reader.u64()?), reader.u64()?);
+                Ok(Self::Data { inode, offset, bytes: reader.bytes32()? })
+            }
+            _ => Err(reader.invalid("record kind")),
+        }
+    }
+
+    /// Takes all records of a frame.
+    pub fn decode_all(bytes: &'a [u8]) -> Result<Vec<Self>, FormatError> {
+        let mut reader = ByteReader::new("journal frame", bytes);
+        let mut records = Vec::new();
+        while reader.remaining() > 0 {
+            records.push(Self::decode(&mut reader)?);
+        }
+        Ok(records)
+    }
+}
+
+/// The clear part of a frame that its tag covers: bytes 0 to 15.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameHeader {
+    /// Bytes of records.
+    pub length_bytes: u32,
+    /// The frame's number in its file, from 0.
+    pub number: u64,
+}
+
+impl FrameHeader {
+    /// The 16 bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = ByteWriter::new();
+        writer.u32(self.length_bytes).u32(0).u64(self.number);
+        writer.finish()
+    }
+
+    /// Reads the 16 bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let mut reader = ByteReader::new("journal frame header", bytes);
+        let length_bytes = reader.u32()?;
+        reader.zeros(4)?;
+        let number = reader.u64()?;
+        if length_bytes as usize > FRAME_BYTES_MAX {
+            return Err(reader.invalid("length"));
+        }
+        reader.finish()?;
+        Ok(Self { length_bytes, number })
+    }
+
+    /// Size of the ciphertext that follows header and tag.
+    pub fn ciphertext_bytes(&self) -> usize {
+        (self.length_bytes as usize).next_multiple_of(16).max(16)
+    }
+}

@@ -1,0 +1,359 @@
+//! Blocks and last pages out of segments, and the one place that creates, publishes and finds segment files.
+//!
+//! [`Segments`] holds what reading shares: the ledger, open files with their ciphers (crate `lru`), decrypted data blocks.
+//! A block that cannot be had is *not arrived* or *damaged*, and neither is remembered: the next read looks again.
+//! - the file is missing or shorter than the pointer says: not arrived;
+//! - a header, page or tag is wrong in a file that changed less than 15 minutes ago: not arrived (a sync client may still
+//!   be writing it in place);
+//! - the same in an older file: damaged.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use lru::LruCache;
+use parking_lot::Mutex;
+
+use super::codec::{self, PreparedBlock};
+use super::keyring::{EpochKeys, KeyRing};
+use super::ledger::{self, Ledger, Location};
+use super::writer::{FinishedSegment, SegmentWriter, page_tag_parts};
+use super::{BlockError, BlockSource};
+use crate::crypto::{Randomness, Tag, UnitCipher};
+use crate::format::segment::{
+    HEADER_BYTES, LAST_PAGE_BYTES, LastPage, SegmentHeader, SegmentKind, SummaryEntry, decode_summary,
+};
+use crate::format::{BlockKind, DeviceId, FormatError, Pointer, SegmentId, Sequence};
+use crate::store::{Clock, FileReader, Store, StoreError};
+
+/// How long a file that changed is given the benefit of the doubt.
+const ARRIVAL_AGE_MAX: Duration = Duration::from_secs(15 * 60);
+/// How often a missing segment makes us look through the folder again.
+const SCAN_INTERVAL_MIN: Duration = Duration::from_secs(1);
+const OPEN_SEGMENTS_MAX: NonZeroUsize = NonZeroUsize::new(64).unwrap();
+
+struct OpenSegment {
+    header: SegmentHeader,
+    file: Arc<dyn FileReader>,
+    keys: Arc<EpochKeys>,
+    cipher: UnitCipher,
+}
+
+/// Decrypted data blocks, bounded by their bytes.
+struct BlockCache {
+    blocks: LruCache<(SegmentId, u32), Arc<Vec<u8>>>,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl BlockCache {
+    fn put(&mut self, at: (SegmentId, u32), block: &Arc<Vec<u8>>) {
+        if let Some(old) = self.blocks.put(at, Arc::clone(block)) {
+            self.bytes -= old.len();
+        }
+        self.bytes += block.len();
+        while self.bytes > self.bytes_max {
+            let Some((_, old)) = self.blocks.pop_lru() else { break };
+            self.bytes -= old.len();
+        }
+    }
+}
+
+/// All segments of a vault, as this device sees and writes them.
+pub struct Segments {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    randomness: Arc<dyn Randomness>,
+    ring: Arc<KeyRing>,
+    ledger: Ledger,
+    device: DeviceId,
+    compress: bool,
+    next_sequence: AtomicU64,
+    open: Mutex<LruCache<SegmentId, Arc<OpenSegment>>>,
+    blocks: Mutex<BlockCache>,
+    scanned_at: Mutex<Option<Duration>>,
+}
+
+impl Segments {
+    /// Looks through the folder and starts with empty caches. New segments are written as `device`.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    pub fn new(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        randomness: Arc<dyn Randomness>,
+        ring: Arc<KeyRing>,
+        device: DeviceId,
+        compress: bool,
+        cache_bytes_max: usize,
+    ) -> Result<Self, StoreError> {
+        let ledger = Ledger::default();
+        ledger.scan(&*store)?;
+        let own = ledger.select(|at| at.device == device || at.device == DeviceId(0));
+        let newest = own.iter().map(|(_, at)| at.sequence.0).max().unwrap_or(0);
+        let blocks = BlockCache { blocks: LruCache::unbounded(), bytes: 0, bytes_max: cache_bytes_max };
+        Ok(Self {
+            store,
+            clock,
+            randomness,
+            ring,
+            ledger,
+            device,
+            compress,
+            next_sequence: AtomicU64::new(newest + 1),
+            open: Mutex::new(LruCache::new(OPEN_SEGMENTS_MAX)),
+            blocks: Mutex::new(blocks),
+            scanned_at: Mutex::new(None),
+        })
+    }
+
+    /// The keys of all epochs.
+    pub fn ring(&self) -> &Arc<KeyRing> {
+        &self.ring
+    }
+
+    /// Which segment lies where.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Looks through the folder again.
+    ///
+    /// # Errors
+    /// When it cannot be listed.
+    pub fn scan(&self) -> Result<(), StoreError> {
+        self.ledger.scan(&*self.store)
+    }
+
+    /// Makes sure that sequence numbers from `sequence` on are used next: what the local state remembers of a folder
+    /// that has lost its newest files.
+    pub fn skip_to(&self, sequence: Sequence) {
+        self.next_sequence.fetch_max(sequence.0, Ordering::Relaxed);
+    }
+
+    /// The sequence number that the next segment will take.
+    pub fn next_sequence(&self) -> Sequence {
+        Sequence(self.next_sequence.load(Ordering::Relaxed))
+    }
+
+    /// Compresses and tags a block with the keys of the current epoch.
+    pub fn prepare(&self, kind: BlockKind, bytes: &[u8]) -> PreparedBlock {
+        PreparedBlock::new(kind, bytes, self.compress, &self.ring.current().tagger)
+    }
+
+    /// Begins a new segment in staging. Its blocks can be read as soon as they are appended.
+    ///
+    /// # Errors
+    /// When the file cannot be created or its header not be written.
+    pub fn begin(&self, kind: SegmentKind) -> Result<SegmentWriter, StoreError> {
+        let keys = self.ring.current();
+        let sequence = Sequence(self.next_sequence.fetch_add(1, Ordering::Relaxed));
+        assert!(sequence <= Sequence::MAX, "a device writes less than 2^40 segments");
+        let segment = SegmentId(self.randomness.u64());
+        let salt = self.randomness.array();
+        let (vault, epoch, device) = (self.ring.vault, keys.epoch, self.device);
+        let header = SegmentHeader { kind, vault, epoch, device, sequence, segment, salt };
+        let path = ledger::staging_path(sequence, segment, kind);
+        let file = self.store.create(&path)?;
+        let writer = SegmentWriter::begin(header, path.clone(), file, keys, self.compress)?;
+        self.ledger.note(segment, Location { path, device: DeviceId(0), sequence, kind, bytes: 0 });
+        Ok(writer)
+    }
+
+    /// Ends a segment: complete and durable in staging on return.
+    ///
+    /// # Errors
+    /// The segment is then closed for ever; its blocks are to be written to another.
+    pub fn finish(
+        &self,
+        writer: SegmentWriter,
+        commit: Option<crate::format::commit::CommitPage>,
+    ) -> Result<FinishedSegment, StoreError> {
+        writer.finish(commit, &*self.randomness)
+    }
+
+    /// Gives a finished segment its place in the vault folder; durable on return. A crash before that leaves it in
+    /// staging, a crash after it leaves a segment that no commit names yet: neither harms.
+    ///
+    /// # Errors
+    /// When the folder does not take it; it is then still in staging, and this can be tried again.
+    pub fn publish(&self, finished: &FinishedSegment) -> Result<(), StoreError> {
+        let header = &finished.header;
+        let target = ledger::vault_path(header.device, header.sequence, header.segment, header.kind);
+        match self.store.rename(&finished.path, &target) {
+            // An earlier try went through after all.
+            Err(StoreError::NotFound { .. }) if self.store.open(&target).is_ok() => {}
+            other => other?,
+        }
+        let (device, sequence, kind, bytes) = (header.device, header.sequence, header.kind, finished.bytes);
+        self.ledger.note(header.segment, Location { path: target, device, sequence, kind, bytes });
+        Ok(())
+    }
+
+    /// Removes a segment of ours from staging that nothing points to.
+    pub fn discard(&self, segment: SegmentId) {
+        if let Some(at) = self.ledger.find(segment).filter(|at| at.path.area == crate::store::Area::State) {
+            if let Err(error) = self.store.remove(&at.path) {
+                log::warn!("{}: an unused segment could not be removed: {error}", at.path);
+            }
+            self.ledger.forget(segment);
+            self.open.lock().pop(&segment);
+        }
+    }
+
+    /// Whether a segment lies in this device's staging.
+    pub fn is_staged(&self, segment: SegmentId) -> bool {
+        self.ledger.find(segment).is_some_and(|at| at.path.area == crate::store::Area::State)
+    }
+
+    /// A block of a file's content, through the cache of decrypted blocks.
+    ///
+    /// # Errors
+    /// See [`BlockError`].
+    pub fn read_data(&self, pointer: &Pointer) -> Result<Arc<Vec<u8>>, BlockError> {
+        let at = (pointer.segment, pointer.offset_units);
+        if let Some(block) = self.blocks.lock().blocks.get(&at) {
+            return Ok(Arc::clone(block));
+        }
+        let block = Arc::new(self.read(BlockKind::Data, pointer)?);
+        self.blocks.lock().put(at, &block);
+        Ok(block)
+    }
+
+    /// A segment's verified last page.
+    ///
+    /// # Errors
+    /// *Not arrived* while the file is incomplete, *damaged* when its page is not what was written.
+    pub fn last_page(&self, segment: SegmentId) -> Result<(SegmentHeader, LastPage), BlockError> {
+        let open = self.open_segment(segment)?;
+        let bytes = open.file.len()?;
+        let Some(offset_bytes) = bytes.checked_sub(LAST_PAGE_BYTES as u64).filter(|at| *at >= HEADER_BYTES as u64)
+        else {
+            return Err(BlockError::NotArrived { segment, detail: format!("the file has {bytes} bytes") });
+        };
+        let mut page = vec![0; LAST_PAGE_BYTES];
+        open.file.read_at(offset_bytes, &mut page)?;
+        let (tag, ciphertext) = page.split_at_mut(16);
+        let tag = Tag::from_bytes((&*tag).try_into().expect("16 bytes"));
+        let parts = (open.header.encode(), offset_bytes.to_le_bytes());
+        if !open.keys.pages.verify(&page_tag_parts(&parts.0, &parts.1, ciphertext), &tag) {
+            return Err(self.judge(&*open.file, segment, offset_bytes, "its last page is not the one written"));
+        }
+        open.cipher.decrypt(offset_bytes / 16 + 1, ciphertext);
+        let page = LastPage::decode(ciphertext)
+            .map_err(|error| BlockError::Damaged { segment, offset_bytes, detail: error.to_string() })?;
+        Ok((open.header, page))
+    }
+
+    /// What each block of a complete segment is.
+    ///
+    /// # Errors
+    /// As [`Self::last_page`].
+    pub fn summary(&self, segment: SegmentId) -> Result<Vec<SummaryEntry>, BlockError> {
+        let (_, page) = self.last_page(segment)?;
+        let bytes = self.read(BlockKind::Summary, &page.summary)?;
+        let offset_bytes = page.summary.offset_bytes();
+        decode_summary(segment, &bytes)
+            .map_err(|error| BlockError::Damaged { segment, offset_bytes, detail: error.to_string() })
+    }
+
+    fn open_segment(&self, segment: SegmentId) -> Result<Arc<OpenSegment>, BlockError> {
+        if let Some(open) = self.open.lock().get(&segment) {
+            return Ok(Arc::clone(open));
+        }
+        let file = self.open_file(segment)?;
+        let mut bytes = vec![0; HEADER_BYTES];
+        match file.read_at(0, &mut bytes) {
+            Err(StoreError::Short { .. }) => {
+                return Err(BlockError::NotArrived { segment, detail: "its header is incomplete".into() });
+            }
+            other => other?,
+        }
+        let header = match SegmentHeader::decode(&bytes) {
+            Ok(header) => header,
+            Err(error @ FormatError::Newer { .. }) => {
+                return Err(BlockError::Damaged { segment, offset_bytes: 0, detail: error.to_string() });
+            }
+            Err(error) => return Err(self.judge(&*file, segment, 0, &error.to_string())),
+        };
+        if header.segment != segment || header.vault != self.ring.vault {
+            return Err(self.judge(&*file, segment, 0, "another segment lies under its name"));
+        }
+        let keys = self.ring.epoch(header.epoch).ok_or_else(|| BlockError::Damaged {
+            segment,
+            offset_bytes: 0,
+            detail: format!("it was written under epoch {}, whose key is not open", header.epoch),
+        })?;
+        let cipher = keys.cipher(&header);
+        let open = Arc::new(OpenSegment { header, file, keys, cipher });
+        self.open.lock().put(segment, Arc::clone(&open));
+        Ok(open)
+    }
+
+    fn open_file(&self, segment: SegmentId) -> Result<Arc<dyn FileReader>, BlockError> {
+        for second_try in [false, true] {
+            if second_try && !self.scan_again()? {
+                break;
+            }
+            let Some(location) = self.ledger.find(segment) else { continue };
+            match self.store.open(&location.path) {
+                Err(StoreError::NotFound { .. }) => self.ledger.forget(segment),
+                other => return Ok(other?),
+            }
+        }
+        Err(BlockError::NotArrived { segment, detail: "its file is not in the folder".into() })
+    }
+
+    fn scan_again(&self) -> Result<bool, StoreError> {
+        let now = self.clock.monotonic();
+        let mut scanned_at = self.scanned_at.lock();
+        if scanned_at.is_some_and(|then| now < then + SCAN_INTERVAL_MIN) {
+            return Ok(false);
+        }
+        self.scan()?;
+        *scanned_at = Some(now);
+        Ok(true)
+    }
+
+    /// Not arrived or damaged? A file that changed lately may still be on its way.
+    fn judge(&self, file: &dyn FileReader, segment: SegmentId, offset_bytes: u64, what: &str) -> BlockError {
+        self.open.lock().pop(&segment);
+        let detail = what.to_string();
+        let young = file
+            .changed()
+            .is_ok_and(|then| self.clock.now().duration_since(then).is_ok_and(|age| age < ARRIVAL_AGE_MAX));
+        match young {
+            true => BlockError::NotArrived { segment, detail: format!("{detail} (the file has just changed)") },
+            false => BlockError::Damaged { segment, offset_bytes, detail },
+        }
+    }
+}
+
+impl BlockSource for Segments {
+    fn read(&self, kind: BlockKind, pointer: &Pointer) -> Result<Vec<u8>, BlockError> {
+        let segment = pointer.segment;
+        let open = self.open_segment(segment)?;
+        let stored_bytes = pointer.stored_bytes as usize;
+        let mut buffer = vec![0; stored_bytes.max(16)];
+        match open.file.read_at(pointer.offset_bytes(), &mut buffer) {
+            Err(StoreError::Short { .. }) => {
+                self.open.lock().pop(&segment);
+                return Err(BlockError::NotArrived { segment, detail: "its file is incomplete".into() });
+            }
+            other => other?,
+        }
+        open.cipher.decrypt(u64::from(pointer.offset_units), &mut buffer);
+        buffer.truncate(stored_bytes);
+        if open.keys.tagger.tag(kind as u8, pointer.encoding as u8, &buffer) != pointer.tag {
+            let what = "a block is not the one written";
+            return Err(self.judge(&*open.file, segment, pointer.offset_bytes(), what));
+        }
+        codec::decode(kind, pointer.encoding, buffer).map_err(|detail| BlockError::Damaged {
+            segment,
+            offset_bytes: pointer.offset_bytes(),
+            detail,
+        })
+    }
+}
