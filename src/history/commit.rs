@@ -1,0 +1,192 @@
+//! A commit written, and the newest commits found in the folder.
+//!
+//! Writing: the changed tree nodes and the clock go to one meta segment, whose last page is the commit. It is published
+//! after all data segments it points to. Finding: per device the newest complete meta segment, by file name and last
+//! page. A commit that no other covers is a head.
+
+use std::collections::BTreeMap;
+
+use super::HistoryError;
+use super::device::DeviceState;
+use crate::format::commit::{ClockEntry, CommitPage, VectorClock};
+use crate::format::segment::SegmentKind;
+use crate::format::{BlockKind, CommitNumber, DeviceId, InodeNumber, Pointer, SegmentId, Sequence};
+use crate::segments::{BlockError, BlockSink, BlockSource, FinishedSegment, SegmentWriter, Segments};
+use crate::tree::Root;
+
+/// Receives the nodes of a commit into its meta segment.
+pub struct CommitWriter<'a> {
+    segments: &'a Segments,
+    writer: SegmentWriter,
+}
+
+impl<'a> CommitWriter<'a> {
+    /// Begins the meta segment of a commit.
+    ///
+    /// # Errors
+    /// When staging does not take it.
+    pub fn begin(segments: &'a Segments) -> Result<Self, HistoryError> {
+        Ok(Self { segments, writer: segments.begin(SegmentKind::Meta)? })
+    }
+
+    /// Which segment it is.
+    pub fn segment(&self) -> SegmentId {
+        self.writer.header().segment
+    }
+
+    /// Its place in the device's sequence.
+    pub fn sequence(&self) -> Sequence {
+        self.writer.header().sequence
+    }
+
+    /// Writes clock and commit page and ends the segment: complete and durable in staging on return. `page` gets the
+    /// place of the clock.
+    ///
+    /// # Errors
+    /// The segment is then closed for ever; the commit is to be written anew.
+    pub fn finish(mut self, page: &mut CommitPage, clock: &VectorClock) -> Result<FinishedSegment, HistoryError> {
+        page.clock = self.write(BlockKind::Clock, &clock.encode())?;
+        page.epoch = self.writer.header().epoch;
+        Ok(self.segments.finish(self.writer, Some(page.clone()))?)
+    }
+}
+
+impl BlockSink for CommitWriter<'_> {
+    fn write(&mut self, kind: BlockKind, bytes: &[u8]) -> Result<Pointer, BlockError> {
+        let block = self.segments.prepare(kind, bytes);
+        Ok(self.writer.append(&block, InodeNumber::VAULT, 0)?)
+    }
+}
+
+/// The newest complete commit of a device.
+#[derive(Debug, Clone)]
+pub struct Head {
+    /// Whose.
+    pub device: DeviceId,
+    /// The meta segment that holds it.
+    pub segment: SegmentId,
+    /// That segment's place in the sequence.
+    pub sequence: Sequence,
+    /// That segment's size.
+    pub bytes: u64,
+    /// The commit.
+    pub page: CommitPage,
+    /// What it has merged.
+    pub clock: VectorClock,
+}
+
+impl Head {
+    /// Its tree.
+    pub fn root(&self) -> Root {
+        Root(self.page.root)
+    }
+
+    /// Its place in clocks.
+    pub fn entry(&self) -> ClockEntry {
+        ClockEntry { number: self.page.number, id: self.page.id }
+    }
+}
+
+/// What the folder is missing that this device has seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rollback {
+    /// Whose commit is missing.
+    pub device: DeviceId,
+    /// The newest one seen.
+    pub seen: CommitNumber,
+    /// The newest one in the folder, if any.
+    pub found: Option<CommitNumber>,
+}
+
+impl std::fmt::Display for Rollback {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { device, seen, found } = self;
+        write!(formatter, "commit {} of device {device} was seen here before and is missing", seen.0)?;
+        match found {
+            Some(found) => write!(formatter, " (the folder's newest is {})", found.0),
+            None => write!(formatter, " (the folder has none)"),
+        }
+    }
+}
+
+/// The newest commits of all devices.
+#[derive(Debug, Default)]
+pub struct Heads {
+    /// Per device its newest complete commit.
+    pub newest: BTreeMap<DeviceId, Head>,
+    /// Meta segments newer than that whose files are incomplete or wrong, with the reason.
+    pub awaited: Vec<(DeviceId, Sequence, BlockError)>,
+}
+
+impl Heads {
+    /// Looks at each device's newest meta segments until one is complete.
+    ///
+    /// # Errors
+    /// When the folder fails. What is incomplete or damaged is no error: an older commit is taken and it is noted.
+    pub fn find(segments: &Segments) -> Result<Self, HistoryError> {
+        let mut metas: BTreeMap<DeviceId, Vec<(Sequence, SegmentId, u64)>> = BTreeMap::new();
+        for (segment, at) in segments.ledger().select(|at| at.kind == SegmentKind::Meta && at.device != DeviceId(0)) {
+            metas.entry(at.device).or_default().push((at.sequence, segment, at.bytes));
+        }
+        let mut heads = Self::default();
+        for (device, mut metas) in metas {
+            metas.sort();
+            for (sequence, segment, bytes) in metas.into_iter().rev() {
+                match read_head(segments, device, sequence, segment, bytes) {
+                    Ok(head) => {
+                        heads.newest.insert(device, head);
+                        break;
+                    }
+                    Err(HistoryError::Block(BlockError::Store(error))) => return Err(error.into()),
+                    Err(HistoryError::Block(error)) => heads.awaited.push((device, sequence, error)),
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(heads)
+    }
+
+    /// The heads: commits that no other device's commit covers.
+    pub fn uncovered(&self) -> Vec<&Head> {
+        let covered = |head: &Head| {
+            let others = self.newest.values().filter(|other| other.device != head.device);
+            others.into_iter().any(|other| other.clock.covers(head.device, head.page.number))
+        };
+        self.newest.values().filter(|head| !covered(head)).collect()
+    }
+
+    /// What this device has seen and the folder does not show: each is a sign of a rollback.
+    pub fn rollbacks(&self, state: &DeviceState) -> Vec<Rollback> {
+        let mut rollbacks = Vec::new();
+        for (device, seen) in &state.seen.0 {
+            let found = self.newest.get(device).map(Head::entry);
+            let is_whole = found.is_some_and(|found| {
+                found.number > seen.number || (found.number == seen.number && found.id == seen.id)
+            });
+            if !is_whole {
+                let found = found.map(|entry| entry.number);
+                rollbacks.push(Rollback { device: *device, seen: seen.number, found });
+            }
+        }
+        rollbacks
+    }
+}
+
+fn read_head(
+    segments: &Segments,
+    device: DeviceId,
+    sequence: Sequence,
+    segment: SegmentId,
+    bytes: u64,
+) -> Result<Head, HistoryError> {
+    let (header, page) = segments.last_page(segment)?;
+    let damaged = |detail: &str| BlockError::Damaged { segment, offset_bytes: 0, detail: detail.to_string() };
+    let Some(commit) = page.commit.filter(|_| header.device == device && header.sequence == sequence) else {
+        return Err(damaged("it is not the commit that its name says").into());
+    };
+    let clock = VectorClock::decode(&segments.read(BlockKind::Clock, &commit.clock)?)?;
+    if clock.0.get(&device) != Some(&ClockEntry { number: commit.number, id: commit.id }) {
+        return Err(damaged("its clock does not hold the commit itself").into());
+    }
+    Ok(Head { device, segment, sequence, bytes, page: commit, clock })
+}

@@ -1,0 +1,142 @@
+//! What this device knows of itself and of others, kept in the local state as `device.json`.
+//!
+//! It is written after each commit (whole, to a new file that replaces the old one), so after a crash it may be one
+//! commit behind the folder, never ahead of it. The newest commits seen are the rollback guard: a folder that is older
+//! than this record has lost something.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::HistoryError;
+use crate::crypto::Randomness;
+use crate::format::commit::{ClockEntry, VectorClock};
+use crate::format::{CommitId, CommitNumber, DeviceId};
+use crate::store::{FilePath, Store, StoreError};
+
+const FILE: &str = "device.json";
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// This device's record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceState {
+    /// Under which id this device writes.
+    pub device: DeviceId,
+    /// What tells this state folder from a copy of it on another machine.
+    pub identity: String,
+    /// The upper 40 bits of the inode numbers that this device gives out.
+    pub inode_lease: u64,
+    /// The first sequence number that was not used when this was written.
+    pub next_sequence: u64,
+    /// The newest commit of this device, once there is one.
+    pub published: Option<ClockEntry>,
+    /// The newest commit seen of each device.
+    pub seen: VectorClock,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeviceFile {
+    format: u32,
+    device: String,
+    identity: String,
+    inode_lease: u64,
+    next_sequence: u64,
+    published: Option<SeenFile>,
+    seen: BTreeMap<String, SeenFile>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SeenFile {
+    number: u64,
+    id: String,
+}
+
+impl SeenFile {
+    fn new(entry: &ClockEntry) -> Self {
+        Self { number: entry.number.0, id: entry.id.to_string() }
+    }
+
+    fn entry(&self) -> Option<ClockEntry> {
+        Some(ClockEntry { number: CommitNumber(self.number), id: self.id.parse::<CommitId>().ok()? })
+    }
+}
+
+/// Draws a lease: 40 bits, not zero.
+pub fn draw_lease(randomness: &dyn Randomness) -> u64 {
+    loop {
+        let lease = randomness.u64() >> 24;
+        if lease != 0 {
+            return lease;
+        }
+    }
+}
+
+impl DeviceState {
+    /// A device that has written nothing yet.
+    pub fn fresh(randomness: &dyn Randomness, identity: &str) -> Self {
+        Self {
+            device: DeviceId(randomness.u64().max(1)),
+            identity: identity.to_string(),
+            inode_lease: draw_lease(randomness),
+            next_sequence: 1,
+            published: None,
+            seen: VectorClock::default(),
+        }
+    }
+
+    /// Reads the record; `None` where there is none yet.
+    ///
+    /// # Errors
+    /// [`HistoryError::State`] when it is not what this program wrote.
+    pub fn load(store: &dyn Store) -> Result<Option<Self>, HistoryError> {
+        let path = FilePath::state(FILE);
+        let bytes = match store.read_whole(&path, FILE_BYTES_MAX) {
+            Err(StoreError::NotFound { .. }) => return Ok(None),
+            other => other?,
+        };
+        let invalid = |detail: String| HistoryError::State { path: path.clone(), detail };
+        let file: DeviceFile = serde_json::from_slice(&bytes).map_err(|error| invalid(error.to_string()))?;
+        if file.format != 1 {
+            return Err(invalid(format!("format {} is newer than this passkeyfs", file.format)));
+        }
+        let read = || {
+            let mut seen = VectorClock::default();
+            for (device, entry) in &file.seen {
+                seen.0.insert(device.parse().ok()?, entry.entry()?);
+            }
+            let published = match &file.published {
+                Some(entry) => Some(entry.entry()?),
+                None => None,
+            };
+            Some(Self {
+                device: file.device.parse().ok().filter(|device| *device != DeviceId(0))?,
+                identity: file.identity.clone(),
+                inode_lease: file.inode_lease,
+                next_sequence: file.next_sequence,
+                published,
+                seen,
+            })
+        };
+        read().map(Some).ok_or_else(|| invalid("an id is not valid".into()))
+    }
+
+    /// Replaces the record. Durable on return.
+    ///
+    /// # Errors
+    /// When the state folder fails; the old record is then still there.
+    pub fn save(&self, store: &dyn Store) -> Result<(), StoreError> {
+        let file = DeviceFile {
+            format: 1,
+            device: self.device.to_string(),
+            identity: self.identity.clone(),
+            inode_lease: self.inode_lease,
+            next_sequence: self.next_sequence,
+            published: self.published.as_ref().map(SeenFile::new),
+            seen: self.seen.0.iter().map(|(device, entry)| (device.to_string(), SeenFile::new(entry))).collect(),
+        };
+        let bytes = serde_json::to_vec_pretty(&file).expect("a record of plain values");
+        store.put_whole(&FilePath::state(FILE), &bytes)
+    }
+}

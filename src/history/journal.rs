@@ -1,0 +1,213 @@
+//! The local journal: one file a generation of changes (more when one failed or grew too large), frames appended.
+//!
+//! Lies in the local state as `journal/<generation, 16 hex>-<part, 8 hex>`; never in the vault folder. The layout is in
+//! `format/journal.rs`. A part above 0 begins with a reset record and says all again, so the highest part that begins
+//! with a whole frame is the one that counts, and the lower ones only until it has one.
+//!
+//! A crash while a frame is appended leaves a torn frame, which ends the journal: it was never acknowledged.
+
+use std::sync::Arc;
+
+use crate::crypto::{Randomness, Tag};
+use crate::format::journal::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FrameHeader};
+use crate::format::segment::{HEADER_BYTES, SegmentHeader, SegmentKind};
+use crate::format::{CommitNumber, DeviceId, SegmentId, Sequence};
+use crate::segments::writer::WriteOnceCipher;
+use crate::segments::{EpochKeys, KeyRing};
+use crate::store::{FilePath, FileReader, FileWriter, Store, StoreError};
+
+use super::HistoryError;
+
+const FOLDER: &str = "journal";
+
+/// A journal file being appended to by the process that created it.
+pub struct Journal {
+    path: FilePath,
+    header: SegmentHeader,
+    keys: Arc<EpochKeys>,
+    cipher: WriteOnceCipher,
+    file: Box<dyn FileWriter>,
+    frames: u64,
+}
+
+/// A journal file found in the state.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct JournalFile {
+    /// The commit that its generation was to become.
+    pub generation: CommitNumber,
+    /// Which file of that generation.
+    pub part: u32,
+    /// Where it lies.
+    pub path: FilePath,
+}
+
+fn frame_tag_parts<'a>(
+    header: &'a [u8],
+    offset_bytes: &'a [u8; 8],
+    frame: &'a [u8],
+    ciphertext: &'a [u8],
+) -> [&'a [u8]; 5] {
+    [b"journal frame", header, offset_bytes, frame, ciphertext]
+}
+
+impl Journal {
+    /// Creates the journal of `generation`. Nothing is durable before the first [`Self::append`].
+    ///
+    /// # Errors
+    /// When the file cannot be created.
+    pub fn create(
+        store: &dyn Store,
+        ring: &KeyRing,
+        randomness: &dyn Randomness,
+        device: DeviceId,
+        generation: CommitNumber,
+        part: u32,
+    ) -> Result<Self, StoreError> {
+        let keys = ring.current();
+        let header = SegmentHeader {
+            kind: SegmentKind::Journal,
+            vault: ring.vault,
+            epoch: keys.epoch,
+            device,
+            sequence: Sequence(generation.0 & Sequence::MAX.0),
+            segment: SegmentId(randomness.u64()),
+            salt: randomness.array(),
+        };
+        let path = FilePath::state(format!("{FOLDER}/{generation}-{part:08x}"));
+        let mut file = store.create(&path)?;
+        file.append(&header.encode())?;
+        let cipher = WriteOnceCipher::new(keys.cipher(&header));
+        Ok(Self { path, header, keys, cipher, file, frames: 0 })
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &FilePath {
+        &self.path
+    }
+
+    /// Its size.
+    pub fn bytes(&self) -> u64 {
+        self.file.len()
+    }
+
+    /// Seals `records` into one frame and appends it. Durable on return.
+    ///
+    /// # Errors
+    /// The file is then closed for ever: all that this generation's journal must hold goes to another part.
+    ///
+    /// # Panics
+    /// When the records exceed [`FRAME_BYTES_MAX`]: the caller splits them.
+    pub fn append(&mut self, records: &[u8]) -> Result<(), StoreError> {
+        assert!(records.len() <= FRAME_BYTES_MAX, "a frame of {} bytes", records.len());
+        let frame = FrameHeader { length_bytes: records.len() as u32, number: self.frames };
+        let offset_bytes = self.file.len();
+        let mut bytes = Vec::with_capacity(FRAME_HEADER_BYTES + frame.ciphertext_bytes());
+        bytes.extend_from_slice(&frame.encode());
+        bytes.extend_from_slice(&[0; 16]);
+        bytes.extend_from_slice(records);
+        bytes.resize(FRAME_HEADER_BYTES + frame.ciphertext_bytes(), 0);
+        let (head, ciphertext) = bytes.split_at_mut(FRAME_HEADER_BYTES);
+        self.cipher.seal(offset_bytes + FRAME_HEADER_BYTES as u64, ciphertext);
+        let header = self.header.encode();
+        let tag = {
+            let offset_bytes = offset_bytes.to_le_bytes();
+            self.keys.pages.tag(&frame_tag_parts(&header, &offset_bytes, &head[..16], ciphertext))
+        };
+        head[16..].copy_from_slice(tag.as_bytes());
+        self.file.append(&bytes)?;
+        self.file.sync()?;
+        self.frames += 1;
+        Ok(())
+    }
+}
+
+/// All journal files, in the order in which they count.
+///
+/// # Errors
+/// When the state cannot be listed.
+pub fn list(store: &dyn Store) -> Result<Vec<JournalFile>, StoreError> {
+    let mut files = Vec::new();
+    for entry in store.list(&FilePath::state(FOLDER))?.into_iter().filter(|entry| !entry.is_folder) {
+        let Some((generation, part)) = entry.name.split_once('-') else { continue };
+        let (Ok(generation), Ok(part)) = (generation.parse(), u32::from_str_radix(part, 16)) else { continue };
+        files.push(JournalFile { generation, part, path: FilePath::state(format!("{FOLDER}/{}", entry.name)) });
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Reads the whole frames of a journal file: its writer's device, and each frame's records.
+///
+/// A file that ends within its header has no frame and gives `None`.
+///
+/// # Errors
+/// [`HistoryError::State`] when the header is another vault's or names an epoch that was not opened: the journal holds
+/// acknowledged changes, so it is never passed over.
+pub fn read(
+    store: &dyn Store,
+    ring: &KeyRing,
+    path: &FilePath,
+) -> Result<Option<(DeviceId, Vec<Vec<u8>>)>, HistoryError> {
+    let invalid = |detail: String| HistoryError::State { path: path.clone(), detail };
+    let file = store.open(path)?;
+    let length = file.len()?;
+    if length < (HEADER_BYTES + FRAME_HEADER_BYTES + 16) as u64 {
+        return Ok(None);
+    }
+    let mut bytes = vec![0; HEADER_BYTES];
+    file.read_at(0, &mut bytes)?;
+    if bytes.iter().all(|byte| *byte == 0) {
+        // A power cut can leave a file's length without its content; nothing in it was ever acknowledged.
+        return Ok(None);
+    }
+    let header = SegmentHeader::decode(&bytes).map_err(|error| invalid(error.to_string()))?;
+    if header.vault != ring.vault || header.kind != SegmentKind::Journal {
+        return Err(invalid("it belongs to another vault".into()));
+    }
+    let keys = ring
+        .epoch(header.epoch)
+        .ok_or_else(|| invalid(format!("it was written under epoch {}, whose key is not open", header.epoch)))?;
+    let cipher = keys.cipher(&header);
+    let (mut frames, mut offset_bytes) = (Vec::new(), HEADER_BYTES as u64);
+    while let Some((frame, mut ciphertext)) = read_frame(&*file, length, offset_bytes)? {
+        let parts = (offset_bytes.to_le_bytes(), frame.header.encode());
+        let parts = frame_tag_parts(&bytes, &parts.0, &parts.1, &ciphertext);
+        if frame.header.number != frames.len() as u64 || !keys.pages.verify(&parts, &frame.tag) {
+            break;
+        }
+        cipher.decrypt((offset_bytes + FRAME_HEADER_BYTES as u64) / 16, &mut ciphertext);
+        offset_bytes += (FRAME_HEADER_BYTES + ciphertext.len()) as u64;
+        ciphertext.truncate(frame.header.length_bytes as usize);
+        frames.push(ciphertext);
+    }
+    if offset_bytes < length {
+        log::info!("{path}: a frame that was never acknowledged is left out ({} bytes)", length - offset_bytes);
+    }
+    Ok(Some((header.device, frames)))
+}
+
+struct FoundFrame {
+    header: FrameHeader,
+    tag: Tag,
+}
+
+fn read_frame(
+    file: &dyn FileReader,
+    length: u64,
+    offset_bytes: u64,
+) -> Result<Option<(FoundFrame, Vec<u8>)>, StoreError> {
+    if length - offset_bytes < FRAME_HEADER_BYTES as u64 {
+        return Ok(None);
+    }
+    let mut head = [0; FRAME_HEADER_BYTES];
+    file.read_at(offset_bytes, &mut head)?;
+    let Ok(header) = FrameHeader::decode(&head[..16]) else { return Ok(None) };
+    let tag = Tag::from_bytes(head[16..].try_into().expect("16 bytes"));
+    let ciphertext_bytes = header.ciphertext_bytes();
+    if length - offset_bytes - (FRAME_HEADER_BYTES as u64) < ciphertext_bytes as u64 {
+        return Ok(None);
+    }
+    let mut ciphertext = vec![0; ciphertext_bytes];
+    file.read_at(offset_bytes + FRAME_HEADER_BYTES as u64, &mut ciphertext)?;
+    Ok(Some((FoundFrame { header, tag }, ciphertext)))
+}
