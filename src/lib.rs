@@ -1,4 +1,5 @@
-//! passkeyfs: an encrypted view of a backup, unlocked by a passkey, kept as write-once files.
+//! passkeyfs: an encrypted view of a backup, unlocked by a passkey, kept as write-once files any sync client can carry.
 
 pub mod crypto;
 pub mod format;
+pub mod segments;
