@@ -7,6 +7,7 @@
 pub mod bytes;
 pub mod ids;
 pub mod key;
+pub mod node;
 pub mod pointer;
 
 pub use bytes::{ByteReader, ByteWriter, FormatError};
