@@ -3,3 +3,4 @@
 pub mod crypto;
 pub mod format;
 pub mod segments;
+pub mod tree;
