@@ -9,11 +9,12 @@
 //!   16  tag            16   keyed BLAKE3 over "journal frame", the file's header, offset u64, bytes 0-15, ciphertext
 //!   32  ciphertext          AES-256-XTS, unit = its offset / 16; length rounded up to 16, zero-filled, at least 16
 //! record:  kind u8, then
-//!    1 reset                                     all of this generation before it is void
+//!    1 reset                                     this file says all of its generation: earlier parts are void
 //!    2 remove range   first key 17 | last key 17
 //!    3 put            key 17 | value (u32 length)
 //!    4 remove         key 17
 //!    5 data           inode u64 | offset u64 | bytes (u32 length)
+//!    6 reset all                                 this file says all: earlier generations are void, too
 //! ```
 //! A frame is whole or absent: the first that fails its tag ends the journal. Records take effect in order; to put or
 //! remove an extent drops earlier data records of that block. Replaying a journal twice gives what once gives.
@@ -30,8 +31,10 @@ pub const FRAME_BYTES_MAX: usize = 128 << 20;
 /// One effect, as the journal keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JournalRecord<'a> {
-    /// What this generation's journal said before is void: all that counts follows.
+    /// What this generation's earlier files said is void: all that counts of it follows.
     Reset,
+    /// The same for the files of earlier generations, too: what a mount writes after a replay.
+    ResetAll,
     /// All items in the inclusive range are gone.
     RemoveRange(Key, Key),
     /// The item has this value.
@@ -54,6 +57,7 @@ impl<'a> JournalRecord<'a> {
     pub fn encode(&self, writer: &mut ByteWriter) {
         match self {
             Self::Reset => drop(writer.u8(1)),
+            Self::ResetAll => drop(writer.u8(6)),
             Self::RemoveRange(first, last) => {
                 writer.u8(2);
                 first.encode(writer);
@@ -76,6 +80,7 @@ impl<'a> JournalRecord<'a> {
     pub fn decode(reader: &mut ByteReader<'a>) -> Result<Self, FormatError> {
         match reader.u8()? {
             1 => Ok(Self::Reset),
+            6 => Ok(Self::ResetAll),
             2 => Ok(Self::RemoveRange(Key::decode(reader)?, Key::decode(reader)?)),
             3 => Ok(Self::Put(Key::decode(reader)?, reader.bytes32()?)),
             4 => Ok(Self::Remove(Key::decode(reader)?)),

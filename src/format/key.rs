@@ -101,6 +101,18 @@ impl Key {
         Self::new(inode, KeyKind::Orphan, u64::MAX)
     }
 
+    /// The least key that is greater.
+    pub fn successor(self) -> Option<Self> {
+        if let Some(suffix) = self.suffix.checked_add(1) {
+            return Some(Self { suffix, ..self });
+        }
+        let next_kind = (self.kind as u8 + 1..=KeyKind::Orphan as u8).find_map(KeyKind::from_byte);
+        if let Some(kind) = next_kind {
+            return Some(Self::new(self.inode, kind, 0));
+        }
+        Some(Self::first_of(InodeNumber(self.inode.0.checked_add(1)?)))
+    }
+
     /// Appends the encoded key.
     pub fn encode(self, writer: &mut ByteWriter) {
         writer.put(&self.inode.0.to_be_bytes()).u8(self.kind as u8).put(&self.suffix.to_be_bytes());

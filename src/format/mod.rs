@@ -10,6 +10,7 @@ pub mod ids;
 pub mod items;
 pub mod journal;
 pub mod key;
+pub mod node;
 pub mod pointer;
 pub mod segment;
 

@@ -2,6 +2,12 @@
 
 use thiserror::Error;
 
+use crate::format::FormatError;
+use crate::history::HistoryError;
+use crate::segments::BlockError;
+use crate::store::StoreError;
+use crate::tree::TreeError;
+
 /// Why an operation was not done. Nothing is changed when one is returned.
 #[derive(Debug, Error)]
 pub enum VolumeError {
@@ -62,4 +68,51 @@ pub enum VolumeError {
     /// The disk or folder failed.
     #[error("input/output failed: {0}")]
     Io(String),
+}
+
+impl From<BlockError> for VolumeError {
+    fn from(error: BlockError) -> Self {
+        match error {
+            BlockError::NotArrived { .. } => Self::NotArrived(error.to_string()),
+            BlockError::Damaged { .. } => Self::Damaged(error.to_string()),
+            BlockError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<StoreError> for VolumeError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Full { .. } => Self::NoSpace(error.to_string()),
+            StoreError::ReadOnly { .. } => Self::ReadOnly(error.to_string()),
+            _ => Self::Io(error.to_string()),
+        }
+    }
+}
+
+impl From<FormatError> for VolumeError {
+    fn from(error: FormatError) -> Self {
+        Self::Damaged(error.to_string())
+    }
+}
+
+impl From<TreeError> for VolumeError {
+    fn from(error: TreeError) -> Self {
+        match error {
+            TreeError::Block(error) => error.into(),
+            other => Self::Damaged(other.to_string()),
+        }
+    }
+}
+
+impl From<HistoryError> for VolumeError {
+    fn from(error: HistoryError) -> Self {
+        match error {
+            HistoryError::Block(error) | HistoryError::Commit { source: error, .. } => error.into(),
+            HistoryError::Store(error) => error.into(),
+            HistoryError::Tree(error) => error.into(),
+            HistoryError::Format(error) => error.into(),
+            HistoryError::State { .. } => Self::Damaged(error.to_string()),
+        }
+    }
 }

@@ -1,7 +1,140 @@
 //! The filesystem: inodes, directories, files, transactions. Knows no FUSE.
+//!
+//! Where to look:
+//! - names and directories: [`names`], [`rename`], [`directory`]; attributes and ACLs: [`attributes`], [`xattr`], [`acl`]
+//! - content: [`content`] (read, write), [`ranges`] (truncate, punch, seek, clone)
+//! - the state in memory: [`state`] (generations, views, edits), [`overlay`], [`dirty`], [`uses`], [`inode_numbers`]
+//! - on its way to the disk: [`flush`] (dirty data to segments), [`journaling`] (fsync), [`publish`] (commits),
+//!   [`background`] (when), [`open`] (mount and replay)
+//!
+//! How a write travels: `mount::adapter` → [`Volume::write`] puts pieces into the current generation's dirty data →
+//! `flush` encrypts a block into a data segment and puts the pointer into the overlay → `publish` writes the overlay into
+//! the tree and the commit into a meta segment. `fsync` goes through `journaling` and waits for neither.
+//!
+//! Locks, in the order in which they are taken: publisher, journal, data segments, state, uses. I/O happens under the
+//! first three only, but for tree nodes that are not cached.
 
+mod acl;
+mod attributes;
+mod background;
+mod content;
+mod directory;
+mod dirty;
 mod error;
+mod flush;
+mod inode_numbers;
+mod journaling;
+mod names;
+mod open;
+mod overlay;
+mod publish;
+mod ranges;
+mod rename;
+mod space;
+mod state;
 mod types;
+mod uses;
+mod xattr;
+
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use error::VolumeError;
+pub use open::{Environment, OpenError, OpenKeys, VolumeOptions};
 pub use types::*;
+
+use crate::format::items::TimeRecord;
+use crate::segments::Segments;
+use state::{Context, Edit, State, View};
+
+/// The result of an operation.
+pub type Result<T> = std::result::Result<T, VolumeError>;
+
+/// An open vault.
+pub struct Volume {
+    context: Context,
+    environment: Environment,
+    options: VolumeOptions,
+    segments: Arc<Segments>,
+    state: RwLock<State>,
+    uses: Mutex<uses::Uses>,
+    data_segments: Mutex<flush::DataSegments>,
+    journal: Mutex<journaling::JournalState>,
+    publisher: Mutex<publish::Publisher>,
+    pressure: background::Pressure,
+    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+    warnings: Mutex<Vec<String>>,
+}
+
+/// The state, locked for looking.
+struct ViewGuard<'a> {
+    state: RwLockReadGuard<'a, State>,
+    context: &'a Context,
+}
+
+impl ViewGuard<'_> {
+    fn view(&self) -> View<'_> {
+        View { state: &self.state, context: self.context, below_current: false }
+    }
+}
+
+/// The state, locked for one change.
+struct EditGuard<'a> {
+    state: RwLockWriteGuard<'a, State>,
+    context: &'a Context,
+    now: TimeRecord,
+    monotonic: Duration,
+}
+
+impl EditGuard<'_> {
+    fn edit(&mut self) -> Edit<'_> {
+        Edit { state: &mut self.state, context: self.context, now: self.now, monotonic: self.monotonic }
+    }
+}
+
+impl Volume {
+    fn view(&self) -> ViewGuard<'_> {
+        ViewGuard { state: self.state.read(), context: &self.context }
+    }
+
+    /// Locks the state for an operation that changes something. Waits for memory and checks for room first.
+    fn change(&self) -> Result<EditGuard<'_>> {
+        self.wait_for_memory()?;
+        self.check_room(0)?;
+        self.change_at_once()
+    }
+
+    /// The same for a change that frees memory or room, or is too small to matter.
+    fn change_at_once(&self) -> Result<EditGuard<'_>> {
+        let guard = self.edit_guard();
+        match &guard.state.read_only {
+            Some(reason) => Err(VolumeError::ReadOnly(reason.clone())),
+            None => Ok(guard),
+        }
+    }
+
+    fn edit_guard(&self) -> EditGuard<'_> {
+        let now = self.now();
+        let monotonic = self.environment.clock.monotonic();
+        EditGuard { state: self.state.write(), context: &self.context, now, monotonic }
+    }
+
+    fn now(&self) -> TimeRecord {
+        let now = self.environment.clock.now();
+        match now.duration_since(UNIX_EPOCH) {
+            Ok(since) => TimeRecord { seconds: since.as_secs() as i64, nanoseconds: since.subsec_nanos() },
+            Err(_) => TimeRecord::default(),
+        }
+    }
+
+    /// Notes something that a person should see in `status`.
+    fn warn(&self, warning: String) {
+        log::warn!("{warning}");
+        let mut warnings = self.warnings.lock();
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+}

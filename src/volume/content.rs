@@ -1,0 +1,133 @@
+//! Reading and writing a file's content.
+//!
+//! A write leaves pieces in the current generation's dirty data and reads nothing. A read takes its pieces and pointers
+//! under the lock and fetches stored blocks after it.
+
+use super::attributes::drop_set_id;
+use super::dirty::Piece;
+use super::state::{BlockBase, BlockPlan};
+use super::{Result, Volume, VolumeError};
+use crate::format::InodeNumber;
+
+/// The longest file: what a signed 64-bit offset can say.
+pub(super) const FILE_BYTES_MAX: u64 = i64::MAX as u64;
+
+/// A block touched by a range: its index, and the part of it in the range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BlockPart {
+    pub block: u64,
+    pub start: usize,
+    pub length: usize,
+}
+
+/// Splits `length` bytes at `offset` into the blocks they touch.
+pub(super) fn block_parts(block_bytes: usize, offset: u64, length: u64) -> impl Iterator<Item = BlockPart> {
+    let end = offset.saturating_add(length);
+    let mut at = offset;
+    std::iter::from_fn(move || {
+        if at >= end {
+            return None;
+        }
+        let (block, start) = (at / block_bytes as u64, (at % block_bytes as u64) as usize);
+        let length = ((block_bytes - start) as u64).min(end - at) as usize;
+        at += length as u64;
+        Some(BlockPart { block, start, length })
+    })
+}
+
+impl Volume {
+    /// Reads up to `length` bytes at `offset`; fewer only at the end of the file.
+    ///
+    /// # Errors
+    /// *Not arrived* or *damaged* when a stored block cannot be had: never other bytes than were written.
+    pub fn read(&self, inode: InodeNumber, offset: u64, length: usize) -> Result<Vec<u8>> {
+        let (plans, length) = {
+            let guard = self.view();
+            let view = guard.view();
+            let size_bytes = view.regular_file(inode)?.size_bytes;
+            let length = (length as u64).min(size_bytes.saturating_sub(offset)) as usize;
+            let mut plans = Vec::new();
+            for part in block_parts(self.context.block_bytes, offset, length as u64) {
+                plans.push((part, view.plan_block(inode, part.block, part.start, part.length)?));
+            }
+            (plans, length)
+        };
+        let mut bytes = vec![0; length];
+        let mut rest = bytes.as_mut_slice();
+        for (part, plan) in plans {
+            let (buffer, behind) = rest.split_at_mut(part.length);
+            self.fill_block(&plan, part.start, buffer)?;
+            rest = behind;
+        }
+        Ok(bytes)
+    }
+
+    /// Puts a part of a block together: its base, then the patches over it. `buffer` holds zeros.
+    pub(super) fn fill_block(&self, plan: &BlockPlan, start: usize, buffer: &mut [u8]) -> Result<()> {
+        let mut copy = |stored: &[u8]| {
+            if let Some(stored) = stored.get(start..) {
+                let length = stored.len().min(buffer.len());
+                buffer[..length].copy_from_slice(&stored[..length]);
+            }
+        };
+        match &plan.base {
+            BlockBase::Hole => {}
+            BlockBase::Inline(stored) => copy(stored),
+            BlockBase::Stored(pointer) => copy(&self.segments.read_data(pointer)?),
+        }
+        for (at, patch) in &plan.patches {
+            buffer[*at..at + patch.len()].copy_from_slice(patch);
+        }
+        Ok(())
+    }
+
+    /// Writes `data` at `offset`, all or nothing. Durable after [`Volume::sync_file`]. Waits while too much is dirty.
+    ///
+    /// # Errors
+    /// [`VolumeError::NoSpace`] when the disk of the vault or of the state could not take it.
+    pub fn write(&self, inode: InodeNumber, offset: u64, data: &[u8], drop_set_id_bits: bool) -> Result<()> {
+        let end = offset.checked_add(data.len() as u64).filter(|end| *end <= FILE_BYTES_MAX);
+        let end = end.ok_or(VolumeError::FileTooLarge)?;
+        if data.is_empty() {
+            return Ok(());
+        }
+        // Copied before the lock is taken, so that it is held for a few pointers only.
+        let mut rest = data;
+        let pieces: Vec<(u64, Piece)> = block_parts(self.context.block_bytes, offset, data.len() as u64)
+            .map(|part| {
+                let (bytes, behind) = rest.split_at(part.length);
+                rest = behind;
+                (part.block, Piece { start: part.start, bytes: bytes.to_vec() })
+            })
+            .collect();
+        self.wait_for_memory()?;
+        self.check_room(data.len() as u64)?;
+        let mut guard = self.change_at_once()?;
+        let mut edit = guard.edit();
+        let mut record = edit.view().regular_file(inode)?;
+        edit.drop_capability(inode, &record)?;
+        if drop_set_id_bits {
+            drop_set_id(&mut record);
+        }
+        record.size_bytes = record.size_bytes.max(end);
+        edit.touch_content(&mut record);
+        edit.put_attributes(inode, &record);
+        for (block, piece) in pieces {
+            edit.state.current.dirty.write((inode, block), piece.start, piece.bytes, edit.monotonic);
+        }
+        self.note_memory(&guard.state);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_split_at_block_borders() {
+        let parts: Vec<_> = block_parts(100, 250, 170).map(|part| (part.block, part.start, part.length)).collect();
+        assert_eq!(parts, [(2, 50, 50), (3, 0, 100), (4, 0, 20)]);
+        assert_eq!(block_parts(100, 250, 0).count(), 0);
+    }
+}

@@ -1,0 +1,375 @@
+//! Ranges of a file: truncating, punching, inserting and collapsing, seeking holes, cloning.
+//!
+//! Whole blocks go by one range removal; parts of blocks are overwritten with zeros as dirty pieces. So what lies behind
+//! the end of a file always reads as zero, and extending it later shows nothing old.
+
+use super::attributes::drop_set_id;
+use super::content::{FILE_BYTES_MAX, block_parts};
+use super::state::{BlockBase, Edit, View};
+use super::types::{Allocate, SeekTarget};
+use super::{Result, Volume, VolumeError};
+use crate::format::items::{AttributesRecord, ExtentRecord};
+use crate::format::{InodeNumber, Key, KeyKind};
+
+/// How many blocks one step of a clone handles under the lock.
+const CLONED_BLOCKS_A_STEP: u64 = 1024;
+/// How much one call of [`Volume::copy_range`] copies at the most where it cannot clone.
+const COPIED_BYTES_A_CALL: u64 = 4 << 20;
+
+fn extent(inode: InodeNumber, block: u64) -> Key {
+    Key::new(inode, KeyKind::Extent, block)
+}
+
+impl Volume {
+    /// Sets a file's length. The caller stores the attributes.
+    pub(super) fn truncate(
+        &self,
+        edit: &mut Edit<'_>,
+        inode: InodeNumber,
+        record: &mut AttributesRecord,
+        size_bytes: u64,
+    ) -> Result<()> {
+        if size_bytes > FILE_BYTES_MAX {
+            return Err(VolumeError::FileTooLarge);
+        }
+        if size_bytes < record.size_bytes {
+            self.uses.lock().keep_compare(inode, edit.state.root);
+            self.clear_range(edit, inode, record, size_bytes, record.size_bytes)?;
+        }
+        record.size_bytes = size_bytes;
+        Ok(())
+    }
+
+    /// Makes `start..end` read as zeros: whole blocks become holes.
+    fn clear_range(
+        &self,
+        edit: &mut Edit<'_>,
+        inode: InodeNumber,
+        record: &mut AttributesRecord,
+        start: u64,
+        end: u64,
+    ) -> Result<()> {
+        let block_bytes = self.context.block_bytes as u64;
+        let end_of_file = end >= record.size_bytes;
+        let first_whole = start.div_ceil(block_bytes);
+        let end_whole = if end_of_file { u64::MAX } else { end / block_bytes };
+        if end_whole > first_whole {
+            let all = first_whole == 0 && end_of_file;
+            let gone = if all { 0 } else { count_extents(&edit.view(), inode, first_whole, end_whole - 1)? };
+            let gone_bytes = gone * block_bytes;
+            record.allocated_bytes = if all { 0 } else { record.allocated_bytes.saturating_sub(gone_bytes) };
+            edit.remove_range(extent(inode, first_whole), extent(inode, end_whole - 1));
+            edit.state.current.dirty.remove_range(inode, first_whole, end_whole - 1);
+        }
+        let whole = first_whole..end_whole.max(first_whole);
+        for part in block_parts(self.context.block_bytes, start, end - start) {
+            if whole.contains(&part.block) {
+                if end_of_file {
+                    break;
+                }
+                continue;
+            }
+            if edit.view().has_block(inode, part.block)? {
+                let zeros = vec![0; part.length];
+                edit.state.current.dirty.write((inode, part.block), part.start, zeros, edit.monotonic);
+                edit.state.changes += 1;
+            }
+            if part.block < first_whole && whole.end > whole.start && !end_of_file {
+                continue;
+            }
+        }
+        Ok(())
+    }
+
+    /// `fallocate`.
+    ///
+    /// # Errors
+    /// [`VolumeError::NoSpace`] when the range to reserve is larger than what is free.
+    pub fn allocate(
+        &self,
+        inode: InodeNumber,
+        what: Allocate,
+        offset: u64,
+        length: u64,
+        drop_set_id_bits: bool,
+    ) -> Result<()> {
+        let end = offset.checked_add(length).filter(|end| *end <= FILE_BYTES_MAX).ok_or(VolumeError::FileTooLarge)?;
+        if length == 0 {
+            return Err(VolumeError::Invalid("an empty range"));
+        }
+        if matches!(what, Allocate::Reserve | Allocate::ReserveKeepSize) {
+            self.check_room(length)?;
+        }
+        if matches!(what, Allocate::Collapse | Allocate::Insert) {
+            self.write_out_file(inode)?;
+        }
+        let mut guard = self.change()?;
+        let mut edit = guard.edit();
+        let mut record = edit.view().regular_file(inode)?;
+        match what {
+            Allocate::Reserve => record.size_bytes = record.size_bytes.max(end),
+            Allocate::ReserveKeepSize => {}
+            Allocate::PunchHole | Allocate::ZeroKeepSize | Allocate::Zero => {
+                let until = end.min(record.size_bytes);
+                if offset < until {
+                    self.clear_range(&mut edit, inode, &mut record, offset, until)?;
+                }
+                if what == Allocate::Zero {
+                    record.size_bytes = record.size_bytes.max(end);
+                }
+            }
+            Allocate::Collapse => self.collapse(&mut edit, inode, &mut record, offset, length)?,
+            Allocate::Insert => self.insert(&mut edit, inode, &mut record, offset, length)?,
+        }
+        edit.drop_capability(inode, &record)?;
+        if drop_set_id_bits {
+            drop_set_id(&mut record);
+        }
+        edit.touch_content(&mut record);
+        edit.put_attributes(inode, &record);
+        self.note_memory(&guard.state);
+        Ok(())
+    }
+
+    fn collapse(
+        &self,
+        edit: &mut Edit<'_>,
+        inode: InodeNumber,
+        record: &mut AttributesRecord,
+        offset: u64,
+        length: u64,
+    ) -> Result<()> {
+        let block_bytes = self.context.block_bytes as u64;
+        if offset % block_bytes != 0 || length % block_bytes != 0 || offset + length >= record.size_bytes {
+            return Err(VolumeError::Invalid("a range to collapse"));
+        }
+        let (first, count) = (offset / block_bytes, length / block_bytes);
+        let moved = take_extents(edit, inode, first)?;
+        for (block, value) in moved {
+            match block.checked_sub(count).filter(|target| *target >= first) {
+                Some(target) => edit.put(extent(inode, target), value),
+                None => record.allocated_bytes = record.allocated_bytes.saturating_sub(block_bytes),
+            }
+        }
+        record.size_bytes -= length;
+        Ok(())
+    }
+
+    fn insert(
+        &self,
+        edit: &mut Edit<'_>,
+        inode: InodeNumber,
+        record: &mut AttributesRecord,
+        offset: u64,
+        length: u64,
+    ) -> Result<()> {
+        let block_bytes = self.context.block_bytes as u64;
+        if offset % block_bytes != 0 || length % block_bytes != 0 || offset >= record.size_bytes {
+            return Err(VolumeError::Invalid("a range to insert"));
+        }
+        if record.size_bytes + length > FILE_BYTES_MAX {
+            return Err(VolumeError::FileTooLarge);
+        }
+        let moved = take_extents(edit, inode, offset / block_bytes)?;
+        for (block, value) in moved {
+            edit.put(extent(inode, block + length / block_bytes), value);
+        }
+        record.size_bytes += length;
+        Ok(())
+    }
+
+    /// The next data or hole at or after `offset`; the end of the file is a hole.
+    ///
+    /// # Errors
+    /// [`VolumeError::NoSuchOffset`] at or behind the end of the file, or when no data follows.
+    pub fn seek(&self, inode: InodeNumber, offset: u64, target: SeekTarget) -> Result<u64> {
+        let guard = self.view();
+        let view = guard.view();
+        let size_bytes = view.regular_file(inode)?.size_bytes;
+        if offset >= size_bytes {
+            return Err(VolumeError::NoSuchOffset);
+        }
+        let block_bytes = self.context.block_bytes as u64;
+        let first = offset / block_bytes;
+        let found = match target {
+            SeekTarget::Data => next_data(&view, inode, first)?.map(|block| (block * block_bytes).max(offset)),
+            SeekTarget::Hole => {
+                let mut block = first;
+                while next_data(&view, inode, block)? == Some(block) && block * block_bytes < size_bytes {
+                    block = end_of_run(&view, inode, block)?;
+                }
+                Some((block * block_bytes).max(offset).min(size_bytes))
+            }
+        };
+        found.filter(|at| *at < size_bytes || target == SeekTarget::Hole).ok_or(VolumeError::NoSuchOffset)
+    }
+
+    /// Copies a range between files (or within one): whole aligned blocks by their pointers, the rest byte by byte.
+    /// Returns how much was copied, which may be less than asked for.
+    pub fn copy_range(
+        &self,
+        source: InodeNumber,
+        source_offset: u64,
+        target: InodeNumber,
+        target_offset: u64,
+        length: u64,
+        drop_set_id_bits: bool,
+    ) -> Result<u64> {
+        let block_bytes = self.context.block_bytes as u64;
+        let source_size = self.view().view().regular_file(source)?.size_bytes;
+        let length = length.min(source_size.saturating_sub(source_offset));
+        if length == 0 {
+            return Ok(0);
+        }
+        target_offset.checked_add(length).filter(|end| *end <= FILE_BYTES_MAX).ok_or(VolumeError::FileTooLarge)?;
+        let overlap = source_offset < target_offset + length && target_offset < source_offset + length;
+        if source == target && overlap {
+            return Err(VolumeError::Invalid("ranges that overlap"));
+        }
+        let aligned = source_offset % block_bytes == target_offset % block_bytes;
+        let head = (block_bytes - source_offset % block_bytes) % block_bytes;
+        if !aligned || length < head + block_bytes && source_offset + length < source_size {
+            return self.copy_bytes(source, source_offset, target, target_offset, length, drop_set_id_bits);
+        }
+        if head > 0 {
+            return self.copy_bytes(source, source_offset, target, target_offset, head.min(length), drop_set_id_bits);
+        }
+        self.write_out_file(source)?;
+        self.clone_blocks(source, source_offset, target, target_offset, length, drop_set_id_bits)
+    }
+
+    fn copy_bytes(
+        &self,
+        source: InodeNumber,
+        source_offset: u64,
+        target: InodeNumber,
+        target_offset: u64,
+        length: u64,
+        drop_set_id_bits: bool,
+    ) -> Result<u64> {
+        let bytes = self.read(source, source_offset, length.min(COPIED_BYTES_A_CALL) as usize)?;
+        self.write(target, target_offset, &bytes, drop_set_id_bits)?;
+        Ok(bytes.len() as u64)
+    }
+
+    /// Clones whole blocks, in steps that each leave a valid state; stops at the first block that cannot be cloned.
+    fn clone_blocks(
+        &self,
+        source: InodeNumber,
+        source_offset: u64,
+        target: InodeNumber,
+        target_offset: u64,
+        length: u64,
+        drop_set_id_bits: bool,
+    ) -> Result<u64> {
+        let block_bytes = self.context.block_bytes as u64;
+        let mut done = 0;
+        while done < length {
+            let mut guard = self.change()?;
+            let mut edit = guard.edit();
+            let source_size = edit.view().regular_file(source)?.size_bytes;
+            let mut record = edit.view().regular_file(target)?;
+            let before = done;
+            for _ in 0..CLONED_BLOCKS_A_STEP {
+                let (from, to) = ((source_offset + done) / block_bytes, (target_offset + done) / block_bytes);
+                let step = block_bytes.min(length - done);
+                // A part of a block is cloned only where it is the end of both files.
+                let ends_both = source_offset + done + step >= source_size
+                    && target_offset + done + step >= record.size_bytes;
+                if step == 0 || (step < block_bytes && !ends_both) || edit.view().is_dirty(source, from) {
+                    break;
+                }
+                let base = edit.view().block_base(source, from)?;
+                clone_block(&mut edit, target, to, base, &mut record, block_bytes)?;
+                done += step;
+                record.size_bytes = record.size_bytes.max(target_offset + done);
+            }
+            if done > before {
+                edit.drop_capability(target, &record)?;
+                if drop_set_id_bits {
+                    drop_set_id(&mut record);
+                }
+                edit.touch_content(&mut record);
+                edit.put_attributes(target, &record);
+            }
+            self.note_memory(&guard.state);
+            drop(guard);
+            if done == before {
+                break;
+            }
+        }
+        if done == 0 {
+            let step = length.min(block_bytes);
+            return self.copy_bytes(source, source_offset, target, target_offset, step, drop_set_id_bits);
+        }
+        Ok(done)
+    }
+}
+
+fn clone_block(
+    edit: &mut Edit<'_>,
+    target: InodeNumber,
+    block: u64,
+    base: BlockBase,
+    record: &mut AttributesRecord,
+    block_bytes: u64,
+) -> Result<()> {
+    let had = edit.view().block_base(target, block)? != BlockBase::Hole;
+    edit.state.current.dirty.remove((target, block));
+    let key = extent(target, block);
+    match &base {
+        BlockBase::Hole => edit.remove(key),
+        BlockBase::Inline(bytes) => edit.put(key, ExtentRecord::Inline(bytes).encode()),
+        BlockBase::Stored(pointer) => edit.put(key, ExtentRecord::Stored(*pointer).encode()),
+    }
+    match (had, base != BlockBase::Hole) {
+        (false, true) => record.allocated_bytes += block_bytes,
+        (true, false) => record.allocated_bytes = record.allocated_bytes.saturating_sub(block_bytes),
+        _ => {}
+    }
+    Ok(())
+}
+
+fn count_extents(view: &View<'_>, inode: InodeNumber, first: u64, last: u64) -> Result<u64> {
+    let mut count = 0;
+    view.scan(extent(inode, first), extent(inode, last), &mut |_, _| {
+        count += 1;
+        Ok(true)
+    })?;
+    Ok(count)
+}
+
+/// Removes and returns the extents from `first` on.
+fn take_extents(edit: &mut Edit<'_>, inode: InodeNumber, first: u64) -> Result<Vec<(u64, Vec<u8>)>> {
+    let mut taken = Vec::new();
+    let (from, to) = (extent(inode, first), extent(inode, u64::MAX));
+    edit.view().scan(from, to, &mut |key, value| {
+        taken.push((key.suffix, value.to_vec()));
+        Ok(true)
+    })?;
+    edit.remove_range(from, to);
+    Ok(taken)
+}
+
+/// The first block at or after `first` that is stored or dirty.
+fn next_data(view: &View<'_>, inode: InodeNumber, first: u64) -> Result<Option<u64>> {
+    let dirty = view.generations().filter_map(|generation| generation.dirty.range(inode, first, u64::MAX).next());
+    let mut found = dirty.map(|(block, _)| block).min();
+    let last = found.unwrap_or(u64::MAX);
+    view.scan(extent(inode, first), extent(inode, last), &mut |key, _| {
+        found = Some(key.suffix);
+        Ok(false)
+    })?;
+    Ok(found)
+}
+
+/// The first block after `block` that is not followed on without a gap; what lies between is data.
+fn end_of_run(view: &View<'_>, inode: InodeNumber, block: u64) -> Result<u64> {
+    let mut next = block + 1;
+    view.scan(extent(inode, next), extent(inode, u64::MAX), &mut |key, _| {
+        let adjoins = key.suffix == next;
+        next += u64::from(adjoins);
+        Ok(adjoins)
+    })?;
+    Ok(next)
+}

@@ -1,0 +1,343 @@
+//! The volume's state in memory: the committed root, the generation that is being committed, and the one that changes.
+//!
+//! ```text
+//!   current   overlay + dirty data     takes every change            will become commit n + 1
+//!   frozen    overlay + dirty data     read-only, being published    is becoming commit n
+//!   root      the committed tree                                     commit n - 1
+//! ```
+//! A reader sees the three as one: what a generation says stands above what lies below it. All of it lies behind one
+//! lock: an operation holds it shared to look and exclusively to change, so no operation is ever split by a commit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::VolumeError;
+use super::dirty::{DirtyBlock, DirtyData};
+use super::inode_numbers::InodeNumbers;
+use super::overlay::{Found, Overlay};
+use super::types::{FileKind, Timestamp};
+use crate::crypto::NameHasher;
+use crate::format::items::{AttributesRecord, ExtentRecord, TimeRecord};
+use crate::format::{CommitNumber, DeviceId, InodeNumber, Key, KeyKind, Pointer, Stamp};
+use crate::tree::{Root, Tree};
+
+/// Changes that will be published together.
+#[derive(Debug)]
+pub(super) struct Generation {
+    /// The commit it will become.
+    pub number: CommitNumber,
+    pub overlay: Overlay,
+    pub dirty: DirtyData,
+    /// The first inode number given out in it: inodes from there on do not exist below.
+    pub first_inode: InodeNumber,
+}
+
+impl Generation {
+    pub fn new(number: CommitNumber, first_inode: InodeNumber) -> Self {
+        Self { number, overlay: Overlay::default(), dirty: DirtyData::default(), first_inode }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.overlay.is_empty() && self.dirty.is_empty()
+    }
+}
+
+/// All that changes.
+#[derive(Debug)]
+pub(super) struct State {
+    pub root: Root,
+    pub frozen: Option<Generation>,
+    pub current: Generation,
+    pub numbers: InodeNumbers,
+    pub inode_count: u64,
+    /// Counts changes; the journal says up to which it holds them.
+    pub changes: u64,
+    /// Why nothing can be changed.
+    pub read_only: Option<String>,
+}
+
+/// What never changes while a volume is open.
+pub(super) struct Context {
+    pub tree: Tree,
+    pub names: NameHasher,
+    pub block_bytes: usize,
+    pub device: DeviceId,
+}
+
+/// What lies below a block's dirty pieces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum BlockBase {
+    Hole,
+    Inline(Vec<u8>),
+    Stored(Pointer),
+}
+
+/// How to put a block's bytes together without holding the lock: the base, then patches in order.
+#[derive(Debug)]
+pub(super) struct BlockPlan {
+    pub base: BlockBase,
+    /// (place in the wanted range, bytes)
+    pub patches: Vec<(usize, Vec<u8>)>,
+}
+
+/// The state as readers see it: all generations as one, or all up to a given one.
+#[derive(Clone, Copy)]
+pub(super) struct View<'a> {
+    pub state: &'a State,
+    pub context: &'a Context,
+    /// Leaves the current generation out: the state as the frozen one will publish it.
+    pub below_current: bool,
+}
+
+impl<'a> View<'a> {
+    /// The generations seen, newest first.
+    pub fn generations(&self) -> impl Iterator<Item = &'a Generation> + use<'a> {
+        let current = (!self.below_current).then_some(&self.state.current);
+        current.into_iter().chain(self.state.frozen.as_ref())
+    }
+
+    pub fn get(&self, key: Key) -> Result<Option<Arc<[u8]>>, VolumeError> {
+        for generation in self.generations() {
+            match generation.overlay.get(&key) {
+                Found::Value(value) => return Ok(Some(value)),
+                Found::Removed => return Ok(None),
+                Found::Unknown => {}
+            }
+        }
+        Ok(self.context.tree.get(&self.state.root, key)?.map(|item| item.value))
+    }
+
+    /// Calls `visit` with each item from `first` to `last`, in order, until it answers false.
+    pub fn scan(
+        &self,
+        first: Key,
+        last: Key,
+        visit: &mut dyn FnMut(Key, &[u8]) -> Result<bool, VolumeError>,
+    ) -> Result<(), VolumeError> {
+        let generations: Vec<&Generation> = self.generations().collect();
+        let mut changed: Vec<_> =
+            generations.iter().map(|generation| generation.overlay.range(first, last).peekable()).collect();
+        let mut stored = self.context.tree.scan(&self.state.root, first, last).peekable();
+        loop {
+            let stored_key = match stored.peek() {
+                Some(Ok((key, _))) => Some(*key),
+                Some(Err(_)) => return Err(stored.next().and_then(Result::err).expect("just seen").into()),
+                None => None,
+            };
+            // A removed range hides what is stored: go on behind it without reading it.
+            if let Some(until) = stored_key.and_then(|key| hidden_until(&generations, &key)) {
+                let Some(from) = until.successor().filter(|from| *from <= last) else {
+                    stored = self.context.tree.scan(&Root::default(), first, last).peekable();
+                    continue;
+                };
+                stored = self.context.tree.scan(&self.state.root, from, last).peekable();
+                continue;
+            }
+            let changed_key = changed.iter_mut().filter_map(|items| items.peek().map(|(key, _)| **key)).min();
+            let Some(key) = changed_key.into_iter().chain(stored_key).min() else { return Ok(()) };
+            let mut value = None;
+            for (depth, items) in changed.iter_mut().enumerate() {
+                let Some((_, item)) = items.next_if(|(candidate, _)| **candidate == key) else { continue };
+                let hidden = generations[..depth].iter().any(|above| above.overlay.is_removed(&key));
+                if value.is_none() {
+                    value = Some(if hidden { None } else { item.clone() });
+                }
+            }
+            if stored_key == Some(key) {
+                let (_, item) = stored.next().expect("just seen")?;
+                value.get_or_insert(Some(item.value));
+            }
+            if let Some(Some(value)) = value {
+                if !visit(key, &value)? {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// An inode's attributes, if there is such an inode.
+    pub fn find_attributes(&self, inode: InodeNumber) -> Result<Option<AttributesRecord>, VolumeError> {
+        match self.get(Key::first_of(inode))? {
+            Some(value) => Ok(Some(AttributesRecord::decode(&value)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// An inode's attributes.
+    pub fn attributes(&self, inode: InodeNumber) -> Result<AttributesRecord, VolumeError> {
+        self.find_attributes(inode)?.ok_or(VolumeError::NotFound)
+    }
+
+    /// The attributes of a directory.
+    pub fn directory(&self, inode: InodeNumber) -> Result<AttributesRecord, VolumeError> {
+        let attributes = self.attributes(inode)?;
+        match attributes.kind == FileKind::Directory as u8 {
+            true => Ok(attributes),
+            false => Err(VolumeError::NotDirectory),
+        }
+    }
+
+    /// The attributes of a regular file.
+    pub fn regular_file(&self, inode: InodeNumber) -> Result<AttributesRecord, VolumeError> {
+        let attributes = self.attributes(inode)?;
+        match FileKind::from_byte(attributes.kind) {
+            FileKind::Regular => Ok(attributes),
+            FileKind::Directory => Err(VolumeError::IsDirectory),
+            _ => Err(VolumeError::Invalid("not a regular file")),
+        }
+    }
+
+    /// The dirty pieces of a block, newest first, and what lies below them.
+    fn block_layers(&self, inode: InodeNumber, block: u64) -> Result<(Vec<&'a DirtyBlock>, BlockBase), VolumeError> {
+        let key = Key::new(inode, KeyKind::Extent, block);
+        let mut layers = Vec::new();
+        for generation in self.generations() {
+            layers.extend(generation.dirty.get((inode, block)));
+            match generation.overlay.get(&key) {
+                Found::Value(value) => return Ok((layers, BlockBase::decode(&value)?)),
+                Found::Removed => return Ok((layers, BlockBase::Hole)),
+                Found::Unknown => {}
+            }
+        }
+        let base = match self.context.tree.get(&self.state.root, key)? {
+            Some(item) => BlockBase::decode(&item.value)?,
+            None => BlockBase::Hole,
+        };
+        Ok((layers, base))
+    }
+
+    /// How to read `length` bytes at `start` of a block.
+    pub fn plan_block(
+        &self,
+        inode: InodeNumber,
+        block: u64,
+        start: usize,
+        length: usize,
+    ) -> Result<BlockPlan, VolumeError> {
+        if let Some(newest) = self.generations().next().and_then(|top| top.dirty.get((inode, block))) {
+            // The common case of reading back what was just written needs no look below.
+            if let Some(piece) = newest.pieces().iter().find(|piece| piece.start <= start && piece.end() >= start + length)
+            {
+                let bytes = piece.bytes[start - piece.start..start - piece.start + length].to_vec();
+                return Ok(BlockPlan { base: BlockBase::Hole, patches: vec![(0, bytes)] });
+            }
+        }
+        let (layers, base) = self.block_layers(inode, block)?;
+        let mut patches = Vec::new();
+        for layer in layers.into_iter().rev() {
+            let end = start + length;
+            for piece in layer.pieces().iter().filter(|piece| piece.start < end && piece.end() > start) {
+                let (from, to) = (piece.start.max(start), piece.end().min(end));
+                patches.push((from - start, piece.bytes[from - piece.start..to - piece.start].to_vec()));
+            }
+        }
+        Ok(BlockPlan { base, patches })
+    }
+
+    /// Whether a block holds anything but a hole.
+    pub fn has_block(&self, inode: InodeNumber, block: u64) -> Result<bool, VolumeError> {
+        let (layers, base) = self.block_layers(inode, block)?;
+        Ok(!layers.is_empty() || base != BlockBase::Hole)
+    }
+
+    /// What is stored of a block, dirty pieces apart.
+    pub fn block_base(&self, inode: InodeNumber, block: u64) -> Result<BlockBase, VolumeError> {
+        Ok(self.block_layers(inode, block)?.1)
+    }
+
+    /// Whether a block has dirty pieces.
+    pub fn is_dirty(&self, inode: InodeNumber, block: u64) -> bool {
+        self.generations().any(|generation| generation.dirty.get((inode, block)).is_some())
+    }
+}
+
+fn hidden_until(generations: &[&Generation], key: &Key) -> Option<Key> {
+    generations.iter().filter_map(|generation| generation.overlay.removed_until(key)).max()
+}
+
+impl BlockBase {
+    fn decode(value: &[u8]) -> Result<Self, VolumeError> {
+        Ok(match ExtentRecord::decode(value)? {
+            ExtentRecord::Stored(pointer) => Self::Stored(pointer),
+            ExtentRecord::Inline(bytes) => Self::Inline(bytes.to_vec()),
+        })
+    }
+}
+
+/// The state while it is being changed: one operation, or one step of background work.
+pub(super) struct Edit<'a> {
+    pub state: &'a mut State,
+    pub context: &'a Context,
+    pub now: TimeRecord,
+    pub monotonic: Duration,
+}
+
+impl Edit<'_> {
+    pub fn view(&self) -> View<'_> {
+        View { state: self.state, context: self.context, below_current: false }
+    }
+
+    pub fn put(&mut self, key: Key, value: impl Into<Arc<[u8]>>) {
+        self.state.changes += 1;
+        self.state.current.overlay.put(key, value.into());
+    }
+
+    pub fn remove(&mut self, key: Key) {
+        self.state.changes += 1;
+        self.state.current.overlay.remove(key);
+    }
+
+    pub fn remove_range(&mut self, first: Key, last: Key) {
+        self.state.changes += 1;
+        let below = !self.is_new(first.inode) || first.inode != last.inode;
+        self.state.current.overlay.remove_range(first, last, below);
+    }
+
+    /// Whether an inode was made in the current generation, so that nothing of it lies below.
+    pub fn is_new(&self, inode: InodeNumber) -> bool {
+        self.state.numbers.is_from(inode, self.state.current.first_inode)
+    }
+
+    pub fn put_attributes(&mut self, inode: InodeNumber, attributes: &AttributesRecord) {
+        self.put(Key::first_of(inode), attributes.encode().as_slice());
+    }
+
+    /// The stamp of a change made now.
+    pub fn stamp(&self) -> Stamp {
+        Stamp { device: self.context.device, commit: self.state.current.number }
+    }
+
+    /// Marks content as changed now.
+    pub fn touch_content(&self, attributes: &mut AttributesRecord) {
+        attributes.modified = self.now;
+        attributes.changed = self.now;
+        attributes.content = self.stamp();
+    }
+}
+
+impl FileKind {
+    /// The kind whose byte is `byte`; the decoder of attributes lets no other pass.
+    pub(super) fn from_byte(byte: u8) -> Self {
+        match byte {
+            2 => Self::Directory,
+            3 => Self::Symlink,
+            4 => Self::Pipe,
+            5 => Self::Socket,
+            6 => Self::CharacterDevice,
+            7 => Self::BlockDevice,
+            _ => Self::Regular,
+        }
+    }
+}
+
+impl From<Timestamp> for TimeRecord {
+    fn from(time: Timestamp) -> Self {
+        Self { seconds: time.seconds, nanoseconds: time.nanoseconds }
+    }
+}
+
+impl From<TimeRecord> for Timestamp {
+    fn from(time: TimeRecord) -> Self {
+        Self { seconds: time.seconds, nanoseconds: time.nanoseconds }
+    }
+}

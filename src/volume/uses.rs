@@ -1,0 +1,137 @@
+//! Who uses an inode: the kernel's references and open handles. An inode without a name lives as long as one is left.
+
+use std::collections::HashMap;
+
+use super::state::Edit;
+use super::{Result, Volume};
+use crate::format::{InodeNumber, Key, KeyKind};
+use crate::tree::Root;
+
+/// Uses of one inode.
+#[derive(Debug, Default, Clone)]
+struct Use {
+    references: u64,
+    handles: u32,
+    /// It lost its last name; its orphan item stands.
+    unlinked: bool,
+    /// The tree that still holds the extents a truncation took away: a rewrite is compared with them.
+    compare: Option<Root>,
+}
+
+/// Uses of all inodes that have any.
+#[derive(Debug, Default)]
+pub(super) struct Uses {
+    uses: HashMap<InodeNumber, Use>,
+}
+
+impl Uses {
+    pub fn reference(&mut self, inode: InodeNumber) {
+        self.uses.entry(inode).or_default().references += 1;
+    }
+
+    fn open(&mut self, inode: InodeNumber) {
+        self.uses.entry(inode).or_default().handles += 1;
+    }
+
+    pub fn is_used(&self, inode: InodeNumber) -> bool {
+        self.uses.get(&inode).is_some_and(|uses| uses.references > 0 || uses.handles > 0)
+    }
+
+    /// Notes that an inode in use lost its last name; false where it is not in use.
+    fn unlink(&mut self, inode: InodeNumber) -> bool {
+        let used = self.is_used(inode);
+        if let Some(uses) = self.uses.get_mut(&inode) {
+            uses.unlinked = true;
+        }
+        used
+    }
+
+    /// Gives uses back; true when the last is gone of an inode that has no name.
+    fn release(&mut self, inode: InodeNumber, references: u64, handles: u32) -> bool {
+        let Some(uses) = self.uses.get_mut(&inode) else { return false };
+        uses.references = uses.references.saturating_sub(references);
+        uses.handles = uses.handles.saturating_sub(handles);
+        if uses.references > 0 || uses.handles > 0 || uses.compare.is_some() && !uses.unlinked {
+            return false;
+        }
+        self.uses.remove(&inode).is_some_and(|uses| uses.unlinked)
+    }
+
+    /// Keeps `root` to compare a rewrite of the file with, unless an older one is kept already.
+    pub fn keep_compare(&mut self, inode: InodeNumber, root: Root) {
+        self.uses.entry(inode).or_default().compare.get_or_insert(root);
+    }
+
+    pub fn compare(&self, inode: InodeNumber) -> Option<Root> {
+        self.uses.get(&inode).and_then(|uses| uses.compare)
+    }
+
+    /// After a commit: files that no one has open are not being rewritten.
+    pub fn drop_compares(&mut self) {
+        self.uses.retain(|_, uses| {
+            if uses.handles == 0 {
+                uses.compare = None;
+            }
+            uses.references > 0 || uses.handles > 0 || uses.unlinked
+        });
+    }
+}
+
+impl Volume {
+    /// Gives back `references` that name-giving operations took: the kernel forgets the inode.
+    pub fn forget(&self, inode: InodeNumber, references: u64) {
+        let last = self.uses.lock().release(inode, references, 0);
+        if last {
+            self.purge(inode);
+        }
+    }
+
+    /// Counts an open handle: an unlinked inode lives until the last is closed.
+    pub fn open_file(&self, inode: InodeNumber) -> Result<()> {
+        let guard = self.view();
+        guard.view().attributes(inode)?;
+        self.uses.lock().open(inode);
+        Ok(())
+    }
+
+    /// The same for a file that was just created: the caller holds the state.
+    pub(super) fn open_created(&self, inode: InodeNumber) {
+        self.uses.lock().open(inode);
+    }
+
+    /// Closes a handle.
+    pub fn close_file(&self, inode: InodeNumber) {
+        let last = self.uses.lock().release(inode, 0, 1);
+        if last {
+            self.purge(inode);
+        }
+    }
+
+    /// Called when an inode has lost its last name: it goes now, or when its last use does.
+    pub(super) fn drop_nameless(&self, edit: &mut Edit<'_>, inode: InodeNumber) {
+        if self.uses.lock().unlink(inode) {
+            // A crash from here on leaves the orphan item, and the next mount removes the inode.
+            edit.put(Key::new(InodeNumber::VAULT, KeyKind::Orphan, inode.0), Vec::new());
+        } else {
+            remove_inode(edit, inode);
+        }
+    }
+
+    fn purge(&self, inode: InodeNumber) {
+        let mut guard = self.edit_guard();
+        if self.uses.lock().is_used(inode) {
+            return;
+        }
+        let mut edit = guard.edit();
+        edit.remove(Key::new(InodeNumber::VAULT, KeyKind::Orphan, inode.0));
+        remove_inode(&mut edit, inode);
+        self.note_memory(&guard.state);
+    }
+}
+
+/// Removes all that belongs to an inode, its content included.
+pub(super) fn remove_inode(edit: &mut Edit<'_>, inode: InodeNumber) {
+    edit.remove_range(Key::first_of(inode), Key::last_of(inode));
+    edit.state.current.dirty.remove_range(inode, 0, u64::MAX);
+    edit.state.inode_count = edit.state.inode_count.saturating_sub(1);
+}
