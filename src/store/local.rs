@@ -350,3 +350,34 @@ impl FileReader for LocalReader {
         Ok(whole.unwrap_or(SystemTime::UNIX_EPOCH) + Duration::from_nanos(metadata.ctime_nsec().unsigned_abs()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A writer whose file takes nothing (`/dev/full`).
+    fn full_writer(folder: &Path) -> LocalWriter {
+        let LocalStore { folders } = LocalStore::new(folder.join("vault"), folder.join("state"));
+        let file = OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
+        LocalWriter { folders, path: FilePath::state("journal/000"), file, bytes: 0, state: State::Unnamed }
+    }
+
+    #[test]
+    fn a_failed_append_closes_the_file_for_ever() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut writer = full_writer(folder.path());
+        assert!(matches!(writer.append(b"content").expect_err("full"), StoreError::Full { .. }));
+        assert!(matches!(writer.append(b"").expect_err("poisoned"), StoreError::Poisoned { .. }));
+        assert!(matches!(writer.sync().expect_err("poisoned"), StoreError::Poisoned { .. }));
+        assert_eq!(writer.len(), 0);
+    }
+
+    #[test]
+    fn a_failed_sync_closes_the_file_for_ever() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut writer = full_writer(folder.path());
+        assert!(matches!(writer.sync().expect_err("a device cannot be synced"), StoreError::Io { .. }));
+        assert!(matches!(writer.append(b"").expect_err("poisoned"), StoreError::Poisoned { .. }));
+        assert!(matches!(writer.sync().expect_err("poisoned"), StoreError::Poisoned { .. }));
+    }
+}

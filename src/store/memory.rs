@@ -181,10 +181,13 @@ impl Store for MemoryStore {
 
     fn open(&self, path: &FilePath) -> Result<Arc<dyn FileReader>, StoreError> {
         path.validate_file()?;
-        let file = self.shared.act(path, "open the file", |disk| match disk.file(path) {
-            Some(file) => Ok(file.clone()),
-            None if disk.is_folder(path) => Err(Failure::System(libc::EISDIR)),
-            None => Err(Failure::System(libc::ENOENT)),
+        let file = self.shared.act(path, "open the file", |disk| {
+            disk.check_way_to(path)?;
+            match disk.file(path) {
+                Some(file) => Ok(file.clone()),
+                None if disk.is_folder(path) => Err(Failure::System(libc::EISDIR)),
+                None => Err(Failure::System(libc::ENOENT)),
+            }
         })?;
         Ok(Arc::new(MemoryReader { shared: self.shared.clone(), path: path.clone(), file }))
     }
@@ -221,6 +224,7 @@ impl Store for MemoryStore {
     fn list(&self, folder: &FilePath) -> Result<Vec<FileEntry>, StoreError> {
         folder.validate_folder()?;
         self.shared.act(folder, "list the folder", |disk| {
+            disk.check_way_to(folder)?;
             if disk.file(folder).is_some() {
                 return Err(Failure::System(libc::ENOTDIR));
             }
@@ -231,6 +235,7 @@ impl Store for MemoryStore {
     fn remove(&self, path: &FilePath) -> Result<(), StoreError> {
         path.validate_file()?;
         self.shared.act(path, "remove the file", |disk| {
+            disk.check_way_to(path)?;
             if disk.is_folder(path) {
                 return Err(Failure::System(libc::EISDIR));
             }
