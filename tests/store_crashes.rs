@@ -4,19 +4,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use passkeyfs::crypto::SeededRandomness;
 use passkeyfs::store::faulty::{CallKind, Failure, Fault};
+use passkeyfs::store::memory::chosen_by;
 use passkeyfs::store::{Area, Clock, FaultyStore, FilePath, MemoryStore, SimulatedClock, Store, StoreError};
 use rstest::rstest;
 
-/// A small generator (xorshift), so that a seed names a world.
+/// The choices of one world: its seed names it.
 fn choices(seed: u64) -> impl FnMut(u64) -> u64 {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    move |below| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 11) % below
-    }
+    let randomness = SeededRandomness::new(seed);
+    move |below| chosen_by(&randomness)(below)
 }
 
 const WORLDS: u64 = 200;

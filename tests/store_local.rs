@@ -128,7 +128,7 @@ fn a_folder_that_may_not_be_read_is_permission_denied() {
     let store = store_in(&folder);
     put(&store, &FilePath::vault("keys/a"), b"content");
     let keys = folder.path().join("vault/keys");
-    fs::set_permissions(&keys, fs::Permissions::from_mode(0)).expect("changed");
+    fs::set_permissions(&keys, fs::Permissions::from_mode(0o000)).expect("changed");
     // Root may read it nevertheless.
     let is_root = folder.path().metadata().expect("it is there").uid() == 0;
     match store.list(&FilePath::vault("keys")) {

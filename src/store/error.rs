@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     fn of(errno: i32) -> StoreError {
-        StoreError::from_io(&FilePath::vault("keys/a"), "read the file", io::Error::from_raw_os_error(errno))
+        StoreError::from_io(FilePath::vault("keys/a"), "read the file", io::Error::from_raw_os_error(errno))
     }
 
     #[test]
