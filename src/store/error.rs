@@ -115,3 +115,31 @@ impl StoreError {
         Self::Io { path: path.into(), action: "use this name", source }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(errno: i32) -> StoreError {
+        StoreError::from_io(FilePath::vault("keys/a"), "read the file", io::Error::from_raw_os_error(errno))
+    }
+
+    #[test]
+    fn each_error_number_has_its_meaning() {
+        assert!(matches!(of(libc::ENOENT), StoreError::NotFound { .. }));
+        assert!(matches!(of(libc::EEXIST), StoreError::AlreadyExists { .. }));
+        assert!(matches!(of(libc::ENOSPC), StoreError::Full { .. }));
+        assert!(matches!(of(libc::EDQUOT), StoreError::Full { .. }));
+        assert!(matches!(of(libc::EROFS), StoreError::ReadOnly { .. }));
+        assert!(matches!(of(libc::EACCES), StoreError::PermissionDenied { .. }));
+        assert!(matches!(of(libc::EPERM), StoreError::PermissionDenied { .. }));
+        assert!(matches!(of(libc::EIO), StoreError::Io { action: "read the file", .. }));
+    }
+
+    #[test]
+    fn an_error_names_its_path_in_the_store_and_on_the_disk() {
+        assert_eq!(of(libc::EIO).to_string(), "vault:keys/a: cannot read the file");
+        let place = Place { path: FilePath::vault("keys/a"), on_disk: Some("/home/u/Vault/keys/a".into()) };
+        assert_eq!(StoreError::NotFound { path: place }.to_string(), "vault:keys/a (/home/u/Vault/keys/a): not found");
+    }
+}

@@ -31,6 +31,8 @@ pub struct LocalStore {
 impl LocalStore {
     /// A store over these folders. The state folder is made when it is first needed; the vault folder must be there.
     pub fn new(vault: PathBuf, state: PathBuf) -> Self {
+        // A daemon leaves the folder that a relative path starts from.
+        let [vault, state] = [vault, state].map(|folder| std::path::absolute(&folder).unwrap_or(folder));
         let vault_mode = 0o666 & !umask().unwrap_or(0o077);
         Self { folders: Arc::new(Folders { vault, state, vault_mode, durable: Mutex::default() }) }
     }
@@ -137,7 +139,6 @@ impl Store for LocalStore {
             let Some(parent) = on_disk.parent() else { break };
             on_disk = parent;
         }
-        let on_disk = if on_disk.as_os_str().is_empty() { Path::new(".") } else { on_disk };
         let statistics = nix::sys::statvfs::statvfs(on_disk)
             .map_err(|errno| self.folders.error(&folder, "ask for the free space", errno.into()))?;
         let bytes = |blocks: u64| blocks.saturating_mul(statistics.fragment_size());
@@ -348,5 +349,43 @@ impl FileReader for LocalReader {
             SystemTime::UNIX_EPOCH.checked_add(seconds)
         };
         Ok(whole.unwrap_or(SystemTime::UNIX_EPOCH) + Duration::from_nanos(metadata.ctime_nsec().unsigned_abs()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A writer whose file takes nothing (`/dev/full`).
+    fn full_writer(folder: &Path) -> LocalWriter {
+        let LocalStore { folders } = LocalStore::new(folder.join("vault"), folder.join("state"));
+        let file = OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
+        LocalWriter { folders, path: FilePath::state("journal/000"), file, bytes: 0, state: State::Unnamed }
+    }
+
+    #[test]
+    fn relative_folders_are_taken_from_where_the_process_is_now() {
+        let LocalStore { folders } = LocalStore::new("vault".into(), "state".into());
+        let here = std::env::current_dir().expect("a folder");
+        assert_eq!((&folders.vault, &folders.state), (&here.join("vault"), &here.join("state")));
+    }
+
+    #[test]
+    fn a_failed_append_closes_the_file_for_ever() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut writer = full_writer(folder.path());
+        assert!(matches!(writer.append(b"content").expect_err("full"), StoreError::Full { .. }));
+        assert!(matches!(writer.append(b"").expect_err("poisoned"), StoreError::Poisoned { .. }));
+        assert!(matches!(writer.sync().expect_err("poisoned"), StoreError::Poisoned { .. }));
+        assert_eq!(writer.len(), 0);
+    }
+
+    #[test]
+    fn a_failed_sync_closes_the_file_for_ever() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut writer = full_writer(folder.path());
+        assert!(matches!(writer.sync().expect_err("a device cannot be synced"), StoreError::Io { .. }));
+        assert!(matches!(writer.append(b"").expect_err("poisoned"), StoreError::Poisoned { .. }));
+        assert!(matches!(writer.sync().expect_err("poisoned"), StoreError::Poisoned { .. }));
     }
 }

@@ -1,7 +1,7 @@
 //! A simulated disk with both areas, which loses power, is damaged, fills up and is carried about as tests ask.
 //!
 //! It keeps what [`Store`] promises and nothing more. What a power loss does is chosen by a function `choose(below)`
-//! that the test gives, usually from a seed, so that a failing world can be had again:
+//! that the test gives, usually from a seed ([`chosen_by`]), so that a failing world can be had again:
 //!
 //! - A file keeps what was synced. Of what was appended since, any part from the front may survive, and in that part
 //!   any page may read as zeros: filesystems write pages in any order, and lengths before content.
@@ -19,11 +19,19 @@ use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
+use crate::crypto::Randomness;
+
 use super::memory_disk::{Disk, File, FileHandle};
 use super::{Area, Clock, FileEntry, FilePath, FileReader, FileWriter, Space, Store, StoreError, SystemClock};
 
 /// Chooses a number below the one it is given, which is never 0.
 pub type Choose<'a> = &'a mut dyn FnMut(u64) -> u64;
+
+/// Lets a source of randomness choose: `disk.crash(&mut chosen_by(&randomness))`.
+pub fn chosen_by(randomness: &dyn Randomness) -> impl FnMut(u64) -> u64 {
+    // Not quite even, which no test minds.
+    |below| randomness.u64() % below
+}
 
 /// A simulated disk. Clones share it; [`fork`](Self::fork) copies it.
 #[derive(Clone)]
@@ -181,10 +189,13 @@ impl Store for MemoryStore {
 
     fn open(&self, path: &FilePath) -> Result<Arc<dyn FileReader>, StoreError> {
         path.validate_file()?;
-        let file = self.shared.act(path, "open the file", |disk| match disk.file(path) {
-            Some(file) => Ok(file.clone()),
-            None if disk.is_folder(path) => Err(Failure::System(libc::EISDIR)),
-            None => Err(Failure::System(libc::ENOENT)),
+        let file = self.shared.act(path, "open the file", |disk| {
+            disk.check_way_to(path)?;
+            match disk.file(path) {
+                Some(file) => Ok(file.clone()),
+                None if disk.is_folder(path) => Err(Failure::System(libc::EISDIR)),
+                None => Err(Failure::System(libc::ENOENT)),
+            }
         })?;
         Ok(Arc::new(MemoryReader { shared: self.shared.clone(), path: path.clone(), file }))
     }
@@ -193,9 +204,10 @@ impl Store for MemoryStore {
         source.validate_file()?;
         target.validate_file()?;
         let now = self.shared.clock.now();
-        let file = self
-            .shared
-            .act(source, "rename the file", |disk| disk.file(source).cloned().ok_or(Failure::System(libc::ENOENT)))?;
+        let file = self.shared.act(source, "rename the file", |disk| {
+            disk.check_way_to(source)?;
+            disk.file(source).cloned().ok_or(Failure::System(libc::ENOENT))
+        })?;
         self.shared.act(target, "rename a file to this name", |disk| {
             disk.create_way_to(target)?;
             if target.area == Area::Vault && disk.is_there(target) {
@@ -221,6 +233,7 @@ impl Store for MemoryStore {
     fn list(&self, folder: &FilePath) -> Result<Vec<FileEntry>, StoreError> {
         folder.validate_folder()?;
         self.shared.act(folder, "list the folder", |disk| {
+            disk.check_way_to(folder)?;
             if disk.file(folder).is_some() {
                 return Err(Failure::System(libc::ENOTDIR));
             }
@@ -231,6 +244,7 @@ impl Store for MemoryStore {
     fn remove(&self, path: &FilePath) -> Result<(), StoreError> {
         path.validate_file()?;
         self.shared.act(path, "remove the file", |disk| {
+            disk.check_way_to(path)?;
             if disk.is_folder(path) {
                 return Err(Failure::System(libc::EISDIR));
             }

@@ -100,11 +100,15 @@ impl Disk {
         entries
     }
 
+    /// Fails if what should be a folder on the way to `path` is a file.
+    pub fn check_way_to(&self, path: &FilePath) -> io::Result<()> {
+        let is_file = |folder: FilePath| self.file(&folder).is_some();
+        if path.folders().any(is_file) { Err(io::Error::from_raw_os_error(libc::ENOTDIR)) } else { Ok(()) }
+    }
+
     pub fn create_way_to(&mut self, path: &FilePath) -> io::Result<()> {
+        self.check_way_to(path)?;
         for folder in path.folders() {
-            if self.file(&folder).is_some() {
-                return Err(io::Error::from_raw_os_error(libc::ENOTDIR));
-            }
             // The folder takes the place of a file that was removed: that one does not come back.
             self.names.remove(&folder);
             self.folders.entry(folder).or_insert(false);

@@ -18,6 +18,7 @@ use std::time::SystemTime;
 
 pub mod clock;
 pub mod error;
+pub mod faulty;
 pub mod local;
 mod local_rename;
 pub mod memory;
@@ -26,6 +27,7 @@ mod whole;
 
 pub use clock::{Clock, SimulatedClock, SystemClock};
 pub use error::{Place, StoreError};
+pub use faulty::FaultyStore;
 pub use local::LocalStore;
 pub use memory::MemoryStore;
 

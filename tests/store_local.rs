@@ -1,0 +1,152 @@
+//! What the local store promises beyond the contract of all stores: modes, links, other things' files, missing disks.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use passkeyfs::store::{FilePath, LocalStore, Store, StoreError};
+use tempfile::TempDir;
+
+fn store_in(folder: &TempDir) -> LocalStore {
+    fs::create_dir(folder.path().join("vault")).expect("created");
+    LocalStore::new(folder.path().join("vault"), folder.path().join("made/state"))
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+fn put(store: &dyn Store, path: &FilePath, bytes: &[u8]) {
+    let mut writer = store.create(path).expect("created");
+    writer.append(bytes).expect("appended");
+    writer.sync().expect("synced");
+}
+
+fn mode(path: &Path) -> u32 {
+    path.symlink_metadata().expect("it is there").permissions().mode() & 0o777
+}
+
+#[test]
+fn a_vault_folder_that_is_missing_is_not_found_and_not_made() {
+    let folder = folder();
+    let vault = folder.path().join("unmounted");
+    let store = LocalStore::new(vault.clone(), folder.path().join("state"));
+    put(&store, &FilePath::state("staging/a"), b"content");
+    let results = [
+        store.create(&FilePath::vault("a")).map(drop),
+        store.create(&FilePath::vault("a/b")).map(drop),
+        store.open(&FilePath::vault("a")).map(drop),
+        store.rename(&FilePath::state("staging/a"), &FilePath::vault("keys/a")),
+        store.list(&FilePath::vault("")).map(drop),
+        store.list(&FilePath::vault("keys")).map(drop),
+        store.space(passkeyfs::store::Area::Vault).map(drop),
+    ];
+    for result in results {
+        assert!(result.expect_err("no vault").is_not_found());
+    }
+    assert!(!vault.exists());
+    assert_eq!(store.list(&FilePath::state("staging")).expect("listed").len(), 1, "the source stays");
+}
+
+#[test]
+fn the_state_belongs_to_the_user_alone_and_the_vault_follows_the_umask() {
+    let folder = folder();
+    let store = store_in(&folder);
+    put(&store, &FilePath::state("staging/a"), b"");
+    put(&store, &FilePath::vault("direct"), b"");
+    fs::write(folder.path().join("umask"), "").expect("written");
+    let usual = mode(&folder.path().join("umask"));
+    let state = folder.path().join("made/state");
+    for path in [folder.path().join("made"), state.clone(), state.join("staging")] {
+        assert_eq!(mode(&path), 0o700, "{}", path.display());
+    }
+    assert_eq!(mode(&state.join("staging/a")), 0o600);
+    store.rename(&FilePath::state("staging/a"), &FilePath::vault("keys/a")).expect("renamed");
+    assert_eq!(mode(&folder.path().join("vault/keys/a")), usual);
+    assert_eq!(mode(&folder.path().join("vault/direct")), usual);
+}
+
+#[test]
+fn an_error_tells_where_on_the_disk() {
+    let folder = folder();
+    let store = store_in(&folder);
+    let error = store.open(&FilePath::vault("keys/a")).err().expect("not there");
+    let on_disk = folder.path().join("vault/keys/a");
+    assert_eq!(error.to_string(), format!("vault:keys/a ({}): not found", on_disk.display()));
+}
+
+#[test]
+fn what_is_neither_file_nor_folder_is_left_out_and_not_read() {
+    let folder = folder();
+    let store = store_in(&folder);
+    let vault = folder.path().join("vault");
+    fs::write(folder.path().join("secret"), "of the user").expect("written");
+    symlink(folder.path().join("secret"), vault.join("link")).expect("linked");
+    let _socket = UnixListener::bind(vault.join("socket")).expect("bound");
+    nix::unistd::mkfifo(&vault.join("fifo"), nix::sys::stat::Mode::S_IRWXU).expect("made");
+    fs::write(vault.join(std::ffi::OsStr::from_bytes(b"not \xff UTF-8")), "").expect("written");
+    put(&store, &FilePath::vault("file"), b"1");
+    let listing = store.list(&FilePath::vault("")).expect("listed");
+    assert_eq!(listing.iter().map(|entry| &entry.name[..]).collect::<Vec<_>>(), ["file"]);
+    for name in ["link", "socket", "fifo"] {
+        let error = store.open(&FilePath::vault(name)).err().expect("refused");
+        assert!(matches!(error, StoreError::Io { .. }), "{error}");
+        let error = store.create(&FilePath::vault(name)).err().expect("something is there");
+        assert!(error.is_already_exists(), "{error}");
+    }
+}
+
+#[test]
+fn a_dangling_link_is_not_replaced_or_written_through() {
+    let folder = folder();
+    let store = store_in(&folder);
+    let (vault, elsewhere) = (folder.path().join("vault"), folder.path().join("elsewhere"));
+    symlink(&elsewhere, vault.join("a")).expect("linked");
+    put(&store, &FilePath::state("a"), b"content");
+    assert!(store.create(&FilePath::vault("a")).err().expect("a link is there").is_already_exists());
+    let error = store.rename(&FilePath::state("a"), &FilePath::vault("a")).expect_err("a link is there");
+    assert!(error.is_already_exists(), "{error}");
+    assert!(!elsewhere.exists());
+}
+
+#[test]
+fn the_vault_folder_may_be_a_symlink() {
+    let folder = folder();
+    fs::create_dir(folder.path().join("real")).expect("created");
+    symlink(folder.path().join("real"), folder.path().join("vault")).expect("linked");
+    let store = LocalStore::new(folder.path().join("vault"), folder.path().join("state"));
+    put(&store, &FilePath::vault("keys/a"), b"content");
+    assert_eq!(store.list(&FilePath::vault("keys")).expect("listed")[0].bytes, 7);
+    assert!(folder.path().join("real/keys/a").exists());
+}
+
+#[test]
+fn a_folder_that_may_not_be_read_is_permission_denied() {
+    let folder = folder();
+    let store = store_in(&folder);
+    put(&store, &FilePath::vault("keys/a"), b"content");
+    let keys = folder.path().join("vault/keys");
+    fs::set_permissions(&keys, fs::Permissions::from_mode(0o000)).expect("changed");
+    // Root may read it nevertheless.
+    let is_root = folder.path().metadata().expect("it is there").uid() == 0;
+    match store.list(&FilePath::vault("keys")) {
+        Err(error) => assert!(matches!(error, StoreError::PermissionDenied { .. }), "{error}"),
+        Ok(_) => assert!(is_root),
+    }
+    fs::set_permissions(&keys, fs::Permissions::from_mode(0o700)).expect("changed");
+}
+
+#[test]
+fn a_folder_that_a_sync_client_removed_is_made_again() {
+    let folder = folder();
+    let store = store_in(&folder);
+    for name in ["keys/b/a", "keys/b/c"] {
+        put(&store, &FilePath::vault(name), b"content");
+        fs::remove_dir_all(folder.path().join("vault/keys")).expect("removed");
+    }
+    put(&store, &FilePath::state("a"), b"content");
+    store.rename(&FilePath::state("a"), &FilePath::vault("keys/b/d")).expect("renamed");
+    assert!(folder.path().join("vault/keys/b/d").exists());
+}
