@@ -46,8 +46,19 @@ impl KeyKind {
     pub fn from_byte(byte: u8) -> Option<Self> {
         use KeyKind::*;
         [
-            Attributes, SymlinkTarget, BackReference, ExtendedAttribute, DirectoryEntry, Extent, VaultRecord, Slot,
-            EpochRecord, Device, Segment, Snapshot, Orphan,
+            Attributes,
+            SymlinkTarget,
+            BackReference,
+            ExtendedAttribute,
+            DirectoryEntry,
+            Extent,
+            VaultRecord,
+            Slot,
+            EpochRecord,
+            Device,
+            Segment,
+            Snapshot,
+            Orphan,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)

@@ -1,0 +1,150 @@
+//! Keys inside keys: RFC 3394 wrapping, HPKE sealing to a slot, and the key that a slot's wrapping uses.
+//!
+//! Relies on `aes-kw`, `hpke` (base mode, DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20-Poly1305) and BLAKE3.
+//! Promises that wrapped and sealed bytes open under the right key and with the right public bytes only, and that every
+//! failure looks the same: `None`.
+//!
+//! ```text
+//! wrapped key   40 bytes   RFC 3394 of 32
+//! sealed        32 encapsulated key ‖ ciphertext ‖ 16 authentication tag
+//! ```
+//! HPKE's base mode does not say who sealed: anyone who knows the public key can. What is sealed here is a vault key, and
+//! a false one shows when nothing in the vault verifies under it.
+
+use std::convert::Infallible;
+
+use aes_kw::KeyInit;
+use aes_kw::KwAes256;
+use hpke::aead::ChaCha20Poly1305;
+use hpke::kdf::HkdfSha256;
+use hpke::kem::X25519HkdfSha256;
+use hpke::rand_core::{TryCryptoRng, TryRng};
+use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::keys::{context, update_with_parts};
+use super::randomness::Randomness;
+use super::secret::Secret;
+
+type PublicKey = <X25519HkdfSha256 as Kem>::PublicKey;
+type PrivateKey = <X25519HkdfSha256 as Kem>::PrivateKey;
+type EncappedKey = <X25519HkdfSha256 as Kem>::EncappedKey;
+
+const ENCAPPED_KEY_BYTES: usize = 32;
+
+/// Wraps `key` under `kek`. Equal inputs give equal bytes: RFC 3394 draws nothing.
+pub fn wrap_key(kek: &Secret<32>, key: &Secret<32>) -> [u8; 40] {
+    let mut wrapped = [0; 40];
+    KwAes256::new(kek.expose().into()).wrap_key(key.expose(), &mut wrapped).expect("40 bytes hold 32, wrapped");
+    wrapped
+}
+
+/// Unwraps what [`wrap_key`] wrapped; `None` if `kek` is another key or `wrapped` was altered.
+pub fn unwrap_key(kek: &Secret<32>, wrapped: &[u8; 40]) -> Option<Secret<32>> {
+    let cipher = KwAes256::new(kek.expose().into());
+    Secret::try_filled(|place| cipher.unwrap_key(wrapped, place).map(drop)).ok()
+}
+
+/// The X25519 key pair that a slot's vault keys are sealed to.
+#[derive(Debug)]
+pub struct SealingKeyPair {
+    /// Kept in the encrypted tree only.
+    pub public: [u8; 32],
+    /// Kept in the slot's file, wrapped.
+    pub secret: Secret<32>,
+}
+
+impl SealingKeyPair {
+    /// Draws a new pair.
+    pub fn generate(randomness: &dyn Randomness) -> Self {
+        Self::from_secret(Secret::filled(|place| randomness.fill(place)))
+    }
+
+    /// The pair that `secret` belongs to.
+    pub fn from_secret(secret: Secret<32>) -> Self {
+        let public = X25519HkdfSha256::sk_to_pk(&private_key(&secret)).to_bytes().into();
+        Self { public, secret }
+    }
+}
+
+fn private_key(secret: &Secret<32>) -> PrivateKey {
+    PrivateKey::from_bytes(secret.expose()).expect("any 32 bytes are an X25519 secret")
+}
+
+/// Seals `plaintext` to `public`; `info` must be the same when it is opened. Adds 48 bytes.
+///
+/// # Panics
+/// When `public` is one of the few points that no key pair has. It comes from a pair of ours, through the encrypted
+/// and tagged tree.
+pub fn seal(public: &[u8; 32], info: &[u8], plaintext: &[u8], rng: &dyn Randomness) -> Vec<u8> {
+    let public = PublicKey::from_bytes(public).expect("any 32 bytes are an X25519 public key");
+    let (encapped, ciphertext) = hpke::single_shot_seal_with_rng::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
+        &OpModeS::Base,
+        &public,
+        info,
+        plaintext,
+        b"",
+        &mut HpkeRandomness(rng),
+    )
+    .expect("a slot's public key comes from a key pair");
+    [encapped.to_bytes().as_slice(), &ciphertext].concat()
+}
+
+/// Opens what [`seal`] sealed; `None` if it was sealed to another key or with other `info`, or was altered.
+pub fn open(pair: &SealingKeyPair, info: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let (encapped, ciphertext) = sealed.split_at_checked(ENCAPPED_KEY_BYTES)?;
+    let encapped = EncappedKey::from_bytes(encapped).ok()?;
+    hpke::single_shot_open::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
+        &OpModeR::Base,
+        &private_key(&pair.secret),
+        &encapped,
+        info,
+        ciphertext,
+        b"",
+    )
+    .ok()
+    .map(Zeroizing::new)
+}
+
+/// The key that wraps a slot's X25519 secret: it binds the authenticator's secret to the vault's and the slot's public
+/// bytes, so that a slot whose public part was altered does not unwrap.
+pub fn slot_wrapping_key(
+    authenticator_secret: &Secret<32>,
+    vault_file_hash: &[u8; 32],
+    slot_public_bytes: &[u8],
+) -> Secret<32> {
+    let mut hasher = blake3::Hasher::new_derive_key(context::SLOT_WRAPPING);
+    update_with_parts(&mut hasher, &[authenticator_secret.expose(), vault_file_hash, slot_public_bytes]);
+    let mut output = hasher.finalize_xof();
+    let key = Secret::filled(|place| output.fill(place));
+    output.zeroize();
+    hasher.zeroize();
+    key
+}
+
+/// BLAKE3 of `bytes`, without a key.
+pub fn hash(bytes: &[u8]) -> [u8; 32] {
+    blake3::hash(bytes).into()
+}
+
+/// Our source of randomness, as `hpke` wants it.
+struct HpkeRandomness<'a>(&'a dyn Randomness);
+
+impl TryRng for HpkeRandomness<'_> {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        Ok(u32::from_le_bytes(self.0.array()))
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        Ok(self.0.u64())
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        self.0.fill(bytes);
+        Ok(())
+    }
+}
+
+impl TryCryptoRng for HpkeRandomness<'_> {}
