@@ -2,3 +2,5 @@
 
 pub mod crypto;
 pub mod format;
+pub mod store;
+pub mod volume;

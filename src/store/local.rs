@@ -1,0 +1,352 @@
+//! The store on a local filesystem: the vault folder that a sync client carries, and this device's state folder.
+//!
+//! Relies on POSIX files and on Linux's `renameat2`. Promises what [`Store`] says, and moreover:
+//!
+//! - Nothing is ever opened for writing twice, and in the vault folder nothing is ever replaced.
+//! - A name is durable only together with all folders on the way to it. Which folders are, is remembered, so each is
+//!   synced once in a process: also a folder that an earlier process made and was killed before it could sync.
+//! - The state folder and what is in it belong to the user alone (0700, 0600). Files in the vault folder follow the
+//!   umask, wherever they were staged, so that a sync client of the same group may read them.
+//! - The folder at the head of an area may be a symlink, and so may folders below it: they are the user's to arrange.
+//!   A file never is: neither created nor read through a link, nor through anything else that is not a regular file.
+
+use std::collections::HashSet;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
+
+use super::local_rename::{move_file, sync_folder};
+use super::{Area, FileEntry, FilePath, FileReader, FileWriter, Place, Space, Store, StoreError};
+
+/// Two folders on local filesystems, the same or different ones.
+pub struct LocalStore {
+    folders: Arc<Folders>,
+}
+
+impl LocalStore {
+    /// A store over these folders. The state folder is made when it is first needed; the vault folder must be there.
+    pub fn new(vault: PathBuf, state: PathBuf) -> Self {
+        let vault_mode = 0o666 & !umask().unwrap_or(0o077);
+        Self { folders: Arc::new(Folders { vault, state, vault_mode, durable: Mutex::default() }) }
+    }
+}
+
+impl Store for LocalStore {
+    fn create(&self, path: &FilePath) -> Result<Box<dyn FileWriter>, StoreError> {
+        path.validate_file()?;
+        let folders = &self.folders;
+        folders.create_way_to(path)?;
+        let mode = if path.area == Area::State { 0o600 } else { 0o666 };
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+            .open(folders.on_disk(path))
+            .map_err(|source| folders.error(path, "create the file", source))?;
+        let writer =
+            LocalWriter { folders: folders.clone(), path: path.clone(), file, bytes: 0, state: State::Unnamed };
+        Ok(Box::new(writer))
+    }
+
+    fn open(&self, path: &FilePath) -> Result<Arc<dyn FileReader>, StoreError> {
+        path.validate_file()?;
+        let error = |source| self.folders.error(path, "open the file", source);
+        // O_NONBLOCK: a FIFO that someone put there must not hold us up until it is seen to be one.
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK)
+            .open(self.folders.on_disk(path))
+            .map_err(error)?;
+        if !file.metadata().map_err(error)?.is_file() {
+            return Err(error(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
+        }
+        Ok(Arc::new(LocalReader { folders: self.folders.clone(), path: path.clone(), file }))
+    }
+
+    fn rename(&self, source: &FilePath, target: &FilePath) -> Result<(), StoreError> {
+        source.validate_file()?;
+        target.validate_file()?;
+        let folders = &self.folders;
+        let source_on_disk = folders.on_disk(source);
+        let source_error = |error| folders.error(source, "rename the file", error);
+        let mode = source_on_disk.symlink_metadata().map_err(source_error)?.permissions().mode() & 0o777;
+        folders.create_way_to(target)?;
+        if (source.area, target.area) == (Area::State, Area::Vault) && mode != folders.vault_mode {
+            // Best effort: some filesystems have no modes.
+            let _ = fs::set_permissions(&source_on_disk, fs::Permissions::from_mode(folders.vault_mode));
+        }
+        // The folders on the way become durable first: a name in a folder that is lost would be lost with it.
+        folders.sync_way_to(target)?;
+        let replace = target.area == Area::State;
+        move_file(&source_on_disk, &folders.on_disk(target), replace)
+            .map_err(|error| folders.error(target, "rename a file to this name", error))
+    }
+
+    fn list(&self, folder: &FilePath) -> Result<Vec<FileEntry>, StoreError> {
+        folder.validate_folder()?;
+        let error = |source| self.folders.error(folder, "list the folder", source);
+        let entries = match fs::read_dir(self.folders.on_disk(folder)) {
+            Ok(entries) => entries,
+            Err(source) if source.raw_os_error() == Some(libc::ENOENT) => {
+                self.folders.check_vault_is_there(folder)?;
+                return Ok(Vec::new());
+            }
+            Err(source) => return Err(error(source)),
+        };
+        let mut listing = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(error)?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let metadata = match entry.metadata() {
+                Ok(metadata) => metadata,
+                // Gone since the folder was read.
+                Err(source) if source.raw_os_error() == Some(libc::ENOENT) => continue,
+                Err(source) => return Err(self.folders.error(&folder.join(&name), "look at the file", source)),
+            };
+            if metadata.is_dir() {
+                listing.push(FileEntry { name, is_folder: true, bytes: 0 });
+            } else if metadata.is_file() {
+                listing.push(FileEntry { name, is_folder: false, bytes: metadata.len() });
+            }
+        }
+        listing.sort_by(|left, right| left.name.cmp(&right.name));
+        Ok(listing)
+    }
+
+    fn remove(&self, path: &FilePath) -> Result<(), StoreError> {
+        path.validate_file()?;
+        match fs::remove_file(self.folders.on_disk(path)) {
+            Err(source) if source.raw_os_error() != Some(libc::ENOENT) => {
+                Err(self.folders.error(path, "remove the file", source))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn space(&self, area: Area) -> Result<Space, StoreError> {
+        let folder = FilePath { area, name: String::new() };
+        let mut on_disk = self.folders.root(area);
+        // The state folder may not have been made yet: then its filesystem is that of the folder it will be made in.
+        while area == Area::State && !on_disk.exists() {
+            let Some(parent) = on_disk.parent() else { break };
+            on_disk = parent;
+        }
+        let on_disk = if on_disk.as_os_str().is_empty() { Path::new(".") } else { on_disk };
+        let statistics = nix::sys::statvfs::statvfs(on_disk)
+            .map_err(|errno| self.folders.error(&folder, "ask for the free space", errno.into()))?;
+        let bytes = |blocks: u64| blocks.saturating_mul(statistics.fragment_size());
+        Ok(Space {
+            total_bytes: bytes(statistics.blocks()),
+            free_bytes: bytes(statistics.blocks_available()),
+            reserved_bytes: bytes(statistics.blocks_free().saturating_sub(statistics.blocks_available())),
+        })
+    }
+}
+
+/// The process's umask, read without changing it.
+fn umask() -> Option<u32> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let digits = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
+    u32::from_str_radix(digits.trim(), 8).ok()
+}
+
+/// Where the areas lie, and which of their folders are known to be durable.
+struct Folders {
+    vault: PathBuf,
+    state: PathBuf,
+    /// The mode of a new file in the vault folder.
+    vault_mode: u32,
+    /// Folders whose own name is durable. Held while folders are made or synced, so that the two never cross.
+    durable: Mutex<HashSet<FilePath>>,
+}
+
+impl Folders {
+    fn root(&self, area: Area) -> &Path {
+        match area {
+            Area::Vault => &self.vault,
+            Area::State => &self.state,
+        }
+    }
+
+    fn on_disk(&self, path: &FilePath) -> PathBuf {
+        // Not `join("")`, which would add a slash.
+        let root = self.root(path.area);
+        if path.name.is_empty() { root.to_owned() } else { root.join(&path.name) }
+    }
+
+    fn error(&self, path: &FilePath, action: &'static str, source: io::Error) -> StoreError {
+        StoreError::from_io(self.place(path), action, source)
+    }
+
+    fn place(&self, path: &FilePath) -> Place {
+        Place { path: path.clone(), on_disk: Some(self.on_disk(path)) }
+    }
+
+    fn check_vault_is_there(&self, path: &FilePath) -> Result<(), StoreError> {
+        if path.area == Area::Vault {
+            let root = FilePath::vault("");
+            fs::metadata(&self.vault).map_err(|source| self.error(&root, "look at the vault folder", source))?;
+        }
+        Ok(())
+    }
+
+    /// Makes the folders that `path` lies in, outermost first.
+    fn create_way_to(&self, path: &FilePath) -> Result<(), StoreError> {
+        let folder = self.on_disk(path).parent().map(Path::to_owned).unwrap_or_default();
+        if folder.is_dir() {
+            return Ok(());
+        }
+        self.check_vault_is_there(path)?;
+        let mut durable = self.durable.lock();
+        if path.area == Area::State {
+            self.create_state_root()?;
+        }
+        for folder in path.folders() {
+            let mode = if folder.area == Area::State { 0o700 } else { 0o777 };
+            match DirBuilder::new().mode(mode).create(self.on_disk(&folder)) {
+                // Another process, a sync client say, may have removed it since it was durable.
+                Ok(()) => drop(durable.remove(&folder)),
+                Err(source) if source.raw_os_error() == Some(libc::EEXIST) => {}
+                Err(source) => return Err(self.error(&folder, "create the folder", source)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the state folder and what it lies in; durable on return.
+    fn create_state_root(&self) -> Result<(), StoreError> {
+        let error = |source| self.error(&FilePath::state(""), "create the state folder", source);
+        let missing: Vec<&Path> = self.state.ancestors().take_while(|folder| !folder.exists()).collect();
+        for folder in missing.into_iter().rev() {
+            match DirBuilder::new().mode(0o700).create(folder) {
+                Err(source) if source.raw_os_error() != Some(libc::EEXIST) => return Err(error(source)),
+                _ => sync_folder(folder.parent().unwrap_or(Path::new("."))).map_err(error)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the names of all folders that `path` lies in durable, unless they are known to be.
+    fn sync_way_to(&self, path: &FilePath) -> Result<(), StoreError> {
+        let mut durable = self.durable.lock();
+        for folder in path.folders() {
+            if !durable.contains(&folder) {
+                let parent = folder.folder().expect("`folders` leaves the area's own folder out");
+                self.sync_folder(&parent)?;
+                durable.insert(folder);
+            }
+        }
+        Ok(())
+    }
+
+    fn sync_folder(&self, folder: &FilePath) -> Result<(), StoreError> {
+        sync_folder(&self.on_disk(folder)).map_err(|source| self.error(folder, "sync the folder", source))
+    }
+}
+
+struct LocalWriter {
+    folders: Arc<Folders>,
+    path: FilePath,
+    file: File,
+    bytes: u64,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    /// Not synced yet: its name is not durable.
+    Unnamed,
+    Named,
+    Poisoned,
+}
+
+impl LocalWriter {
+    /// Runs `write`; after a failure nothing more is ever written.
+    fn unless_poisoned(
+        &mut self,
+        write: impl FnOnce(&mut Self) -> Result<State, StoreError>,
+    ) -> Result<(), StoreError> {
+        if self.state == State::Poisoned {
+            return Err(StoreError::Poisoned { path: self.folders.place(&self.path) });
+        }
+        let result = write(self);
+        self.state = *result.as_ref().unwrap_or(&State::Poisoned);
+        result.map(|_| ())
+    }
+}
+
+impl FileWriter for LocalWriter {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.unless_poisoned(|writer| {
+            // `write_all` goes on after a short write and an interrupted one.
+            writer
+                .file
+                .write_all(bytes)
+                .map_err(|source| writer.folders.error(&writer.path, "write to the file", source))?;
+            writer.bytes += bytes.len() as u64;
+            Ok(writer.state)
+        })
+    }
+
+    fn sync(&mut self) -> Result<(), StoreError> {
+        self.unless_poisoned(|writer| {
+            let first = writer.state == State::Unnamed;
+            let synced = if first { writer.file.sync_all() } else { writer.file.sync_data() };
+            synced.map_err(|source| writer.folders.error(&writer.path, "sync the file", source))?;
+            if first {
+                writer.folders.sync_way_to(&writer.path)?;
+                let folder = writer.path.folder().expect("a file lies in a folder");
+                writer.folders.sync_folder(&folder)?;
+            }
+            Ok(State::Named)
+        })
+    }
+
+    fn len(&self) -> u64 {
+        self.bytes
+    }
+}
+
+struct LocalReader {
+    folders: Arc<Folders>,
+    path: FilePath,
+    file: File,
+}
+
+impl FileReader for LocalReader {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), StoreError> {
+        let wanted_bytes = buffer.len() as u64;
+        let short = || StoreError::Short { path: self.folders.place(&self.path), offset, wanted_bytes };
+        // The kernel's offsets are signed: no file reaches further.
+        if offset.checked_add(wanted_bytes).is_none_or(|end| end > i64::MAX as u64) {
+            return Err(short());
+        }
+        self.file.read_exact_at(buffer, offset).map_err(|source| match source.kind() {
+            io::ErrorKind::UnexpectedEof => short(),
+            _ => self.folders.error(&self.path, "read the file", source),
+        })
+    }
+
+    fn len(&self) -> Result<u64, StoreError> {
+        let metadata = self.file.metadata();
+        Ok(metadata.map_err(|source| self.folders.error(&self.path, "look at the file", source))?.len())
+    }
+
+    fn changed(&self) -> Result<SystemTime, StoreError> {
+        let metadata = self.file.metadata();
+        let metadata = metadata.map_err(|source| self.folders.error(&self.path, "look at the file", source))?;
+        let seconds = Duration::from_secs(metadata.ctime().unsigned_abs());
+        let whole = if metadata.ctime() < 0 {
+            SystemTime::UNIX_EPOCH.checked_sub(seconds)
+        } else {
+            SystemTime::UNIX_EPOCH.checked_add(seconds)
+        };
+        Ok(whole.unwrap_or(SystemTime::UNIX_EPOCH) + Duration::from_nanos(metadata.ctime_nsec().unsigned_abs()))
+    }
+}
