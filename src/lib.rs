@@ -3,4 +3,5 @@
 pub mod crypto;
 pub mod format;
 pub mod store;
+pub mod unlock;
 pub mod volume;

@@ -27,6 +27,14 @@ pub trait Authenticator: Send {
         interaction: &dyn Interaction,
     ) -> Result<Credential, AuthenticatorError>;
 
+    /// Tells which credential of the allow list it holds, if any, without a touch: authenticatorGetAssertion without user
+    /// presence and without `hmac-secret`. A PIN may be asked for.
+    fn find_credential(
+        &mut self,
+        request: &GetAssertion,
+        interaction: &dyn Interaction,
+    ) -> Result<Option<Vec<u8>>, AuthenticatorError>;
+
     /// Signs with a credential of the allow list, and evaluates `hmac-secret` (authenticatorGetAssertion).
     ///
     /// # Errors
@@ -36,6 +44,19 @@ pub trait Authenticator: Send {
         request: &GetAssertion,
         interaction: &dyn Interaction,
     ) -> Result<Assertion, AuthenticatorError>;
+}
+
+/// Gives a command again after a wrong PIN, while the user can give another.
+pub fn retry_wrong_pins<T>(
+    interaction: &dyn Interaction,
+    mut command: impl FnMut() -> Result<T, AuthenticatorError>,
+) -> Result<T, AuthenticatorError> {
+    loop {
+        match command() {
+            Err(AuthenticatorError::PinWrong { .. }) if interaction.may_ask_again() => continue,
+            result => return result,
+        }
+    }
 }
 
 /// What an authenticator says of itself.
@@ -105,9 +126,6 @@ pub struct GetAssertion {
     pub hmac_salt: [u8; 32],
     /// Whether the user is to be verified.
     pub verify_user: bool,
-    /// Whether a touch is asked for. Without, the answer only tells which credential is there; its secret is not to be
-    /// used.
-    pub user_presence: bool,
 }
 
 /// What authenticatorGetAssertion answers.

@@ -28,10 +28,10 @@ pub enum UnlockError {
         source: JsonError,
     },
     /// `vault.json` is damaged, and so is or lacks every copy of it.
-    #[error("vault.json is damaged, and no slot file holds a usable copy: {source}")]
+    #[error("vault.json cannot be used, and no slot file holds a copy that can: {problem}")]
     VaultFileDamaged {
-        /// What is wrong with it.
-        source: JsonError,
+        /// What is wrong with it: missing, cut off, not JSON.
+        problem: String,
     },
     /// `vault.json` is not the one this device or a slot remembers.
     #[error("vault.json is not the one that {remembered_by} remembers: it was replaced or altered")]
