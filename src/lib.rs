@@ -2,10 +2,9 @@
 
 pub mod crypto;
 pub mod format;
-<<<<<<< HEAD
-pub mod store;
-pub mod volume;
-=======
+pub mod history;
 pub mod segments;
+pub mod store;
 pub mod tree;
->>>>>>> tree
+pub mod unlock;
+pub mod volume;

@@ -9,15 +9,22 @@ pub mod commit;
 pub mod ids;
 pub mod items;
 pub mod journal;
+pub mod json;
 pub mod key;
 pub mod node;
 pub mod pointer;
 pub mod segment;
+pub mod slot_file;
+pub mod slot_record;
+pub mod vault_file;
 
 pub use bytes::{ByteReader, ByteWriter, FormatError};
 pub use ids::{CommitId, CommitNumber, DeviceId, EpochId, InodeNumber, SegmentId, Sequence, SlotId, VaultId};
 pub use key::{Key, KeyKind, Stamp};
 pub use pointer::{BlockKind, Encoding, Pointer};
+pub use slot_file::{EpochKeyFile, SlotFile, SlotPublic};
+pub use slot_record::{EpochRecord, SlotRecord};
+pub use vault_file::{Compression, VaultFile, VaultParameters};
 
 /// The format version this build writes, and the newest it reads.
 pub const FORMAT_VERSION: u16 = 1;

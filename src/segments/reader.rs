@@ -183,8 +183,12 @@ impl Segments {
         let header = &finished.header;
         let target = ledger::vault_path(header.device, header.sequence, header.segment, header.kind);
         match self.store.rename(&finished.path, &target) {
-            // An earlier try went through after all.
-            Err(StoreError::NotFound { .. }) if self.store.open(&target).is_ok() => {}
+            // An earlier try went through after all: the name holds our random id, so the file is ours.
+            Err(StoreError::NotFound { .. } | StoreError::AlreadyExists { .. })
+                if self.store.open(&target).is_ok_and(|file| file.len().is_ok_and(|len| len == finished.bytes)) =>
+            {
+                self.store.remove(&finished.path)?;
+            }
             other => other?,
         }
         let (device, sequence, kind, bytes) = (header.device, header.sequence, header.kind, finished.bytes);

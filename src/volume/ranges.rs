@@ -61,21 +61,24 @@ impl Volume {
             edit.remove_range(extent(inode, first_whole), extent(inode, end_whole - 1));
             edit.state.current.dirty.remove_range(inode, first_whole, end_whole - 1);
         }
-        let whole = first_whole..end_whole.max(first_whole);
+        // At most two blocks are touched in part: the one the range begins in and the one it ends in.
+        if start % block_bytes != 0 {
+            let until = end.min(first_whole * block_bytes);
+            self.clear_part(edit, inode, start, until)?;
+        }
+        if !end_of_file && end % block_bytes != 0 && end / block_bytes >= first_whole {
+            self.clear_part(edit, inode, end - end % block_bytes, end)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a part of one block read as zeros.
+    fn clear_part(&self, edit: &mut Edit<'_>, inode: InodeNumber, start: u64, end: u64) -> Result<()> {
         for part in block_parts(self.context.block_bytes, start, end - start) {
-            if whole.contains(&part.block) {
-                if end_of_file {
-                    break;
-                }
-                continue;
-            }
             if edit.view().has_block(inode, part.block)? {
                 let zeros = vec![0; part.length];
                 edit.state.current.dirty.write((inode, part.block), part.start, zeros, edit.monotonic);
                 edit.state.changes += 1;
-            }
-            if part.block < first_whole && whole.end > whole.start && !end_of_file {
-                continue;
             }
         }
         Ok(())

@@ -1,0 +1,91 @@
+//! `--authenticator`: which authenticators to use, and opening them.
+//!
+//! Promises that what a user may write parses to one [`AuthenticatorChoice`], whether or not this build can do it.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::authenticator::Authenticator;
+use super::error::UnlockError;
+use super::software::SoftwareAuthenticator;
+
+/// Which authenticators to use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuthenticatorChoice {
+    /// Any security key that is attached.
+    AnyHid,
+    /// The security key at this device path.
+    Hid(PathBuf),
+    /// The software authenticator in this file.
+    Software(PathBuf),
+    /// The recovery code.
+    Recovery,
+}
+
+impl FromStr for AuthenticatorChoice {
+    type Err = UnlockError;
+
+    fn from_str(spec: &str) -> Result<Self, UnlockError> {
+        match spec.split_once(':') {
+            None if spec == "hid" => Ok(Self::AnyHid),
+            None if spec == "recovery" => Ok(Self::Recovery),
+            Some(("hid", path)) if !path.is_empty() => Ok(Self::Hid(path.into())),
+            Some(("software", path)) if !path.is_empty() => Ok(Self::Software(path.into())),
+            _ => Err(UnlockError::UnknownAuthenticator { spec: spec.to_owned() }),
+        }
+    }
+}
+
+/// What the authenticators are wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To make a credential: a software authenticator that is missing is made.
+    Enroll,
+    /// To use a credential: a software authenticator that is missing is an error.
+    Unlock,
+}
+
+/// Opens the authenticators of a choice, as sessions that end when they are dropped.
+pub fn open_authenticators(
+    choice: &AuthenticatorChoice,
+    purpose: Purpose,
+) -> Result<Vec<Box<dyn Authenticator>>, UnlockError> {
+    match choice {
+        AuthenticatorChoice::AnyHid | AuthenticatorChoice::Hid(_) => {
+            Err(UnlockError::NotInThisBuild { what: "support for security keys (hid)" })
+        }
+        AuthenticatorChoice::Recovery => Err(UnlockError::NotInThisBuild { what: "the recovery code" }),
+        AuthenticatorChoice::Software(path) => {
+            let authenticator = match purpose {
+                Purpose::Enroll => SoftwareAuthenticator::open_or_create(path)?,
+                Purpose::Unlock => SoftwareAuthenticator::open(path)?,
+            };
+            Ok(vec![Box::new(authenticator)])
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_authenticator_parses_and_nothing_else() {
+        let parse = |spec: &str| spec.parse::<AuthenticatorChoice>().ok();
+        assert_eq!(parse("hid"), Some(AuthenticatorChoice::AnyHid));
+        assert_eq!(parse("hid:/dev/hidraw0"), Some(AuthenticatorChoice::Hid("/dev/hidraw0".into())));
+        assert_eq!(parse("software:/a:b"), Some(AuthenticatorChoice::Software("/a:b".into())));
+        assert_eq!(parse("recovery"), Some(AuthenticatorChoice::Recovery));
+        for spec in ["", "software", "software:", "hid:", "recovery:x", "Hid", "usb:1"] {
+            assert_eq!(parse(spec), None, "{spec}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_built_yet_says_so() {
+        for choice in [AuthenticatorChoice::AnyHid, AuthenticatorChoice::Recovery] {
+            let error = open_authenticators(&choice, Purpose::Unlock).err().expect("not in this build");
+            assert!(error.to_string().contains("is not in this build"), "{error}");
+        }
+    }
+}

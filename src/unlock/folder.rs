@@ -1,0 +1,316 @@
+//! What the vault folder holds for unlocking, and what this device keeps beside it.
+//!
+//! ```text
+//! vault folder                         local state
+//! vault.json                           vault-pin.json             the vault id and the hash of vault.json
+//! keys/<slot>.json                     slots/<slot>.json          copies: losing one small file
+//! keys/<slot>-<epoch>.key              slots/<slot>-<epoch>.key   must not lose the vault
+//! ```
+//! Everything in the vault folder may have been altered by whoever runs the cloud. So nothing read here is believed: each
+//! file is a *candidate*, the folder's own before this device's copy, and the first that opens under the authenticator's
+//! secret is the real one. What is odd on the way becomes a [`Notice`]. Files with other names are not ours and ignored.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::UnlockError;
+use crate::crypto;
+use crate::format::json::{self, SMALL_FILE_BYTES_MAX};
+use crate::format::slot_file::{KeyFileName, slot_file_name};
+use crate::format::{EpochId, SlotFile, SlotId, SlotRecord, VaultFile, VaultId};
+use crate::store::{Area, FilePath, Store, StoreError};
+
+/// The place of `vault.json`.
+pub fn vault_file_path() -> FilePath {
+    FilePath::vault("vault.json")
+}
+
+/// The folder of slot files and epoch keys.
+pub fn keys_folder() -> FilePath {
+    FilePath::vault("keys")
+}
+
+/// The folder of this device's copies of them.
+pub fn copies_folder() -> FilePath {
+    FilePath::state("slots")
+}
+
+/// The place of the remembered hash of `vault.json`.
+pub fn pin_path() -> FilePath {
+    FilePath::state("vault-pin.json")
+}
+
+/// Something that did not keep the vault from opening, and that its user should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// A file cannot be used. Another, or a copy, was used in its place if it was needed.
+    Unusable {
+        /// The file.
+        path: FilePath,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A file is gone from the folder; this device's copy takes its place.
+    OnlyCopyLeft {
+        /// The file that is gone.
+        path: FilePath,
+    },
+    /// A file in the folder is not what this device has a copy of.
+    DiffersFromCopy {
+        /// The file in the folder.
+        path: FilePath,
+    },
+    /// `vault.json` is missing or damaged, and the copy in a slot file was used.
+    VaultFileRecovered {
+        /// What is wrong with `vault.json`.
+        problem: String,
+    },
+    /// What this device remembers of the vault could not be written.
+    NotRemembered {
+        /// What the store said.
+        problem: String,
+    },
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unusable { path, problem } => write!(formatter, "{path} cannot be used: {problem}"),
+            Self::OnlyCopyLeft { path } => write!(formatter, "{path} is missing: this device's copy takes its place"),
+            Self::DiffersFromCopy { path } => write!(formatter, "{path} is not the file this device has a copy of"),
+            Self::VaultFileRecovered { problem } => {
+                write!(formatter, "vault.json cannot be used ({problem}): the copy in a slot file was used")
+            }
+            Self::NotRemembered { problem } => {
+                write!(formatter, "this device could not note down what it knows of the vault: {problem}")
+            }
+        }
+    }
+}
+
+/// A file that may be the one of its name.
+pub struct Candidate {
+    /// Where it was read.
+    pub path: FilePath,
+    /// Its bytes, or why there are none.
+    pub raw: Result<Vec<u8>, String>,
+}
+
+/// A slot file that reads, whether or not it is real.
+pub struct SlotCandidate {
+    /// Where it was read.
+    pub path: FilePath,
+    /// Its bytes.
+    pub raw: Vec<u8>,
+    /// What they say.
+    pub file: SlotFile,
+}
+
+/// All slot and key files, of the vault folder and of the local copies; the folder's come first in each list.
+#[derive(Default)]
+pub struct KeyFolder {
+    /// By slot.
+    pub slots: BTreeMap<SlotId, Vec<Candidate>>,
+    /// By slot and epoch.
+    pub epoch_keys: BTreeMap<(SlotId, EpochId), Vec<Candidate>>,
+}
+
+impl KeyFolder {
+    /// Reads the files of these folders. One that cannot be read is a candidate that says so.
+    pub fn read(store: &dyn Store, folders: &[FilePath]) -> Result<Self, StoreError> {
+        let mut read = Self::default();
+        for folder in folders {
+            for entry in store.list(folder)? {
+                let Some(name) = KeyFileName::parse(&entry.name).filter(|_| !entry.is_folder) else { continue };
+                let path = folder.join(&entry.name);
+                let raw = match store.read_whole(&path, SMALL_FILE_BYTES_MAX) {
+                    Err(StoreError::NotFound { .. }) => continue,
+                    Ok(raw) if raw.is_empty() => Err("it is empty".to_owned()),
+                    other => other.map_err(|error| error.to_string()),
+                };
+                let candidate = Candidate { path, raw };
+                match name {
+                    KeyFileName::Slot(slot) => read.slots.entry(slot).or_default().push(candidate),
+                    KeyFileName::EpochKey(slot, epoch) => {
+                        read.epoch_keys.entry((slot, epoch)).or_default().push(candidate)
+                    }
+                }
+            }
+        }
+        Ok(read)
+    }
+
+    /// The slot files that read. Gives a notice for each that does not, is gone, or differs from its copy.
+    pub fn slot_candidates(&self, notices: &mut Vec<Notice>) -> Vec<SlotCandidate> {
+        let mut slots = Vec::new();
+        for (slot, candidates) in &self.slots {
+            notices.extend(compare_with_copy(candidates));
+            for Candidate { path, raw } in candidates {
+                let decoded = raw.clone().and_then(|raw| Ok((decode_slot_file(*slot, &raw)?, raw)));
+                match decoded {
+                    Ok((file, raw)) => slots.push(SlotCandidate { path: path.clone(), raw, file }),
+                    Err(problem) => notices.push(Notice::Unusable { path: path.clone(), problem }),
+                }
+            }
+        }
+        slots
+    }
+
+    /// The bytes of every slot file that the vault folder holds.
+    pub fn slot_files_of_the_vault(&self) -> Vec<(SlotId, Vec<u8>)> {
+        let in_vault = |candidate: &&Candidate| candidate.path.area == Area::Vault;
+        let raw_of = |candidates: &Vec<Candidate>| candidates.iter().find(in_vault)?.raw.clone().ok();
+        self.slots.iter().filter_map(|(slot, candidates)| Some((*slot, raw_of(candidates)?))).collect()
+    }
+}
+
+/// Reads a slot file found under the name of `slot`; the error is in words.
+pub fn decode_slot_file(slot: SlotId, raw: &[u8]) -> Result<SlotFile, String> {
+    let file = SlotFile::decode(raw).map_err(|error| error.to_string())?;
+    if file.public().slot != slot {
+        return Err(format!("it is the file of slot {}", file.public().slot));
+    }
+    Ok(file)
+}
+
+/// What there is to say when a file and this device's copy of it are not both there and equal.
+pub fn compare_with_copy(candidates: &[Candidate]) -> Option<Notice> {
+    match candidates {
+        [file, copy] if file.raw.is_ok() && copy.raw.is_ok() && file.raw != copy.raw => {
+            Some(Notice::DiffersFromCopy { path: file.path.clone() })
+        }
+        [copy] if copy.path.area == Area::State => {
+            Some(Notice::OnlyCopyLeft { path: keys_folder().join(copy.path.file_name()) })
+        }
+        _ => None,
+    }
+}
+
+/// Refuses a folder that holds a vault, or what is left of one.
+pub(super) fn refuse_a_vault(store: &dyn Store) -> Result<(), UnlockError> {
+    let found = match store.open(&vault_file_path()) {
+        Ok(_) => Some(vault_file_path()),
+        Err(StoreError::NotFound { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let slot_file = || -> Result<Option<FilePath>, StoreError> {
+        let is_slot = |name: &str| matches!(KeyFileName::parse(name), Some(KeyFileName::Slot(_)));
+        let entries = store.list(&keys_folder())?;
+        Ok(entries.iter().find(|entry| is_slot(&entry.name)).map(|entry| keys_folder().join(&entry.name)))
+    };
+    let devices = FilePath::vault("devices");
+    let found = match found {
+        Some(path) => Some(path),
+        None => slot_file()?.or((!store.list(&devices)?.is_empty()).then_some(devices)),
+    };
+    match found {
+        Some(found) => Err(UnlockError::AlreadyAVault { found }),
+        None => Ok(()),
+    }
+}
+
+/// Reads `vault.json`, or a slot file's copy of it, from the vault folder alone: the vault's id tells where the local
+/// state lies. What it says is not checked against anything yet.
+pub fn read_vault_file(store: &dyn Store) -> Result<VaultFile, UnlockError> {
+    // What is odd is told by the unlock that follows.
+    let mut notices = Vec::new();
+    let slots = KeyFolder::read(store, &[keys_folder()])?.slot_candidates(&mut notices);
+    choose_vault_file(store, &slots, None, &mut notices)
+}
+
+/// The `vault.json` to go by. Gives a notice if it is a copy.
+///
+/// Outline: 1) the file itself, if it reads and is the pinned one, 2) else the copy in a slot file that is the pinned one,
+/// or without a pin the copy that most slot files hold. A wrong choice is found when the slot does not open.
+pub(super) fn choose_vault_file(
+    store: &dyn Store,
+    slots: &[SlotCandidate],
+    pin: Option<&[u8; 32]>,
+    notices: &mut Vec<Notice>,
+) -> Result<VaultFile, UnlockError> {
+    let error = match store.read_whole(&vault_file_path(), SMALL_FILE_BYTES_MAX) {
+        Ok(raw) => match VaultFile::decode(&raw) {
+            Ok(file) if pin.is_none_or(|pin| *pin == crypto::hash(&raw)) => return Ok(file),
+            Ok(_) => return Err(UnlockError::VaultFileChanged { remembered_by: "this device".to_owned() }),
+            Err(source) if source.is_newer() => UnlockError::NewerFormat { path: vault_file_path(), source },
+            Err(source) => UnlockError::VaultFileDamaged { problem: source.to_string() },
+        },
+        Err(StoreError::NotFound { .. }) if slots.is_empty() => return Err(UnlockError::NotAVault),
+        Err(StoreError::NotFound { .. }) => UnlockError::VaultFileDamaged { problem: "it is missing".to_owned() },
+        Err(error @ (StoreError::TooLong { .. } | StoreError::Short { .. })) => {
+            UnlockError::VaultFileDamaged { problem: error.to_string() }
+        }
+        Err(error) => return Err(error.into()),
+    };
+    // A format that looks newer is believed, unless this device knows better.
+    if pin.is_none() && matches!(error, UnlockError::NewerFormat { .. }) {
+        return Err(error);
+    }
+    let mut copies: BTreeMap<&[u8], BTreeSet<SlotId>> = BTreeMap::new();
+    for slot in slots {
+        copies.entry(slot.file.vault_file_raw()).or_default().insert(slot.file.public().slot);
+    }
+    let usable = copies.into_iter().filter(|(raw, _)| pin.is_none_or(|pin| *pin == crypto::hash(raw)));
+    let usable = usable.filter_map(|(raw, slots)| Some((VaultFile::decode(raw).ok()?, slots.len())));
+    match usable.max_by_key(|(_, count)| *count) {
+        Some((file, _)) => {
+            notices.push(Notice::VaultFileRecovered { problem: error.to_string() });
+            Ok(file)
+        }
+        None => Err(error),
+    }
+}
+
+const PIN_STRUCTURE: &str = "vault-pin.json";
+const PIN_FORMAT: u32 = 1;
+
+/// What this device remembers of `vault.json`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VaultPin {
+    format: u32,
+    #[serde(with = "json::text")]
+    vault: VaultId,
+    #[serde(with = "json::base64_array")]
+    hash: [u8; 32],
+}
+
+/// Remembers the hash of `vault.json`. Durable on return.
+pub(super) fn pin_vault_file(store: &dyn Store, file: &VaultFile) -> Result<(), StoreError> {
+    let pin = VaultPin { format: PIN_FORMAT, vault: file.vault(), hash: crypto::hash(file.raw()) };
+    store.put_whole(&pin_path(), &json::encode(&pin))
+}
+
+/// The remembered hash of `vault.json`. A pin that does not read counts as none, and says so: it is this device's own
+/// file, so it was damaged, not forged.
+pub(super) fn read_pin(store: &dyn Store, notices: &mut Vec<Notice>) -> Result<Option<[u8; 32]>, UnlockError> {
+    let raw = match store.read_whole(&pin_path(), SMALL_FILE_BYTES_MAX) {
+        Ok(raw) => raw,
+        Err(StoreError::NotFound { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    match json::decode::<VaultPin>(PIN_STRUCTURE, PIN_FORMAT, &[], &raw) {
+        Ok(pin) => Ok(Some(pin.hash)),
+        Err(source) if source.is_newer() => Err(UnlockError::NewerFormat { path: pin_path(), source }),
+        Err(error) => {
+            notices.push(Notice::Unusable { path: pin_path(), problem: error.to_string() });
+            Ok(None)
+        }
+    }
+}
+
+/// Keeps this device's copy of a slot's file, as the tree has it. Durable on return.
+pub fn keep_slot_copy(store: &dyn Store, record: &SlotRecord) -> Result<(), StoreError> {
+    keep_copy(store, &slot_file_name(record.slot), &record.slot_file)
+}
+
+/// Keeps a copy of a file of `keys/`, unless it is there already. Durable on return.
+pub(super) fn keep_copy(store: &dyn Store, name: &str, raw: &[u8]) -> Result<(), StoreError> {
+    let path = copies_folder().join(name);
+    match store.read_whole(&path, SMALL_FILE_BYTES_MAX) {
+        Ok(kept) if kept == raw => Ok(()),
+        _ => store.put_whole(&path, raw),
+    }
+}

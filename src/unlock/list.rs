@@ -1,0 +1,50 @@
+//! Looking at a vault's slots from outside, without a key: what `key list` shows.
+//!
+//! Nothing shown here is proved: anyone who can write to the folder can add a row. Only the tree says which are valid.
+
+use super::error::UnlockError;
+use super::folder::{Candidate, KeyFolder, compare_with_copy, copies_folder, decode_slot_file, keys_folder};
+use crate::format::{EpochId, SlotId, SlotPublic};
+use crate::store::{Area, Store};
+
+/// One slot, as far as its files tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotSummary {
+    /// The slot's name.
+    pub slot: SlotId,
+    /// What its file says; `None` if it does not read.
+    pub public: Option<SlotPublic>,
+    /// The epochs whose keys are sealed to it, by the names of the files in the folder.
+    pub epochs: Vec<EpochId>,
+    /// What is wrong: a file that does not read, is missing, or is not the one this device has a copy of.
+    pub problems: Vec<String>,
+}
+
+/// Lists the slots of the folder and of this device's copies, in the order of their ids.
+///
+/// **Errors**: only where a folder cannot be listed; a bad file is a problem of its row.
+pub fn list_slots(store: &dyn Store) -> Result<Vec<SlotSummary>, UnlockError> {
+    let folder = KeyFolder::read(store, &[keys_folder(), copies_folder()])?;
+    let mut summaries: Vec<_> = folder.slots.iter().map(|(slot, files)| summary(*slot, files)).collect();
+    for summary in &mut summaries {
+        let of_slot = folder.epoch_keys.iter().filter(|((slot, _), _)| *slot == summary.slot);
+        let in_folder = of_slot.filter(|(_, files)| files.iter().any(|file| file.path.area == Area::Vault));
+        summary.epochs = in_folder.map(|((_, epoch), _)| *epoch).collect();
+        if summary.epochs.is_empty() {
+            summary.problems.push("it has no vault key in the folder".to_owned());
+        }
+    }
+    Ok(summaries)
+}
+
+fn summary(slot: SlotId, files: &[Candidate]) -> SlotSummary {
+    let mut problems: Vec<_> = compare_with_copy(files).iter().map(ToString::to_string).collect();
+    let mut public = None;
+    for Candidate { path, raw } in files {
+        match raw.clone().and_then(|raw| decode_slot_file(slot, &raw)) {
+            Ok(file) => public = public.or_else(|| Some(file.public().clone())),
+            Err(problem) => problems.push(format!("{path} cannot be used: {problem}")),
+        }
+    }
+    SlotSummary { slot, public, epochs: Vec::new(), problems }
+}

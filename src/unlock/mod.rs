@@ -1,0 +1,53 @@
+//! Getting the vault's keys out of the folder, with the help of an authenticator and its user (design §5).
+//!
+//! Relies on `crypto` for wrapping and sealing, on `format` for the bytes, on `store` for the files. Promises the layers
+//! above epoch keys and the slots' public files, and promises the user that every way to fail is told apart. Knows
+//! nothing of segments and trees: which slots are *valid* only the tree says, and who has opened it compares.
+//!
+//! # How an unlock travels
+//!
+//! ```text
+//! unlock_vault (open.rs)
+//!   ├─ KeyFolder::read (folder.rs)        vault.json, keys/*, and this device's copies of them
+//!   ├─ Authenticator::get_assertion       one allow list, one PIN, one touch → hmac-secret(salt)
+//!   ├─ assertion.rs                       signature, relying party, user present, user verified
+//!   ├─ slot_wrapping_key, unwrap_key      secret ‖ hash of vault.json ‖ public bytes → the slot's X25519 key
+//!   ├─ open (HPKE)                        keys/<slot>-<epoch>.key → that epoch's vault key, for each epoch
+//!   └─ folder.rs                          remembers the hash of vault.json and copies of the slot's files
+//! ```
+//!
+//! # Where things are
+//!
+//! - [`authenticator`]: the trait, at the level of CTAP 2.1. [`software`] and [`software_file`] implement it in a file.
+//!   Security keys over hidraw belong in one file beside them, `hid.rs`, the only one that may name `ctap-hid-fido2`; the
+//!   recovery code in `recovery.rs`, as a second [`SlotMethod`](crate::format::slot_file::SlotMethod).
+//!   [`open_authenticators`] is where both come in.
+//! - [`interaction`]: asking for a PIN, announcing a touch.
+//! - [`enroll`]: making slots and vaults. [`open`]: using them. [`list`]: looking at them from outside.
+
+pub mod assertion;
+pub mod authenticator;
+pub mod choice;
+pub mod enroll;
+pub mod epoch_keys;
+pub mod error;
+pub mod folder;
+pub mod interaction;
+mod interaction_ways;
+pub mod list;
+pub mod open;
+pub mod software;
+pub mod software_file;
+
+pub use authenticator::{Authenticator, AuthenticatorError};
+pub use choice::{AuthenticatorChoice, Purpose, open_authenticators};
+pub use enroll::{
+    CreatedVault, EnrolledSlot, NewSlot, NewVault, create_vault, discard_created_vault, enroll_slot, write_slot,
+};
+pub use epoch_keys::{EpochKeyEntry, seal_epoch_key};
+pub use error::UnlockError;
+pub use folder::{Notice, keep_slot_copy, read_vault_file};
+pub use interaction::{Interaction, user_interaction};
+pub use list::{SlotSummary, list_slots};
+pub use open::{UnlockedVault, unlock_vault};
+pub use software::SoftwareAuthenticator;

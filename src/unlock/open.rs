@@ -1,0 +1,336 @@
+//! Unlocking: from the files in the folder and one answer of an authenticator to the vault keys of all epochs.
+//!
+//! Relies on `folder.rs` for candidates that nobody has vouched for, and promises keys that only the right authenticator
+//! can have brought forth. A vault whose slot opens under a `vault.json` and public bytes that were altered in any bit does
+//! not exist: all of them enter the wrapping key.
+//!
+//! One PIN and one touch: credentials that were enrolled without user verification are asked for first, for who has none
+//! of them says so without PIN or touch; then those with. A list longer than the device takes is probed in pieces without
+//! a touch, and only the credential that is there is asserted.
+
+use std::collections::BTreeMap;
+
+use super::assertion::{self, AuthenticatorData};
+use super::authenticator::{
+    Assertion, Authenticator, AuthenticatorDescription, AuthenticatorError, GetAssertion, retry_wrong_pins,
+};
+use super::epoch_keys::{EpochKeyEntry, open_epoch_key};
+use super::error::UnlockError;
+use super::folder::{self, KeyFolder, Notice, SlotCandidate, copies_folder, keys_folder};
+use super::interaction::Interaction;
+use crate::crypto::{self, Randomness, SealingKeyPair};
+use crate::format::slot_file::{PasskeyMethod, SlotMethod, epoch_key_file_name, slot_file_name};
+use crate::format::{EpochId, EpochKeyFile, SlotId, VaultFile};
+use crate::store::{Store, StoreError};
+
+/// What an unlock brings.
+#[derive(Debug)]
+pub struct UnlockedVault {
+    /// The vault's `vault.json`, proved by the slot that opened.
+    pub vault: VaultFile,
+    /// The vault key of each epoch that the slot has; at least one.
+    pub epochs: Vec<EpochKeyEntry>,
+    /// The slot that opened.
+    pub slot: SlotId,
+    /// Its X25519 public key, to be compared with the tree's record.
+    pub slot_public_key: [u8; 32],
+    /// Whether its secret came from a device of its own.
+    pub hardware: bool,
+    /// Every slot file of the folder as it is, good or bad, to be compared with the tree's records.
+    pub slot_files: Vec<(SlotId, Vec<u8>)>,
+    /// What was odd on the way; logged as warnings too.
+    pub notices: Vec<Notice>,
+}
+
+/// Unlocks the vault with whichever authenticator is enrolled.
+///
+/// **Durability**: on return the hash of `vault.json` and copies of the slot's files are noted down in the local state;
+/// if they cannot be, a notice says so.
+pub fn unlock_vault(
+    store: &dyn Store,
+    authenticators: &mut [Box<dyn Authenticator>],
+    interaction: &dyn Interaction,
+    randomness: &dyn Randomness,
+) -> Result<UnlockedVault, UnlockError> {
+    let mut notices = Vec::new();
+    let unlocked = unlock_with_notices(store, authenticators, interaction, randomness, &mut notices);
+    notices.iter().for_each(|notice| log::warn!("{notice}"));
+    unlocked.map(|unlocked| UnlockedVault { notices, ..unlocked })
+}
+
+fn unlock_with_notices(
+    store: &dyn Store,
+    authenticators: &mut [Box<dyn Authenticator>],
+    interaction: &dyn Interaction,
+    randomness: &dyn Randomness,
+    notices: &mut Vec<Notice>,
+) -> Result<UnlockedVault, UnlockError> {
+    // Outline: 1) read the candidates, 2) settle on a vault.json, 3) ask the authenticators, 4) open the slot,
+    // 5) open its epoch keys, 6) note down what proved true.
+    let key_folder = KeyFolder::read(store, &[keys_folder(), copies_folder()])?;
+    let slots = key_folder.slot_candidates(notices);
+    let pin = folder::read_pin(store, notices)?;
+    let vault = folder::choose_vault_file(store, &slots, pin.as_ref(), notices)?;
+    if slots.is_empty() {
+        return Err(no_slot(&key_folder, notices));
+    }
+    let answer = ask(&vault, &slots, authenticators, interaction, randomness)?;
+    let (slot, pair) = open_slot(&vault, &slots, &answer, notices)?;
+    let slot_id = slot.file.public().slot;
+    let (epochs, key_files) = open_epoch_keys(&vault, slot_id, &key_folder, &pair, notices)?;
+    if let Err(error) = remember(store, &vault, slot, &key_files) {
+        notices.push(Notice::NotRemembered { problem: error.to_string() });
+    }
+    Ok(UnlockedVault {
+        slot: slot_id,
+        slot_public_key: pair.public,
+        hardware: answer.description.hardware,
+        slot_files: key_folder.slot_files_of_the_vault(),
+        vault,
+        epochs,
+        notices: Vec::new(),
+    })
+}
+
+/// Why no slot can be tried.
+fn no_slot(key_folder: &KeyFolder, notices: &[Notice]) -> UnlockError {
+    let Some(slot) = key_folder.slots.keys().next() else { return UnlockError::NoKeys };
+    let problem = notices.iter().find(|notice| matches!(notice, Notice::Unusable { .. }));
+    let problem = problem.map_or_else(|| "it cannot be read".to_owned(), |notice| notice.to_string());
+    UnlockError::SlotDamaged { slot: *slot, problem }
+}
+
+/// An authenticator's answer, whose form was checked.
+struct Answer {
+    description: AuthenticatorDescription,
+    assertion: Assertion,
+    client_data_hash: [u8; 32],
+    relying_party: String,
+    user_verified: bool,
+}
+
+fn passkey(slot: &SlotCandidate) -> &PasskeyMethod {
+    let SlotMethod::Passkey(passkey) = &slot.file.public().method;
+    passkey
+}
+
+/// Asks each authenticator for any of the slots' credentials, one class of user verification after the other.
+fn ask(
+    vault: &VaultFile,
+    slots: &[SlotCandidate],
+    authenticators: &mut [Box<dyn Authenticator>],
+    interaction: &dyn Interaction,
+    randomness: &dyn Randomness,
+) -> Result<Answer, UnlockError> {
+    if authenticators.is_empty() {
+        return Err(UnlockError::NoAuthenticator);
+    }
+    // Sorted by class: `false`, without user verification, comes first.
+    let mut classes: BTreeMap<(bool, &str), Vec<Vec<u8>>> = BTreeMap::new();
+    for slot in slots {
+        let passkey = passkey(slot);
+        let allow = classes.entry((passkey.user_verified, &passkey.relying_party)).or_default();
+        if !allow.contains(&passkey.credential_id) {
+            allow.push(passkey.credential_id.clone());
+        }
+    }
+    let mut unable = None;
+    for ((verify_user, relying_party), allow) in &classes {
+        for authenticator in authenticators.iter_mut() {
+            let request = GetAssertion {
+                client_data_hash: assertion::fresh_client_data_hash(randomness),
+                relying_party: (*relying_party).to_owned(),
+                allow: allow.clone(),
+                hmac_salt: assertion::map_salt(vault.salt()),
+                verify_user: *verify_user,
+            };
+            match assert_any(authenticator.as_mut(), &request, interaction) {
+                Ok(assertion) => return check_answer(authenticator.describe(), request, assertion),
+                Err(AuthenticatorError::NoCredentials { .. }) => {}
+                // It may be the wrong key: what it lacks matters only if no other will do.
+                Err(error @ (AuthenticatorError::PinNotSet { .. } | AuthenticatorError::NoHmacSecret { .. })) => {
+                    unable = unable.or(Some(error));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Err(unable.map_or_else(
+        || UnlockError::NoneEnrolledHere { asked: authenticators.iter().map(|one| one.describe().name).collect() },
+        UnlockError::from,
+    ))
+}
+
+/// One assertion by whichever credential of the list the authenticator holds.
+fn assert_any(
+    authenticator: &mut dyn Authenticator,
+    request: &GetAssertion,
+    interaction: &dyn Interaction,
+) -> Result<Assertion, AuthenticatorError> {
+    let description = authenticator.describe();
+    let name = || description.name.clone();
+    if !description.hmac_secret {
+        return Err(AuthenticatorError::NoHmacSecret { authenticator: name() });
+    }
+    let chunk_length = description.credentials_in_list_max.max(1);
+    let mut request = request.clone();
+    if request.allow.len() > chunk_length {
+        let mut found = None;
+        for chunk in request.allow.chunks(chunk_length) {
+            let probe = GetAssertion { allow: chunk.to_vec(), ..request.clone() };
+            found = retry_wrong_pins(interaction, || authenticator.find_credential(&probe, interaction))?;
+            if found.is_some() {
+                break;
+            }
+        }
+        request.allow = vec![found.ok_or_else(|| AuthenticatorError::NoCredentials { authenticator: name() })?];
+    }
+    retry_wrong_pins(interaction, || authenticator.get_assertion(&request, interaction))
+}
+
+/// Checks what can be checked before it is known whose slot it is.
+fn check_answer(
+    description: AuthenticatorDescription,
+    request: GetAssertion,
+    assertion: Assertion,
+) -> Result<Answer, UnlockError> {
+    let invalid = |what| UnlockError::AnswerInvalid { authenticator: description.name.clone(), what };
+    let data = AuthenticatorData::decode(&assertion.authenticator_data).map_err(invalid)?;
+    data.check(&request.relying_party).map_err(invalid)?;
+    if !request.allow.contains(&assertion.credential_id) {
+        return Err(invalid("it answered with a credential that was not asked for"));
+    }
+    let (client_data_hash, relying_party) = (request.client_data_hash, request.relying_party);
+    Ok(Answer { user_verified: data.user_verified(), description, assertion, client_data_hash, relying_party })
+}
+
+/// Opens the slot whose credential answered: the first candidate that proves to be real.
+///
+/// Each one that does not is reported; if none does, the failure that tells most is the error.
+fn open_slot<'a>(
+    vault: &VaultFile,
+    slots: &'a [SlotCandidate],
+    answer: &Answer,
+    notices: &mut Vec<Notice>,
+) -> Result<(&'a SlotCandidate, SealingKeyPair), UnlockError> {
+    let answers_for = |slot: &&SlotCandidate| {
+        let passkey = passkey(slot);
+        passkey.credential_id == answer.assertion.credential_id && passkey.relying_party == answer.relying_party
+    };
+    let mut failure: Option<UnlockError> = None;
+    for slot in slots.iter().filter(answers_for) {
+        match try_slot(vault, slot, answer) {
+            Ok(pair) => return Ok((slot, pair)),
+            Err(error) => {
+                notices.push(Notice::Unusable { path: slot.path.clone(), problem: error.to_string() });
+                let rank = |error: &UnlockError| match error {
+                    UnlockError::UserVerificationDiffers { .. } => 3,
+                    UnlockError::VaultFileChanged { .. } => 2,
+                    UnlockError::WrongSecret { .. } => 1,
+                    _ => 0,
+                };
+                if failure.as_ref().is_none_or(|worst| rank(worst) < rank(&error)) {
+                    failure = Some(error);
+                }
+            }
+        }
+    }
+    Err(failure.unwrap_or_else(|| UnlockError::AnswerInvalid {
+        authenticator: answer.description.name.clone(),
+        what: "it answered with a credential that was not asked for",
+    }))
+}
+
+fn try_slot(vault: &VaultFile, slot: &SlotCandidate, answer: &Answer) -> Result<SealingKeyPair, UnlockError> {
+    let (public, passkey) = (slot.file.public(), passkey(slot));
+    let authenticator = || answer.description.name.clone();
+    let Assertion { authenticator_data, signature, hmac_secret, .. } = &answer.assertion;
+    if !assertion::signature_holds(&passkey.public_key, authenticator_data, &answer.client_data_hash, signature) {
+        return Err(UnlockError::SlotDamaged {
+            slot: public.slot,
+            problem: format!("its public key is not the one {} signs with", authenticator()),
+        });
+    }
+    if passkey.user_verified != answer.user_verified {
+        let enrolled = passkey.user_verified;
+        return Err(UnlockError::UserVerificationDiffers {
+            slot: public.slot,
+            authenticator: authenticator(),
+            enrolled,
+        });
+    }
+    let wrapping_key = crypto::slot_wrapping_key(hmac_secret, &crypto::hash(vault.raw()), slot.file.public_raw());
+    match crypto::unwrap_key(&wrapping_key, slot.file.wrapped()) {
+        Some(secret) => Ok(SealingKeyPair::from_secret(secret)),
+        None if slot.file.vault_file_raw() != vault.raw() => {
+            Err(UnlockError::VaultFileChanged { remembered_by: format!("slot {}", public.slot) })
+        }
+        None => Err(UnlockError::WrongSecret { slot: public.slot, authenticator: authenticator() }),
+    }
+}
+
+/// The files that opened, by name, to be kept as copies.
+type NamedFiles = Vec<(String, Vec<u8>)>;
+
+/// Opens every epoch key that is sealed to the slot.
+fn open_epoch_keys(
+    vault: &VaultFile,
+    slot: SlotId,
+    key_folder: &KeyFolder,
+    pair: &SealingKeyPair,
+    notices: &mut Vec<Notice>,
+) -> Result<(Vec<EpochKeyEntry>, NamedFiles), UnlockError> {
+    let (mut epochs, mut key_files) = (Vec::new(), Vec::new());
+    let mut damaged = None;
+    for ((of_slot, epoch), candidates) in &key_folder.epoch_keys {
+        if *of_slot != slot {
+            continue;
+        }
+        notices.extend(folder::compare_with_copy(candidates));
+        for candidate in candidates {
+            let opened = candidate.raw.as_deref().map_err(Clone::clone);
+            match opened.and_then(|raw| Ok((try_epoch_key(vault, slot, *epoch, raw, pair)?, raw))) {
+                Ok((entry, raw)) => {
+                    epochs.push(entry);
+                    key_files.push((epoch_key_file_name(slot, *epoch), raw.to_vec()));
+                    break;
+                }
+                Err(problem) => {
+                    damaged = Some((*epoch, problem.clone()));
+                    notices.push(Notice::Unusable { path: candidate.path.clone(), problem });
+                }
+            }
+        }
+    }
+    match damaged {
+        _ if !epochs.is_empty() => Ok((epochs, key_files)),
+        Some((epoch, problem)) => Err(UnlockError::EpochKeysDamaged { slot, epoch, problem }),
+        None => Err(UnlockError::EpochKeysMissing { slot }),
+    }
+}
+
+fn try_epoch_key(
+    vault: &VaultFile,
+    slot: SlotId,
+    epoch: EpochId,
+    raw: &[u8],
+    pair: &SealingKeyPair,
+) -> Result<EpochKeyEntry, String> {
+    let file = EpochKeyFile::decode(raw).map_err(|error| error.to_string())?;
+    if (file.vault, file.slot, file.epoch) != (vault.vault(), slot, epoch) {
+        return Err("it is the file of another vault, slot or epoch".to_owned());
+    }
+    open_epoch_key(&file, pair).ok_or_else(|| "it does not open with this slot".to_owned())
+}
+
+/// Notes down what proved true, and nothing else.
+fn remember(
+    store: &dyn Store,
+    vault: &VaultFile,
+    slot: &SlotCandidate,
+    key_files: &NamedFiles,
+) -> Result<(), StoreError> {
+    folder::pin_vault_file(store, vault)?;
+    folder::keep_copy(store, &slot_file_name(slot.file.public().slot), &slot.raw)?;
+    key_files.iter().try_for_each(|(name, raw)| folder::keep_copy(store, name, raw))
+}
