@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 
 use super::HistoryError;
 use super::device::DeviceState;
-use crate::format::commit::{ClockEntry, CommitPage, VectorClock};
+use crate::format::commit::{ClockEntry, CommitPage, DataFile, VectorClock};
 use crate::format::segment::SegmentKind;
-use crate::format::{BlockKind, CommitNumber, DeviceId, InodeNumber, Pointer, SegmentId, Sequence};
+use crate::format::{BlockKind, CommitId, CommitNumber, DeviceId, InodeNumber, Pointer, SegmentId, Sequence};
 use crate::segments::{BlockError, BlockSink, BlockSource, FinishedSegment, SegmentWriter, Segments};
 use crate::tree::Root;
 
@@ -34,21 +34,46 @@ impl<'a> CommitWriter<'a> {
         self.writer.header().segment
     }
 
-    /// Its place in the device's sequence.
-    pub fn sequence(&self) -> Sequence {
-        self.writer.header().sequence
-    }
-
-    /// Writes clock and commit page and ends the segment: complete and durable in staging on return. `page` gets the
-    /// place of the clock.
+    /// Writes clock and commit page and ends the segment: complete and durable in staging on return.
     ///
     /// # Errors
     /// The segment is then closed for ever; the commit is to be written anew.
-    pub fn finish(mut self, page: &mut CommitPage, clock: &VectorClock) -> Result<FinishedSegment, HistoryError> {
-        page.clock = self.write(BlockKind::Clock, &clock.encode())?;
-        page.epoch = self.writer.header().epoch;
-        Ok(self.segments.finish(self.writer, Some(page.clone()))?)
+    pub fn finish(mut self, draft: CommitDraft, clock: VectorClock) -> Result<(Head, FinishedSegment), HistoryError> {
+        let header = *self.writer.header();
+        let page = CommitPage {
+            number: draft.number,
+            id: draft.id,
+            parent: draft.parent,
+            epoch: header.epoch,
+            seconds: draft.seconds,
+            nanoseconds: draft.nanoseconds,
+            root: draft.root.0,
+            clock: self.write(BlockKind::Clock, &clock.encode())?,
+            data_files: draft.data_files,
+        };
+        let finished = self.segments.finish(self.writer, Some(page.clone()))?;
+        let (device, segment, sequence) = (header.device, header.segment, header.sequence);
+        Ok((Head { device, segment, sequence, bytes: finished.bytes, page, clock }, finished))
     }
+}
+
+/// What a commit is to say, its places in the segment apart.
+#[derive(Debug)]
+pub struct CommitDraft {
+    /// Its number.
+    pub number: CommitNumber,
+    /// Its id.
+    pub id: CommitId,
+    /// The id of the device's commit before it.
+    pub parent: CommitId,
+    /// When, in seconds since 1970.
+    pub seconds: i64,
+    /// Nanoseconds within that second.
+    pub nanoseconds: u32,
+    /// The new tree.
+    pub root: Root,
+    /// The data files published with it.
+    pub data_files: Vec<DataFile>,
 }
 
 impl BlockSink for CommitWriter<'_> {

@@ -19,7 +19,7 @@ use crate::segments::BlockError;
 use crate::store::{FilePath, StoreError};
 use crate::tree::TreeError;
 
-pub use commit::{CommitWriter, Head, Heads, Rollback};
+pub use commit::{CommitDraft, CommitWriter, Head, Heads, Rollback};
 pub use device::DeviceState;
 pub use journal::{Journal, JournalFile};
 

@@ -80,7 +80,7 @@ impl SegmentWriter {
         keys: Arc<EpochKeys>,
         compress: bool,
     ) -> Result<Self, StoreError> {
-        assert!(file.is_empty(), "a segment begins in a new file");
+        assert!(file.len() == 0, "a segment begins in a new file");
         file.append(&header.encode())?;
         let cipher = WriteOnceCipher::new(keys.cipher(&header));
         Ok(Self { header, path, file, keys, cipher, entries: Vec::new(), compress, synced_bytes: 0 })

@@ -5,7 +5,7 @@
 //! - content: [`content`] (read, write), [`ranges`] (truncate, punch, seek, clone)
 //! - the state in memory: [`state`] (generations, views, edits), [`overlay`], [`dirty`], [`uses`], [`inode_numbers`]
 //! - on its way to the disk: [`flush`] (dirty data to segments), [`journaling`] (fsync), [`publish`] (commits),
-//!   [`background`] (when), [`open`] (mount and replay)
+//!   [`background`] (when), [`open`] and [`replay`] (mount)
 //!
 //! How a write travels: `mount::adapter` → [`Volume::write`] puts pieces into the current generation's dirty data →
 //! `flush` encrypts a block into a data segment and puts the pointer into the overlay → `publish` writes the overlay into
@@ -29,6 +29,7 @@ mod open;
 mod overlay;
 mod publish;
 mod ranges;
+mod replay;
 mod rename;
 mod space;
 mod state;

@@ -1,0 +1,296 @@
+//! When things happen by themselves: memory kept within its budget, the journal every five seconds, commits now and then.
+//!
+//! Two threads: the *flusher* writes dirty data to segments before memory is short; the *publisher* journals and commits.
+//! Writers wait for memory before they take any lock. Without the threads (tests) the same happens at the caller's.
+
+use std::sync::Weak;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::dirty::BlockAddress;
+use super::space::RoomEstimate;
+use super::state::State;
+use super::{Result, Volume, VolumeError};
+use crate::format::{CommitNumber, InodeNumber};
+
+/// How often the journal is written while there are changes.
+const JOURNAL_INTERVAL: Duration = Duration::from_secs(5);
+/// New data that starts a commit.
+const COMMIT_DATA_BYTES: u64 = 256 << 20;
+/// Changed items that start a commit.
+const COMMIT_ITEM_BYTES: usize = 32 << 20;
+/// Data staged for the next commit while one is being made: beyond this, writers wait for it.
+const STAGED_BYTES_MAX: u64 = 1 << 30;
+/// A block that was not written for this long is taken as done.
+const BLOCK_IDLE_MIN: Duration = Duration::from_secs(1);
+/// How many blocks the flusher takes at a time.
+const FLUSH_BATCH: usize = 64;
+/// How long a failed publish waits for its next try.
+const RETRY_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What the threads and the waiting writers look at.
+#[derive(Default)]
+pub(super) struct Pressure {
+    /// Memory in dirty data and overlays.
+    used_bytes: AtomicUsize,
+    /// Of it, in the overlay that the next commit will hold.
+    item_bytes: AtomicUsize,
+    /// Data in the segments that the next commit will publish, and a publish going on.
+    staged_bytes: AtomicU64,
+    stopping: AtomicBool,
+    gate: Mutex<Gate>,
+    /// Writers wait here for memory.
+    freed: Condvar,
+    /// The flusher waits here for work.
+    filled: Condvar,
+    /// The publisher waits here for its time.
+    due: Condvar,
+    pub room: RoomEstimate,
+}
+
+#[derive(Default)]
+struct Gate {
+    waiting: usize,
+    publish_wanted: bool,
+    publish_error: Option<String>,
+}
+
+impl Pressure {
+    fn used_bytes(&self) -> usize {
+        self.used_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Notes how the last publish ended: writers do not wait for what cannot happen.
+    pub fn note_publish(&self, error: Option<String>) {
+        self.gate.lock().publish_error = error;
+        self.freed.notify_all();
+    }
+
+    pub fn publish_error(&self) -> Option<String> {
+        self.gate.lock().publish_error.clone()
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+}
+
+impl Volume {
+    /// Notes what memory is in use, after a change.
+    pub(super) fn note_memory(&self, state: &State) {
+        let items = state.current.overlay.bytes();
+        let frozen = state.frozen.as_ref().map_or(0, |layer| layer.overlay.bytes() + layer.dirty.bytes());
+        let used = items + state.current.dirty.bytes() + frozen;
+        let before = self.pressure.used_bytes.swap(used, Ordering::Relaxed);
+        self.pressure.item_bytes.store(items, Ordering::Relaxed);
+        if used < before {
+            if self.pressure.gate.lock().waiting > 0 {
+                self.pressure.freed.notify_all();
+            }
+        } else if used > self.flush_from_bytes() && before <= used {
+            self.pressure.filled.notify_one();
+        }
+        if items > COMMIT_ITEM_BYTES {
+            self.want_publish();
+        }
+    }
+
+    fn flush_from_bytes(&self) -> usize {
+        self.options.dirty_bytes_max / 4
+    }
+
+    fn want_publish(&self) {
+        let mut gate = self.pressure.gate.lock();
+        if !gate.publish_wanted {
+            gate.publish_wanted = true;
+            self.pressure.due.notify_one();
+        }
+    }
+
+    /// Waits until memory is within its budget.
+    ///
+    /// # Errors
+    /// When it cannot become so, because nothing can be published.
+    pub(super) fn wait_for_memory(&self) -> Result<()> {
+        if self.pressure.used_bytes() <= self.options.dirty_bytes_max && !self.is_staging_full() {
+            return Ok(());
+        }
+        if !self.options.background {
+            return self.make_room_now();
+        }
+        let mut gate = self.pressure.gate.lock();
+        while self.pressure.used_bytes() > self.options.dirty_bytes_max || self.is_staging_full() {
+            if let Some(error) = gate.publish_error.clone() {
+                if self.pressure.item_bytes.load(Ordering::Relaxed) > self.options.dirty_bytes_max / 2 {
+                    return Err(VolumeError::NoSpace(format!("changes cannot be published: {error}")));
+                }
+            }
+            gate.waiting += 1;
+            gate.publish_wanted |= self.pressure.item_bytes.load(Ordering::Relaxed) > COMMIT_ITEM_BYTES;
+            self.pressure.filled.notify_one();
+            self.pressure.due.notify_one();
+            self.pressure.freed.wait_for(&mut gate, Duration::from_millis(200));
+            gate.waiting -= 1;
+            if self.pressure.is_stopping() {
+                return Err(VolumeError::ReadOnly("the volume is being closed".into()));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_staging_full(&self) -> bool {
+        self.pressure.staged_bytes.load(Ordering::Relaxed) > STAGED_BYTES_MAX
+    }
+
+    fn make_room_now(&self) -> Result<()> {
+        let number = self.state.read().current.number;
+        self.flush_generation(number)?;
+        if self.pressure.used_bytes() > self.options.dirty_bytes_max {
+            self.publish()?;
+        }
+        Ok(())
+    }
+
+    /// The flusher: one pass over the blocks that are worth flushing now; whether it found any.
+    fn flush_pass(&self, cursor: &mut BlockAddress) -> Result<bool> {
+        let used = self.pressure.used_bytes();
+        if used <= self.flush_from_bytes() {
+            return Ok(false);
+        }
+        let hurried = used > self.options.dirty_bytes_max / 2;
+        let now = self.environment.clock.monotonic();
+        let (number, batch): (CommitNumber, Vec<BlockAddress>) = {
+            let state = self.state.read();
+            let block_bytes = self.context.block_bytes;
+            let worth = state.current.dirty.iter_after(*cursor).filter(|(_, dirty)| {
+                hurried || dirty.covers(block_bytes) || now.saturating_sub(dirty.written_at) > BLOCK_IDLE_MIN
+            });
+            (state.current.number, worth.take(FLUSH_BATCH).map(|(at, _)| *at).collect())
+        };
+        let Some(last) = batch.last() else {
+            let was_at_start = *cursor == (InodeNumber(0), 0);
+            *cursor = (InodeNumber(0), 0);
+            return Ok(!was_at_start);
+        };
+        *cursor = *last;
+        for at in &batch {
+            self.flush_block(number, *at)?;
+        }
+        let staged = self.data_segments.lock().bytes(number);
+        self.pressure.staged_bytes.store(staged, Ordering::Relaxed);
+        if staged > COMMIT_DATA_BYTES {
+            self.want_publish();
+        }
+        Ok(true)
+    }
+
+    fn run_flusher(volume: &Weak<Self>) {
+        let mut cursor = (InodeNumber(0), 0);
+        while let Some(volume) = volume.upgrade() {
+            if volume.pressure.is_stopping() {
+                return;
+            }
+            match volume.flush_pass(&mut cursor) {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(error) => volume.warn(format!("data could not be written out: {error}")),
+            }
+            let mut gate = volume.pressure.gate.lock();
+            volume.pressure.filled.wait_for(&mut gate, Duration::from_millis(500));
+        }
+    }
+
+    fn run_publisher(volume: &Weak<Self>) {
+        let mut schedule = Schedule::default();
+        while let Some(volume) = volume.upgrade() {
+            {
+                let mut gate = volume.pressure.gate.lock();
+                if !gate.publish_wanted && !volume.pressure.is_stopping() {
+                    volume.pressure.due.wait_for(&mut gate, Duration::from_secs(1));
+                }
+            }
+            if volume.pressure.is_stopping() {
+                return;
+            }
+            volume.tick(&mut schedule);
+        }
+    }
+
+    /// What the publisher does about once a second.
+    fn tick(&self, schedule: &mut Schedule) {
+        let now = self.environment.clock.monotonic();
+        let (is_clean, is_stopped) = {
+            let state = self.state.read();
+            (state.current.is_empty() && state.frozen.is_none(), state.read_only.is_some())
+        };
+        if is_clean || is_stopped {
+            schedule.changed_since = None;
+            self.pressure.gate.lock().publish_wanted = false;
+            return;
+        }
+        let since = *schedule.changed_since.get_or_insert(now);
+        if now >= schedule.journaled_at + JOURNAL_INTERVAL {
+            schedule.journaled_at = now;
+            if let Err(error) = self.journal_all() {
+                self.warn(format!("the journal could not be written: {error}"));
+            }
+        }
+        let interval = self.publisher.lock().interval;
+        let wanted = self.pressure.gate.lock().publish_wanted;
+        if (wanted || now >= since + interval) && now >= schedule.retry_at {
+            self.pressure.gate.lock().publish_wanted = false;
+            match self.publish() {
+                Ok(()) => schedule.changed_since = None,
+                Err(error) => {
+                    schedule.retry_at = now + RETRY_INTERVAL;
+                    self.warn(format!("changes could not be published: {error}"));
+                }
+            }
+            self.pressure.staged_bytes.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Starts the threads.
+    pub(super) fn start_threads(self: &std::sync::Arc<Self>) -> std::io::Result<()> {
+        let mut threads = self.threads.lock();
+        let (flusher, publisher) = (std::sync::Arc::downgrade(self), std::sync::Arc::downgrade(self));
+        let named = |name: &str| std::thread::Builder::new().name(name.into());
+        threads.push(named("flusher").spawn(move || Self::run_flusher(&flusher))?);
+        threads.push(named("publisher").spawn(move || Self::run_publisher(&publisher))?);
+        Ok(())
+    }
+
+    /// Publishes what is left and stops the threads.
+    ///
+    /// # Errors
+    /// When the folder is full, gone or failing: the journal then keeps everything, if the state's disk takes it, and
+    /// the next mount goes on from there.
+    pub fn close(&self) -> Result<()> {
+        self.pressure.stopping.store(true, Ordering::Relaxed);
+        {
+            let _gate = self.pressure.gate.lock();
+            self.pressure.filled.notify_all();
+            self.pressure.due.notify_all();
+            self.pressure.freed.notify_all();
+        }
+        for thread in self.threads.lock().drain(..) {
+            if thread.join().is_err() {
+                log::error!("a background thread had panicked");
+            }
+        }
+        let published = self.publish();
+        if published.is_err() {
+            self.journal_all()?;
+        }
+        published
+    }
+}
+
+#[derive(Default)]
+struct Schedule {
+    changed_since: Option<Duration>,
+    journaled_at: Duration,
+    retry_at: Duration,
+}

@@ -1,0 +1,385 @@
+//! Dirty data on its way into data segments.
+//!
+//! A block is flushed in three steps: take a plan and a version under the lock; put the bytes together, compress, tag and
+//! append without it; put the pointer into the generation's overlay under it again, unless the block has changed since.
+//! A block that is stored already with the same bytes (an identical rewrite) is not stored again: its pointer is reused.
+//!
+//! A crash at any point loses nothing that `fsync` acknowledged: until a commit, the journal holds the bytes, or the
+//! pointers into segments that were synced before the frame was.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::dirty::BlockAddress;
+use super::state::{BlockBase, BlockPlan, Generation, State, View};
+use super::{Result, Volume, VolumeError};
+use crate::format::items::{AttributesRecord, ExtentRecord};
+use crate::format::segment::SegmentKind;
+use crate::format::{BlockKind, CommitNumber, InodeNumber, Key, KeyKind, Pointer, SegmentId};
+use crate::segments::{BlockSource, FinishedSegment, PreparedBlock, SegmentWriter};
+
+/// A file up to this size lies in the tree itself.
+const INLINE_BYTES_MAX: u64 = 2048;
+
+/// The data segments that a generation has filled.
+#[derive(Default)]
+pub(super) struct GenerationSegments {
+    open: Option<SegmentWriter>,
+    /// Complete and durable in staging, in the order in which they were filled.
+    pub finished: Vec<FinishedSegment>,
+    /// Bytes in them and in the open one.
+    pub bytes: u64,
+}
+
+/// The data segments of all generations that are not published.
+#[derive(Default)]
+pub(super) struct DataSegments {
+    generations: BTreeMap<CommitNumber, GenerationSegments>,
+    /// Segments that are not to be relied on (their sync failed, or a crash left them unfinished): what points into them
+    /// is written anew before it is published.
+    pub doubtful: BTreeSet<SegmentId>,
+    /// How many of them there were when nothing pointed into any of them.
+    settled: usize,
+}
+
+impl DataSegments {
+    pub fn generation(&mut self, number: CommitNumber) -> &mut GenerationSegments {
+        self.generations.entry(number).or_default()
+    }
+
+    /// Whether nothing points into a doubtful segment that is not recorded to be safe.
+    pub fn doubtful_is_settled(&self) -> bool {
+        self.settled == self.doubtful.len()
+    }
+
+    pub fn forget(&mut self, number: CommitNumber) {
+        self.generations.remove(&number);
+    }
+
+    pub fn bytes(&self, number: CommitNumber) -> u64 {
+        self.generations.get(&number).map_or(0, |generation| generation.bytes)
+    }
+}
+
+/// What is to become of a flushed block.
+enum Flushed {
+    Hole,
+    Inline(Vec<u8>),
+    Stored(Pointer),
+}
+
+struct FlushPlan {
+    version: u64,
+    length: usize,
+    plan: BlockPlan,
+    inline: bool,
+    candidates: Vec<Pointer>,
+}
+
+impl State {
+    pub(super) fn generation_mut(&mut self, number: CommitNumber) -> Option<&mut Generation> {
+        if self.current.number == number {
+            return Some(&mut self.current);
+        }
+        self.frozen.as_mut().filter(|frozen| frozen.number == number)
+    }
+
+    pub(super) fn generation(&self, number: CommitNumber) -> Option<&Generation> {
+        if self.current.number == number {
+            return Some(&self.current);
+        }
+        self.frozen.as_ref().filter(|frozen| frozen.number == number)
+    }
+}
+
+impl Volume {
+    /// Flushes one dirty block of a generation, if it is still dirty.
+    pub(super) fn flush_block(&self, number: CommitNumber, at: BlockAddress) -> Result<()> {
+        let Some(flush) = self.plan_flush(number, at)? else { return Ok(()) };
+        let mut bytes = vec![0; flush.length];
+        self.fill_block(&flush.plan, 0, &mut bytes)?;
+        let flushed = if bytes.iter().all(|byte| *byte == 0) {
+            Flushed::Hole
+        } else if flush.inline {
+            Flushed::Inline(bytes)
+        } else {
+            let prepared = self.segments.prepare(BlockKind::Data, &bytes);
+            let same = flush.candidates.iter().find(|candidate| prepared.is_same_as(candidate));
+            match same.filter(|candidate| !self.data_segments.lock().doubtful.contains(&candidate.segment)) {
+                Some(same) => Flushed::Stored(*same),
+                None => Flushed::Stored(self.append_block(number, &prepared, at)?),
+            }
+        };
+        self.settle_block(number, at, flush.version, flushed)
+    }
+
+    /// What to flush, and the pointers that may lead to the same bytes already.
+    fn plan_flush(&self, number: CommitNumber, (inode, block): BlockAddress) -> Result<Option<FlushPlan>> {
+        let guard = self.view();
+        let below_current = guard.state.current.number != number;
+        let view = View { state: &guard.state, context: &self.context, below_current };
+        let Some(version) =
+            view.state.generation(number).and_then(|layer| layer.dirty.get((inode, block))).map(|dirty| dirty.version)
+        else {
+            return Ok(None);
+        };
+        let block_bytes = self.context.block_bytes as u64;
+        let size_bytes = view.find_attributes(inode)?.map_or(0, |record| record.size_bytes);
+        let length = size_bytes.saturating_sub(block * block_bytes).min(block_bytes) as usize;
+        if length == 0 {
+            // No such file any more, or the block lies behind its end: nothing to keep.
+            drop(guard);
+            let mut state = self.state.write();
+            if let Some(generation) = state.generation_mut(number) {
+                generation.dirty.remove((inode, block));
+            }
+            self.note_memory(&state);
+            return Ok(None);
+        }
+        let plan = view.plan_block(inode, block, 0, length)?;
+        let inline = block == 0 && size_bytes <= INLINE_BYTES_MAX;
+        let candidates = if inline { Vec::new() } else { self.candidates(&view, inode, block, &plan)? };
+        Ok(Some(FlushPlan { version, length, plan, inline, candidates }))
+    }
+
+    fn candidates(&self, view: &View<'_>, inode: InodeNumber, block: u64, plan: &BlockPlan) -> Result<Vec<Pointer>> {
+        let key = Key::new(inode, KeyKind::Extent, block);
+        let mut candidates = Vec::new();
+        if let BlockBase::Stored(pointer) = &plan.base {
+            candidates.push(*pointer);
+        }
+        let compare = self.uses.lock().compare(inode);
+        for root in [Some(view.state.root), compare].into_iter().flatten() {
+            let Some(item) = view.context.tree.get(&root, key)? else { continue };
+            if let ExtentRecord::Stored(pointer) = ExtentRecord::decode(&item.value)? {
+                candidates.push(pointer);
+            }
+        }
+        Ok(candidates)
+    }
+
+    /// Appends a block to the generation's open data segment, or to a new one when it is full.
+    ///
+    /// After a failed write the segment is closed for ever and what it holds is doubtful until it is written anew.
+    fn append_block(&self, number: CommitNumber, block: &PreparedBlock, (inode, index): BlockAddress) -> Result<Pointer> {
+        let mut data = self.data_segments.lock();
+        let generation = data.generation(number);
+        if generation.open.as_ref().is_some_and(|open| !open.has_room_for(block.stored.len())) {
+            self.finish_open(&mut data, number)?;
+        }
+        let generation = data.generation(number);
+        let writer = match &mut generation.open {
+            Some(open) => open,
+            none => none.insert(self.segments.begin(SegmentKind::Data)?),
+        };
+        let appended = writer.append(block, inode, index);
+        generation.bytes += block.stored.len() as u64;
+        match appended {
+            Ok(pointer) => Ok(pointer),
+            Err(error) => {
+                let failed = generation.open.take().map(|open| open.header().segment);
+                data.doubtful.extend(failed);
+                Err(error.into())
+            }
+        }
+    }
+
+    fn finish_open(&self, data: &mut DataSegments, number: CommitNumber) -> Result<()> {
+        let Some(open) = data.generation(number).open.take() else { return Ok(()) };
+        let segment = open.header().segment;
+        if open.blocks() == 0 {
+            drop(open);
+            self.segments.discard(segment);
+            return Ok(());
+        }
+        match self.segments.finish(open, None) {
+            Ok(finished) => data.generation(number).finished.push(finished),
+            Err(error) => {
+                data.doubtful.insert(segment);
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the generation's open data segment: all it filled is durable in staging on return.
+    pub(super) fn finish_data_segments(&self, number: CommitNumber) -> Result<Vec<FinishedSegment>> {
+        let mut data = self.data_segments.lock();
+        self.finish_open(&mut data, number)?;
+        Ok(data.generation(number).finished.clone())
+    }
+
+    /// Makes the blocks in the generation's open data segment durable, so that a journal frame may point to them.
+    pub(super) fn sync_data_segments(&self, number: CommitNumber) -> Result<()> {
+        let mut data = self.data_segments.lock();
+        let generation = data.generation(number);
+        let Some(open) = generation.open.as_mut() else { return Ok(()) };
+        if let Err(error) = open.sync() {
+            let failed = generation.open.take().map(|open| open.header().segment);
+            data.doubtful.extend(failed);
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// Puts a flushed block into its generation's overlay, unless it has changed since it was planned.
+    fn settle_block(&self, number: CommitNumber, at: BlockAddress, version: u64, flushed: Flushed) -> Result<()> {
+        let mut state = self.state.write();
+        let dirty = state.generation(number).and_then(|generation| generation.dirty.get(at));
+        if dirty.is_none_or(|dirty| dirty.version != version) {
+            return Ok(());
+        }
+        let key = Key::new(at.0, KeyKind::Extent, at.1);
+        let had = {
+            let below_current = state.current.number != number;
+            let view = View { state: &state, context: &self.context, below_current };
+            view.block_base(at.0, at.1)? != BlockBase::Hole
+        };
+        let has = !matches!(flushed, Flushed::Hole);
+        let generation = state.generation_mut(number).expect("seen above");
+        match flushed {
+            Flushed::Hole if had => generation.overlay.remove(key),
+            Flushed::Hole => {}
+            Flushed::Inline(bytes) => generation.overlay.put(key, ExtentRecord::Inline(&bytes).encode().into()),
+            Flushed::Stored(pointer) => generation.overlay.put(key, ExtentRecord::Stored(pointer).encode().into()),
+        }
+        generation.dirty.remove(at);
+        state.changes += 1;
+        if had != has {
+            let change = self.context.block_bytes as i64 * if has { 1 } else { -1 };
+            self.change_allocated(&mut state, number, key, change)?;
+        }
+        self.note_memory(&state);
+        Ok(())
+    }
+
+    /// Counts a block in or out of a file's allocated bytes, in the generation and in those above that still see it.
+    fn change_allocated(&self, state: &mut State, number: CommitNumber, key: Key, change: i64) -> Result<()> {
+        let attributes_key = Key::first_of(key.inode);
+        let below_current = state.current.number != number;
+        let view = View { state, context: &self.context, below_current };
+        let Some(mut record) = view.find_attributes(key.inode)? else { return Ok(()) };
+        record.allocated_bytes = record.allocated_bytes.saturating_add_signed(change);
+        let generation = state.generation_mut(number).expect("the caller's generation");
+        generation.overlay.put(attributes_key, record.encode().as_slice().into());
+        if below_current {
+            let above = &mut state.current.overlay;
+            if let (super::overlay::Found::Value(value), super::overlay::Found::Unknown) =
+                (above.get(&attributes_key), above.get(&key))
+            {
+                let mut record = AttributesRecord::decode(&value)?;
+                record.allocated_bytes = record.allocated_bytes.saturating_add_signed(change);
+                above.put(attributes_key, record.encode().as_slice().into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Flushes all dirty blocks that a generation has now.
+    pub(super) fn flush_generation(&self, number: CommitNumber) -> Result<()> {
+        let mut last = None;
+        loop {
+            let batch: Vec<BlockAddress> = {
+                let state = self.state.read();
+                let Some(generation) = state.generation(number) else { return Ok(()) };
+                let after = last.unwrap_or((InodeNumber(0), 0));
+                generation.dirty.iter_after(after).take(256).map(|(at, _)| *at).collect()
+            };
+            let Some(end) = batch.last() else { return Ok(()) };
+            last = Some(*end);
+            for at in batch {
+                self.flush_block(number, at)?;
+            }
+        }
+    }
+
+    /// Flushes a file's dirty blocks, so that its content is pointers only.
+    pub(super) fn write_out_file(&self, inode: InodeNumber) -> Result<()> {
+        let dirty: Vec<(CommitNumber, u64)> = {
+            let state = self.state.read();
+            let generations = state.frozen.iter().chain([&state.current]);
+            let blocks = generations.flat_map(|layer| {
+                layer.dirty.range(inode, 0, u64::MAX).map(|(block, _)| (layer.number, block))
+            });
+            blocks.collect()
+        };
+        dirty.into_iter().try_for_each(|(number, block)| self.flush_block(number, (inode, block)))
+    }
+
+    /// Writes anew what a generation's overlay points to in doubtful segments: reads each block (it is verified) and
+    /// appends it to the generation's own. The old files go once the commit is recorded.
+    pub(super) fn evacuate(&self, number: CommitNumber) -> Result<()> {
+        let doubtful = self.data_segments.lock().doubtful.clone();
+        if doubtful.is_empty() {
+            return Ok(());
+        }
+        let is_last = self.state.read().current.number == number;
+        let mut moved: Vec<(Key, Pointer)> = Vec::new();
+        {
+            let state = self.state.read();
+            let Some(generation) = state.generation(number) else { return Ok(()) };
+            for (key, value) in generation.overlay.items().filter(|(key, _)| key.kind == KeyKind::Extent) {
+                let Some(value) = value else { continue };
+                if let ExtentRecord::Stored(pointer) = ExtentRecord::decode(value)? {
+                    if doubtful.contains(&pointer.segment) {
+                        moved.push((*key, pointer));
+                    }
+                }
+            }
+        }
+        for (key, pointer) in moved {
+            let bytes = self.segments.read(BlockKind::Data, &pointer).map_err(|error| {
+                VolumeError::Damaged(format!("a block that was acknowledged cannot be read back: {error}"))
+            })?;
+            let prepared = self.segments.prepare(BlockKind::Data, &bytes);
+            let target = self.append_block(number, &prepared, (key.inode, key.suffix))?;
+            let mut state = self.state.write();
+            let Some(generation) = state.generation_mut(number) else { return Ok(()) };
+            let old = ExtentRecord::Stored(pointer).encode();
+            if generation.overlay.get(&key) == super::overlay::Found::Value(old.into()) {
+                generation.overlay.put(key, ExtentRecord::Stored(target).encode().into());
+                state.changes += 1;
+            }
+        }
+        let mut data = self.data_segments.lock();
+        if is_last && data.doubtful.len() == doubtful.len() {
+            // Older generations were seen to before this one.
+            data.settled = doubtful.len();
+        }
+        Ok(())
+    }
+
+    /// Removes doubtful segments that nothing points into any more.
+    pub(super) fn discard_doubtful(&self) -> Result<()> {
+        let mut data = self.data_segments.lock();
+        if data.doubtful.is_empty() {
+            return Ok(());
+        }
+        let used = {
+            let state = self.state.read();
+            let mut used = segments_of(&state.current)?;
+            if let Some(frozen) = &state.frozen {
+                used.extend(segments_of(frozen)?);
+            }
+            used
+        };
+        let unused: Vec<SegmentId> = data.doubtful.difference(&used).copied().collect();
+        for segment in unused {
+            self.segments.discard(segment);
+            data.doubtful.remove(&segment);
+        }
+        data.settled = data.settled.min(data.doubtful.len());
+        Ok(())
+    }
+}
+
+/// The segments that a generation's changed extents point into.
+pub(super) fn segments_of(generation: &Generation) -> Result<BTreeSet<SegmentId>> {
+    let mut segments = BTreeSet::new();
+    for (_, value) in generation.overlay.items().filter(|(key, _)| key.kind == KeyKind::Extent) {
+        let Some(value) = value else { continue };
+        if let ExtentRecord::Stored(pointer) = ExtentRecord::decode(value)? {
+            segments.insert(pointer.segment);
+        }
+    }
+    Ok(segments)
+}

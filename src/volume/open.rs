@@ -1,0 +1,570 @@
+//! Making the first commit of a vault, and opening the newest: heads, rollback guard, journal replay.
+//!
+//! Opening never repairs and never appends to a file of an earlier process. What a crash left is taken as it is: own
+//! commits newer than the state's record are accepted, journals that a commit covers are passed over, the others are
+//! replayed into memory, and unfinished segments in staging are doubtful: what points into them is written anew.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use thiserror::Error;
+
+use super::background::Pressure;
+use super::flush::DataSegments;
+use super::inode_numbers::InodeNumbers;
+use super::journaling::JournalState;
+use super::publish::Publisher;
+use super::state::{Context, Edit, Generation, State};
+use super::types::{FileKind, NewNode, VolumeStatus};
+use super::uses::{Uses, remove_inode};
+use super::{Result, Volume, VolumeError};
+use crate::crypto::{EpochKey, NameHasher, Randomness};
+use crate::format::commit::ClockEntry;
+use crate::format::items::AttributesRecord;
+use crate::format::{
+    ByteReader, CommitNumber, DeviceId, EpochId, FormatError, InodeNumber, Key, KeyKind, SlotRecord, VaultFile,
+};
+use crate::history::{DeviceState, Head, Heads, HistoryError};
+use crate::segments::{BlockError, BlockSource, KeyRing, Segments};
+use crate::store::{Area, Clock, FilePath, Store, StoreError};
+use crate::tree::{Root, Tree, TreeError};
+
+/// What a volume stands on.
+#[derive(Clone)]
+pub struct Environment {
+    /// The vault folder and the local state.
+    pub store: Arc<dyn Store>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Where ids, salts and padding come from.
+    pub randomness: Arc<dyn Randomness>,
+    /// What tells this state folder from a copy of it on another machine.
+    pub identity: String,
+    /// What this device calls itself in the device table.
+    pub device_name: String,
+}
+
+/// What unlocking gave.
+pub struct OpenKeys {
+    /// The vault's parameters.
+    pub vault: VaultFile,
+    /// The vault keys that could be opened, the newest epoch last.
+    pub epochs: Vec<(EpochId, EpochKey)>,
+}
+
+/// How a volume is to behave.
+#[derive(Debug, Clone)]
+pub struct VolumeOptions {
+    /// Memory for dirty data and changed items: a write beyond it waits.
+    pub dirty_bytes_max: usize,
+    /// Memory for decoded nodes and decrypted blocks.
+    pub cache_bytes_max: usize,
+    /// How long after the first change a commit is made.
+    pub publish_interval: Duration,
+    /// Take a folder that is older than what was seen before as it is.
+    pub accept_rollback: bool,
+    /// Take no changes.
+    pub read_only: bool,
+    /// Start the threads that flush, journal and publish; tests do without.
+    pub background: bool,
+}
+
+impl Default for VolumeOptions {
+    fn default() -> Self {
+        Self {
+            dirty_bytes_max: 128 << 20,
+            cache_bytes_max: 64 << 20,
+            publish_interval: Duration::from_secs(30),
+            accept_rollback: false,
+            read_only: false,
+            background: true,
+        }
+    }
+}
+
+/// Why a vault could not be opened or made.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The folder has no complete commit (yet).
+    #[error("not arrived: {0}")]
+    NotArrived(String),
+    /// What is there is not what was written.
+    #[error("damaged: {0}")]
+    Damaged(String),
+    /// Two devices wrote at once; this version does not merge.
+    #[error("{devices} devices have written at once and their changes are not merged yet")]
+    Diverged {
+        /// How many.
+        devices: usize,
+    },
+    /// A file of the local state cannot be used.
+    #[error("{path} in the local state is not valid: {detail}")]
+    State {
+        /// The file.
+        path: FilePath,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The disk of the vault or of the state is full.
+    #[error("no space is left: {0}")]
+    NoSpace(String),
+    /// The disk or folder failed.
+    #[error(transparent)]
+    Store(StoreError),
+    /// Threads could not be started, or another failure of the system.
+    #[error("{0}")]
+    System(String),
+}
+
+const NAME_KEY: Key = Key { inode: InodeNumber::VAULT, kind: KeyKind::VaultRecord, suffix: 0 };
+const TOTALS: Key = Key { inode: InodeNumber::VAULT, kind: KeyKind::VaultRecord, suffix: 1 };
+
+struct Parts {
+    environment: Environment,
+    options: VolumeOptions,
+    segments: Arc<Segments>,
+    tree: Tree,
+    block_bytes: usize,
+    name_key: [u8; 32],
+    device: DeviceState,
+    head: Option<Head>,
+    seconds: i64,
+    read_only: Option<String>,
+    number: CommitNumber,
+    last_inode: Option<InodeNumber>,
+    inode_count: u64,
+}
+
+impl Volume {
+    /// Writes the first commit of a new vault: an empty root directory, the slots, this device. Durable on return.
+    ///
+    /// # Errors
+    /// When folder or state fail; what was staged is then of no use and in nobody's way.
+    pub fn create(
+        environment: Environment,
+        keys: OpenKeys,
+        slots: Vec<SlotRecord>,
+        root: NewNode,
+    ) -> std::result::Result<(), OpenError> {
+        let device = DeviceState::fresh(&*environment.randomness, &environment.identity);
+        let options = VolumeOptions { background: false, ..VolumeOptions::default() };
+        let (segments, tree, block_bytes) = open_segments(&environment, keys, &options, device.device)?;
+        device.save(&*environment.store)?;
+        let name_key = environment.randomness.array();
+        let volume = Self::assemble(Parts {
+            environment,
+            options,
+            segments,
+            tree,
+            block_bytes,
+            name_key,
+            device,
+            head: None,
+            seconds: 0,
+            read_only: None,
+            number: CommitNumber(1),
+            last_inode: None,
+            inode_count: 1,
+        });
+        {
+            let mut guard = volume.edit_guard();
+            let mut edit = guard.edit();
+            edit.put(NAME_KEY, name_key.as_slice());
+            for slot in slots {
+                let suffix = u64::from_be_bytes(slot.slot.0);
+                edit.put(Key::new(InodeNumber::VAULT, KeyKind::Slot, suffix), slot.encode());
+            }
+            let record = root_directory(&edit, &root);
+            edit.put_attributes(InodeNumber::ROOT, &record);
+        }
+        Ok(volume.publish()?)
+    }
+
+    /// Opens the newest commit, replays the journal and starts the background threads.
+    ///
+    /// A folder older than what this device has seen is opened read-only, unless the options accept it; `status` says so.
+    ///
+    /// # Errors
+    /// See [`OpenError`]. Nothing is changed by a failed attempt.
+    pub fn open(
+        environment: Environment,
+        keys: OpenKeys,
+        options: VolumeOptions,
+    ) -> std::result::Result<Arc<Self>, OpenError> {
+        let store = Arc::clone(&environment.store);
+        let loaded = DeviceState::load(&*store)?;
+        let device = match loaded {
+            Some(state) if state.identity == environment.identity => state,
+            Some(copied) => {
+                log::warn!("the local state was copied from another machine: this one writes as a device of its own");
+                let fresh = DeviceState::fresh(&*environment.randomness, &environment.identity);
+                DeviceState { device: fresh.device, inode_lease: fresh.inode_lease, published: None, ..copied }
+            }
+            None => DeviceState::fresh(&*environment.randomness, &environment.identity),
+        };
+        let (segments, tree, block_bytes) = open_segments(&environment, keys, &options, device.device)?;
+        segments.skip_to(crate::format::Sequence(device.next_sequence));
+        let heads = Heads::find(&segments)?;
+        let head = choose_head(&heads, &device)?;
+        segments.ring().write_in(head.page.epoch);
+        let read_only = read_only_reason(&heads, &device, &options);
+        let journal = read_journal(&*store, segments.ring(), &heads)?;
+        let own = heads.newest.get(&device.device).map(Head::entry).or(device.published);
+        let number = next_number(own, &journal);
+        let root = head.root();
+        let name_key = vault_record(&tree, &root, NAME_KEY)?
+            .and_then(|value| value.as_ref().try_into().ok())
+            .ok_or_else(|| OpenError::Damaged("the tree has no key for names".into()))?;
+        let totals = vault_record(&tree, &root, TOTALS)?;
+        let inode_count = totals.and_then(|value| ByteReader::new("totals", &value).u64().ok()).unwrap_or(1);
+        let last_inode = last_inode(&tree, &root, device.inode_lease, &journal)?;
+        let seconds = head.page.seconds;
+        let volume = Arc::new(Self::assemble(Parts {
+            environment,
+            options,
+            segments,
+            tree,
+            block_bytes,
+            name_key,
+            device: DeviceState { published: own, ..device },
+            head: Some(head),
+            seconds,
+            read_only,
+            number,
+            last_inode,
+            inode_count,
+        }));
+        volume.replay(&journal, number)?;
+        for (device, sequence, error) in &heads.awaited {
+            volume.warn(format!("commit {sequence} of device {device} cannot be used: {error}"));
+        }
+        volume.settle_in(&heads)?;
+        if volume.options.background {
+            volume.start_threads().map_err(|error| OpenError::System(format!("threads: {error}")))?;
+        }
+        Ok(volume)
+    }
+
+    fn assemble(parts: Parts) -> Self {
+        let numbers = InodeNumbers::new(parts.device.inode_lease, parts.last_inode);
+        let current = Generation::new(parts.number, numbers.peek());
+        let clock = parts.head.as_ref().map(|head| head.clock.clone()).unwrap_or_default();
+        let root = parts.head.as_ref().map_or(Root::default(), Head::root);
+        let device = parts.device.device;
+        let names = NameHasher::from_key(parts.name_key);
+        let interval = parts.options.publish_interval;
+        Self {
+            context: Context { tree: parts.tree, names, block_bytes: parts.block_bytes, device },
+            segments: parts.segments,
+            state: RwLock::new(State {
+                root,
+                frozen: None,
+                current,
+                numbers,
+                inode_count: parts.inode_count,
+                changes: 0,
+                read_only: parts.read_only,
+            }),
+            uses: Mutex::new(Uses::default()),
+            data_segments: Mutex::new(DataSegments::default()),
+            journal: Mutex::new(JournalState::default()),
+            publisher: Mutex::new(Publisher {
+                device: parts.device,
+                head: parts.head,
+                clock,
+                device_name: parts.environment.device_name.clone(),
+                seconds: parts.seconds,
+                interval,
+            }),
+            pressure: Pressure::default(),
+            threads: Mutex::new(Vec::new()),
+            warnings: Mutex::new(Vec::new()),
+            environment: parts.environment,
+            options: parts.options,
+        }
+    }
+
+    /// After a replay: what an earlier process left is noted, orphans go, and this device's record is up to date.
+    fn settle_in(&self, heads: &Heads) -> std::result::Result<(), OpenError> {
+        if let Some(reason) = &self.state.read().read_only {
+            if !self.options.read_only {
+                self.warn(format!("mounted read-only: {reason}"));
+            }
+            return Ok(());
+        }
+        self.remove_orphans()?;
+        let mut publisher = self.publisher.lock();
+        for head in heads.newest.values() {
+            for (device, entry) in &head.clock.0 {
+                let seen = publisher.device.seen.0.entry(*device).or_insert(*entry);
+                if entry.number > seen.number || self.options.accept_rollback {
+                    *seen = *entry;
+                }
+            }
+        }
+        if self.options.accept_rollback {
+            let known = heads.newest.clone();
+            publisher.device.seen.0.retain(|device, _| known.contains_key(device));
+        }
+        Ok(publisher.device.save(&*self.environment.store)?)
+    }
+
+    fn remove_orphans(&self) -> Result<()> {
+        let mut orphans = Vec::new();
+        let (first, last) = (
+            Key::new(InodeNumber::VAULT, KeyKind::Orphan, 0),
+            Key::new(InodeNumber::VAULT, KeyKind::Orphan, u64::MAX),
+        );
+        self.view().view().scan(first, last, &mut |key, _| {
+            orphans.push(InodeNumber(key.suffix));
+            Ok(true)
+        })?;
+        if orphans.is_empty() {
+            return Ok(());
+        }
+        let mut guard = self.edit_guard();
+        let mut edit = guard.edit();
+        for inode in orphans {
+            edit.remove(Key::new(InodeNumber::VAULT, KeyKind::Orphan, inode.0));
+            remove_inode(&mut edit, inode);
+        }
+        Ok(())
+    }
+
+    /// What `passkeyfs status` shows.
+    pub fn status(&self) -> VolumeStatus {
+        let published = self.published();
+        let mut warnings = self.warnings.lock().clone();
+        warnings.extend(self.pressure.publish_error().map(|error| format!("the last publish failed: {error}")));
+        let state = self.state.read();
+        let generations = || state.frozen.iter().chain([&state.current]);
+        VolumeStatus {
+            vault: self.segments.ring().vault.to_string(),
+            device: self.context.device.to_string(),
+            published_commit: published.map_or(0, |(number, _)| number.0),
+            published_seconds: published.map_or(0, |(_, seconds)| seconds),
+            dirty_bytes: generations().map(|layer| layer.dirty.bytes() as u64).sum(),
+            unpublished_items: generations().map(|layer| layer.overlay.len() as u64).sum(),
+            read_only: state.read_only.clone(),
+            warnings,
+            awaited_segments: self.awaited_segments(&state),
+        }
+    }
+
+    fn awaited_segments(&self, state: &State) -> u64 {
+        let key = |suffix| Key::new(InodeNumber::VAULT, KeyKind::Segment, suffix);
+        let table = self.context.tree.scan(&state.root, key(0), key(u64::MAX));
+        let missing = table.flatten().filter(|(key, _)| {
+            self.segments.ledger().find(crate::format::SegmentId(key.suffix)).is_none()
+        });
+        missing.count() as u64
+    }
+}
+
+fn open_segments(
+    environment: &Environment,
+    keys: OpenKeys,
+    options: &VolumeOptions,
+    device: DeviceId,
+) -> std::result::Result<(Arc<Segments>, Tree, usize), OpenError> {
+    let parameters = keys.vault.parameters();
+    let ring = Arc::new(KeyRing::new(keys.vault.vault(), keys.epochs));
+    // A quarter for decrypted blocks: the kernel's page cache keeps file content, nobody else keeps nodes.
+    let block_cache_bytes = options.cache_bytes_max / 4;
+    let segments = Arc::new(Segments::new(
+        Arc::clone(&environment.store),
+        Arc::clone(&environment.clock),
+        Arc::clone(&environment.randomness),
+        ring,
+        device,
+        parameters.compression == crate::format::Compression::Zstd,
+        block_cache_bytes,
+    )?);
+    let source: Arc<dyn BlockSource> = Arc::clone(&segments) as Arc<dyn BlockSource>;
+    let tree = Tree::new(source, options.cache_bytes_max - block_cache_bytes);
+    Ok((segments, tree, parameters.block_size_bytes as usize))
+}
+
+fn root_directory(edit: &Edit<'_>, root: &NewNode) -> AttributesRecord {
+    AttributesRecord {
+        kind: FileKind::Directory as u8,
+        permissions: root.permissions,
+        link_count: 2,
+        user: root.user,
+        group: root.group,
+        size_bytes: 0,
+        allocated_bytes: 0,
+        device_number: 0,
+        accessed: edit.now,
+        modified: edit.now,
+        changed: edit.now,
+        created: edit.now,
+        content: edit.stamp(),
+        has_extended_attributes: false,
+    }
+}
+
+fn choose_head(heads: &Heads, device: &DeviceState) -> std::result::Result<Head, OpenError> {
+    match heads.uncovered().as_slice() {
+        [] => {
+            let what = match heads.awaited.first() {
+                Some((_, _, error)) => error.to_string(),
+                None => "the folder holds no commit".into(),
+            };
+            Err(OpenError::NotArrived(what))
+        }
+        [only] => Ok((*only).clone()),
+        several => {
+            log::warn!("{} devices have diverged (this is {})", several.len(), device.device);
+            Err(OpenError::Diverged { devices: several.len() })
+        }
+    }
+}
+
+fn read_only_reason(heads: &Heads, device: &DeviceState, options: &VolumeOptions) -> Option<String> {
+    let rollbacks = heads.rollbacks(device);
+    if !rollbacks.is_empty() && !options.accept_rollback {
+        let missing: Vec<String> = rollbacks.iter().map(ToString::to_string).collect();
+        return Some(format!("the folder is older than what this device has seen: {}", missing.join("; ")));
+    }
+    options.read_only.then(|| "mounted read-only".to_string())
+}
+
+fn vault_record(tree: &Tree, root: &Root, key: Key) -> std::result::Result<Option<Arc<[u8]>>, OpenError> {
+    Ok(tree.get(root, key)?.map(|item| item.value))
+}
+
+/// The journals that no commit covers, by generation: the highest part that has a whole frame.
+struct UncoveredJournal {
+    frames: BTreeMap<CommitNumber, Vec<Vec<u8>>>,
+    files: Vec<(CommitNumber, FilePath)>,
+    next_part: u32,
+}
+
+fn read_journal(
+    store: &dyn Store,
+    ring: &KeyRing,
+    heads: &Heads,
+) -> std::result::Result<UncoveredJournal, OpenError> {
+    let mut journal = UncoveredJournal { frames: BTreeMap::new(), files: Vec::new(), next_part: 0 };
+    for file in crate::history::journal::list(store)? {
+        journal.next_part = journal.next_part.max(file.part + 1);
+        journal.files.push((file.generation, file.path.clone()));
+        let Some((device, frames)) = crate::history::journal::read(store, ring, &file.path)? else { continue };
+        let covered = heads.newest.get(&device).is_some_and(|head| head.page.number >= file.generation);
+        if covered || frames.is_empty() {
+            continue;
+        }
+        journal.frames.insert(file.generation, frames);
+    }
+    Ok(journal)
+}
+
+fn next_number(own: Option<ClockEntry>, journal: &UncoveredJournal) -> CommitNumber {
+    let after_own = own.map_or(CommitNumber(1), |own| own.number.next());
+    journal.files.iter().map(|(generation, _)| *generation).max().map_or(after_own, |last| last.max(after_own))
+}
+
+fn last_inode(
+    tree: &Tree,
+    root: &Root,
+    lease: u64,
+    journal: &UncoveredJournal,
+) -> std::result::Result<Option<InodeNumber>, OpenError> {
+    let (first, last) = InodeNumbers::range_of(lease);
+    let committed = tree.last_at_or_before(root, Key::last_of(last))?.map(|key| key.inode);
+    let mut newest = committed.filter(|inode| *inode >= first);
+    for frame in journal.frames.values().flatten() {
+        for record in crate::format::journal::JournalRecord::decode_all(frame)? {
+            if let crate::format::journal::JournalRecord::Put(key, _) = record {
+                if key.inode >= first && key.inode <= last {
+                    newest = newest.max(Some(key.inode));
+                }
+            }
+        }
+    }
+    Ok(newest)
+}
+
+impl Volume {
+    /// Puts what the journal holds into memory again.
+    fn replay(&self, journal: &UncoveredJournal, number: CommitNumber) -> std::result::Result<(), OpenError> {
+        if !self.options.read_only {
+            let staged = self.segments.ledger().select(|at| at.path.area == Area::State);
+            let mut data = self.data_segments.lock();
+            data.doubtful.extend(staged.into_iter().map(|(segment, _)| segment));
+        }
+        let mut state = self.state.write();
+        for frame in journal.frames.values().flatten() {
+            super::replay::replay_frame(&mut state.current, frame, self.context.block_bytes)?;
+        }
+        state.current.overlay.mark_journaled();
+        state.current.dirty.mark_journaled();
+        let gained = super::replay::count_inodes(&state.current, &self.context.tree, &state.root)?;
+        state.inode_count = state.inode_count.saturating_add_signed(gained);
+        let replayed = journal.files.clone();
+        self.journal.lock().resume(number, journal.next_part, replayed);
+        self.note_memory(&state);
+        Ok(())
+    }
+}
+
+impl From<StoreError> for OpenError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Full { .. } => Self::NoSpace(error.to_string()),
+            other => Self::Store(other),
+        }
+    }
+}
+
+impl From<BlockError> for OpenError {
+    fn from(error: BlockError) -> Self {
+        match error {
+            BlockError::NotArrived { .. } => Self::NotArrived(error.to_string()),
+            BlockError::Damaged { .. } => Self::Damaged(error.to_string()),
+            BlockError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<TreeError> for OpenError {
+    fn from(error: TreeError) -> Self {
+        match error {
+            TreeError::Block(error) => error.into(),
+            other => Self::Damaged(other.to_string()),
+        }
+    }
+}
+
+impl From<FormatError> for OpenError {
+    fn from(error: FormatError) -> Self {
+        Self::Damaged(error.to_string())
+    }
+}
+
+impl From<HistoryError> for OpenError {
+    fn from(error: HistoryError) -> Self {
+        match error {
+            HistoryError::Commit { source, .. } => source.into(),
+            HistoryError::Block(error) => error.into(),
+            HistoryError::Tree(error) => error.into(),
+            HistoryError::Store(error) => error.into(),
+            HistoryError::Format(error) => error.into(),
+            HistoryError::State { path, detail } => Self::State { path, detail },
+        }
+    }
+}
+
+impl From<VolumeError> for OpenError {
+    fn from(error: VolumeError) -> Self {
+        match error {
+            VolumeError::NotArrived(what) => Self::NotArrived(what),
+            VolumeError::Damaged(what) => Self::Damaged(what),
+            VolumeError::NoSpace(what) => Self::NoSpace(what),
+            other => Self::System(other.to_string()),
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! Publishing: a generation becomes a commit in the vault folder.
+//!
+//! Outline, and what a crash after each step leaves:
+//!  1. flush     dirty data to data segments                            journal; unfinished staging
+//!  2. freeze    the generation; changes go to the next one             journal
+//!  3. data      the rest of its data; segments finished and renamed    journal; segments that no commit names
+//!  4. commit    changed tree nodes to a meta segment, renamed          the new commit (the state is one behind)
+//!  5. record    the device's own record                                the new commit; its journal is void
+//!  6. forget    journal, doubtful segments                             the new commit
+//! A failure before 4 keeps the generation frozen and its journal; the next try goes on from 3 with new segments.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::flush::segments_of;
+use super::state::{Generation, State};
+use super::{Result, Volume, VolumeError};
+use crate::format::commit::{ClockEntry, DATA_FILES_MAX, DataFile, VectorClock};
+use crate::format::items::{DeviceRecord, SegmentRecord, SegmentState};
+use crate::format::segment::SegmentKind;
+use crate::format::{ByteWriter, CommitId, CommitNumber, InodeNumber, Key, KeyKind, Stamp};
+use crate::history::{CommitDraft, CommitWriter, DeviceState, Head};
+use crate::segments::{FinishedSegment, Location};
+use crate::tree::{Change, Changes, Root};
+
+/// A commit smaller than this makes the next one wait longer.
+const SMALL_COMMIT_BYTES: u64 = 1 << 20;
+const PUBLISH_INTERVAL_MAX: Duration = Duration::from_secs(600);
+
+/// What publishing remembers between commits; its lock is held while one is made.
+pub(super) struct Publisher {
+    /// This device's own record.
+    pub device: DeviceState,
+    /// The head that the next commit follows.
+    pub head: Option<Head>,
+    /// What the next commit has merged.
+    pub clock: VectorClock,
+    /// What this device calls itself in the device table.
+    pub device_name: String,
+    /// Time of the newest commit: it never goes backwards.
+    pub seconds: i64,
+    /// How long small commits wait now.
+    pub interval: Duration,
+}
+
+impl Volume {
+    /// Journals and commits all changes; all lies in the vault folder on return.
+    ///
+    /// # Errors
+    /// When the folder or the state is full, gone or failing. Nothing is lost: what was acknowledged is in the journal,
+    /// the rest in memory, and the next call tries again.
+    pub fn publish(&self) -> Result<()> {
+        let mut publisher = self.publisher.lock();
+        let result = self.publish_all(&mut publisher);
+        self.pressure.note_publish(result.as_ref().err().map(ToString::to_string));
+        result
+    }
+
+    fn publish_all(&self, publisher: &mut Publisher) -> Result<()> {
+        // A generation left frozen by a failure comes first.
+        if self.state.read().frozen.is_some() {
+            self.publish_frozen(publisher)?;
+        }
+        let number = {
+            let state = self.state.read();
+            if state.current.is_empty() {
+                return Ok(());
+            }
+            if let Some(reason) = &state.read_only {
+                return Err(VolumeError::ReadOnly(reason.clone()));
+            }
+            state.current.number
+        };
+        // Flushed before the freeze, so that little is left to do while two generations are in memory.
+        self.flush_generation(number)?;
+        self.freeze();
+        self.publish_frozen(publisher)
+    }
+
+    fn freeze(&self) {
+        let mut state = self.state.write();
+        let next = Generation::new(state.current.number.next(), state.numbers.peek());
+        let frozen = std::mem::replace(&mut state.current, next);
+        state.frozen = Some(frozen);
+    }
+
+    fn publish_frozen(&self, publisher: &mut Publisher) -> Result<()> {
+        let number = match &self.state.read().frozen {
+            Some(frozen) => frozen.number,
+            None => return Ok(()),
+        };
+        let data_files = self.publish_data(number)?;
+        let (root, head) = self.write_commit(publisher, number, data_files)?;
+        let bytes = head.bytes;
+        self.record_commit(publisher, head)?;
+        {
+            let mut state = self.state.write();
+            state.root = root;
+            state.frozen = None;
+            self.note_memory(&state);
+        }
+        let data_bytes = self.data_segments.lock().bytes(number);
+        self.data_segments.lock().forget(number);
+        self.uses.lock().drop_compares();
+        self.drop_journals(number);
+        self.discard_doubtful()?;
+        let interval = self.options.publish_interval;
+        publisher.interval = match bytes + data_bytes < SMALL_COMMIT_BYTES {
+            true => (publisher.interval * 2).clamp(interval, PUBLISH_INTERVAL_MAX.max(interval)),
+            false => interval,
+        };
+        Ok(())
+    }
+
+    /// Step 3: all data of the frozen generation lies in complete segments in the vault folder on return.
+    fn publish_data(&self, number: CommitNumber) -> Result<Vec<FinishedSegment>> {
+        self.flush_generation(number)?;
+        loop {
+            self.evacuate(number)?;
+            let finished = self.finish_data_segments(number)?;
+            let doubtful = self.data_segments.lock().doubtful.clone();
+            let used = {
+                let state = self.state.read();
+                segments_of(state.frozen.as_ref().expect("frozen until it is published"))?
+            };
+            if used.is_disjoint(&doubtful) {
+                for segment in &finished {
+                    self.segments.publish(segment)?;
+                }
+                return Ok(finished);
+            }
+        }
+    }
+
+    /// Step 4: the tree's changed nodes and the commit page, in one meta segment.
+    fn write_commit(
+        &self,
+        publisher: &mut Publisher,
+        number: CommitNumber,
+        finished: Vec<FinishedSegment>,
+    ) -> Result<(Root, Head)> {
+        let data_files = self.data_files(&finished)?;
+        let now = self.now();
+        let (seconds, nanoseconds) = match now.seconds >= publisher.seconds {
+            true => (now.seconds, now.nanoseconds),
+            false => (publisher.seconds, 0),
+        };
+        let id = CommitId(self.environment.randomness.array());
+        let device = publisher.device.device;
+        let (changes, old_root) = {
+            let state = self.state.read();
+            (self.changes_to_commit(&state, publisher, number)?, state.root)
+        };
+        let mut writer = CommitWriter::begin(&self.segments)?;
+        let segment = writer.segment();
+        let written = self.context.tree.apply(&old_root, &changes, &mut writer).map_err(VolumeError::from);
+        let written = written.and_then(|root| {
+            let mut clock = publisher.clock.clone();
+            clock.0.insert(device, ClockEntry { number, id });
+            let parent = publisher.device.published.map_or(CommitId::default(), |published| published.id);
+            let draft = CommitDraft { number, id, parent, seconds, nanoseconds, root, data_files };
+            let (head, finished) = writer.finish(draft, clock)?;
+            self.segments.publish(&finished)?;
+            Ok((root, head))
+        });
+        match &written {
+            Ok(_) => publisher.seconds = seconds,
+            // What was staged of it is of no use: the next try writes it anew.
+            Err(_) => self.segments.discard(segment),
+        }
+        written
+    }
+
+    /// The data files that this commit names: its own, and those that an earlier try or a crash left without one.
+    fn data_files(&self, finished: &[FinishedSegment]) -> Result<Vec<DataFile>> {
+        let mut files: Vec<DataFile> = finished
+            .iter()
+            .map(|segment| DataFile {
+                segment: segment.header.segment,
+                sequence: segment.header.sequence,
+                bytes: segment.bytes as u32,
+            })
+            .collect();
+        let state = self.state.read();
+        let frozen = state.frozen.as_ref().expect("frozen until it is published");
+        for segment in segments_of(frozen)? {
+            let Some(Location { device, sequence, kind, bytes, .. }) = self.segments.ledger().find(segment) else {
+                continue;
+            };
+            let own = device == self.context.device && kind == SegmentKind::Data;
+            if !own || files.iter().any(|file| file.segment == segment) {
+                continue;
+            }
+            let key = Key::new(InodeNumber::VAULT, KeyKind::Segment, segment.0);
+            if self.context.tree.get(&state.root, key)?.is_none() {
+                files.push(DataFile { segment, sequence, bytes: bytes as u32 });
+            }
+        }
+        if files.len() > DATA_FILES_MAX {
+            return Err(VolumeError::Io(format!("{} data files do not fit one commit", files.len())));
+        }
+        Ok(files)
+    }
+
+    /// The frozen overlay and the vault's own items, as changes of the tree.
+    fn changes_to_commit(&self, state: &State, publisher: &Publisher, number: CommitNumber) -> Result<Changes> {
+        let frozen = state.frozen.as_ref().expect("frozen until it is published");
+        let stamp = Stamp { device: publisher.device.device, commit: number };
+        let mut own: Vec<(Key, Vec<u8>)> = Vec::new();
+        let key = |kind, suffix| Key::new(InodeNumber::VAULT, kind, suffix);
+        if let Some(head) = &publisher.head {
+            let mut record = |segment: u64, sequence, kind, bytes| {
+                let record =
+                    SegmentRecord { owner: head.device, sequence, kind, state: SegmentState::Live, bytes };
+                own.push((key(KeyKind::Segment, segment), record.encode()));
+            };
+            record(head.segment.0, head.sequence, SegmentKind::Meta, head.bytes);
+            for file in &head.page.data_files {
+                record(file.segment.0, file.sequence, SegmentKind::Data, u64::from(file.bytes));
+            }
+        }
+        let published = publisher.device.published;
+        let device = DeviceRecord {
+            name: publisher.device_name.clone(),
+            retired: false,
+            number: published.map_or(CommitNumber(0), |entry| entry.number),
+            id: published.map_or(CommitId::default(), |entry| entry.id),
+        };
+        own.push((key(KeyKind::Device, publisher.device.device.0), device.encode()));
+        let mut totals = ByteWriter::new();
+        totals.u64(state.inode_count);
+        own.push((key(KeyKind::VaultRecord, 1), totals.finish()));
+        let own = own.into_iter().map(|(key, value)| (key, Some(Arc::from(value))));
+        let changed = frozen.overlay.items().map(|(key, value)| (*key, value.clone()));
+        let mut items: Vec<(Key, Change)> = own
+            .chain(changed)
+            .map(|(key, value)| match value {
+                Some(value) => {
+                    let stamp = if key.kind.has_stamp() { stamp } else { Stamp::default() };
+                    (key, Change::Put { value, stamp })
+                }
+                None => (key, Change::Remove),
+            })
+            .collect();
+        items.sort_by_key(|(key, _)| *key);
+        items.dedup_by_key(|(key, _)| *key);
+        Ok(Changes { removed_ranges: frozen.overlay.removed_ranges(), items })
+    }
+
+    /// Step 5: the device's own record. Until it is durable the journal stays: a mount finds the commit by itself.
+    fn record_commit(&self, publisher: &mut Publisher, head: Head) -> Result<()> {
+        let entry = head.entry();
+        let lease = self.state.read().numbers.lease();
+        publisher.clock = head.clock.clone();
+        publisher.head = Some(head);
+        publisher.device.published = Some(entry);
+        publisher.device.seen = publisher.clock.clone();
+        publisher.device.inode_lease = lease;
+        publisher.device.next_sequence = self.segments.next_sequence().0;
+        if let Err(error) = publisher.device.save(&*self.environment.store) {
+            // The commit stands; a mount will find it ahead of the record and accept it.
+            self.warn(format!("the record of commit {} could not be written: {error}", entry.number.0));
+        }
+        Ok(())
+    }
+
+    /// The newest published commit, for `status`.
+    pub(super) fn published(&self) -> Option<(CommitNumber, i64)> {
+        let publisher = self.publisher.try_lock_for(Duration::from_millis(200))?;
+        publisher.head.as_ref().map(|head| (head.page.number, head.page.seconds))
+    }
+}

@@ -1,0 +1,81 @@
+//! Room: what the disks of vault and state still take, and what is waiting to go there.
+//!
+//! `ENOSPC` must come at `write`, not when it is too late: a change is refused when what is dirty, what is staged and a
+//! reserve for the journal and the next commit would no longer fit. The disks are asked at most every half second.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::types::VolumeSpace;
+use super::{Result, Volume, VolumeError};
+use crate::store::{Area, Space};
+
+/// How long an answer of the disks is good for.
+const ANSWER_AGE_MAX: Duration = Duration::from_millis(500);
+/// What is kept free for journal and commit, at the most; on a small disk a sixteenth of it.
+const RESERVE_BYTES_MAX: u64 = 32 << 20;
+
+/// The disks' last answer, and what was promised since.
+#[derive(Debug, Default)]
+pub(super) struct RoomEstimate(Mutex<Option<Answer>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Answer {
+    at: Duration,
+    free_bytes: u64,
+    promised_bytes: u64,
+}
+
+impl Volume {
+    /// Room in the volume: the smaller of the vault's disk and the state's.
+    pub fn space(&self) -> Result<VolumeSpace> {
+        let space = self.smaller_space()?;
+        let state = self.state.read();
+        let waiting = (state.current.dirty.bytes() + state.current.overlay.bytes()) as u64;
+        Ok(VolumeSpace {
+            total_bytes: space.total_bytes,
+            free_bytes: space.free_bytes.saturating_sub(waiting + reserve_bytes(&space)),
+            inodes: state.inode_count,
+            block_bytes: self.context.block_bytes as u32,
+        })
+    }
+
+    fn smaller_space(&self) -> Result<Space> {
+        let store = &self.environment.store;
+        let (vault, state) = (store.space(Area::Vault)?, store.space(Area::State)?);
+        Ok(if vault.free_bytes <= state.free_bytes { vault } else { state })
+    }
+
+    /// Refuses a change that needs `bytes` more than there is room for.
+    pub(super) fn check_room(&self, bytes: u64) -> Result<()> {
+        let now = self.environment.clock.monotonic();
+        let mut estimate = self.pressure.room.0.lock();
+        if estimate.is_none_or(|answer| now >= answer.at + ANSWER_AGE_MAX || answer.is_tight(bytes)) {
+            let space = self.smaller_space()?;
+            let state = self.state.read();
+            let generations = state.frozen.iter().chain([&state.current]);
+            let waiting: usize = generations.map(|layer| layer.dirty.bytes() + layer.overlay.bytes()).sum();
+            let taken = waiting as u64 + waiting as u64 / 8 + reserve_bytes(&space);
+            let free_bytes = space.free_bytes.saturating_sub(taken);
+            *estimate = Some(Answer { at: now, free_bytes, promised_bytes: 0 });
+        }
+        let answer = estimate.as_mut().expect("answered above");
+        if answer.free_bytes < answer.promised_bytes + bytes.max(1) {
+            return Err(VolumeError::NoSpace("the disk of the vault or of the local state is full".into()));
+        }
+        answer.promised_bytes += bytes;
+        Ok(())
+    }
+}
+
+impl Answer {
+    /// Whether a fresh answer could matter.
+    fn is_tight(&self, bytes: u64) -> bool {
+        self.free_bytes < self.promised_bytes + bytes + RESERVE_BYTES_MAX
+    }
+}
+
+fn reserve_bytes(space: &Space) -> u64 {
+    RESERVE_BYTES_MAX.min(space.total_bytes / 16)
+}
