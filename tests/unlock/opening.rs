@@ -5,7 +5,7 @@ use passkeyfs::unlock::{
     AuthenticatorError, ScriptedInteraction, UnlockError, discard_created_vault, list_slots, read_vault_file,
 };
 
-use crate::rig::{Rig, only_file};
+use crate::rig::{CutOff, Rig, only_file};
 
 #[test]
 fn a_vault_opens_with_the_key_that_created_it() {
@@ -187,9 +187,9 @@ fn a_failed_enrolment_writes_nothing() {
 
 #[test]
 fn no_vault_is_created_over_another_or_its_remains() {
-    let (rig, created) = Rig::with_vault();
+    let (rig, _) = Rig::with_vault();
     let user = ScriptedInteraction::silent();
-    for remains in ["vault.json", ".json", ".key"] {
+    for remains in ["vault.json", ".json"] {
         let error = rig.create("one", &user).expect_err("a vault is there");
         assert!(matches!(error, UnlockError::AlreadyAVault { .. }), "{remains}: {error}");
         let paths: Vec<_> = rig.store.snapshot().into_keys().filter(|path| path.name.ends_with(remains)).collect();
@@ -197,7 +197,29 @@ fn no_vault_is_created_over_another_or_its_remains() {
     }
     rig.store.deliver(&FilePath::vault("devices/0000000000000001/0000000/0000000000-00.data"), b"");
     assert!(matches!(rig.create("one", &user), Err(UnlockError::AlreadyAVault { .. })));
-    drop(created);
+}
+
+#[test]
+fn an_init_cut_off_at_any_step_can_be_begun_again_or_opens() {
+    let user = ScriptedInteraction::silent();
+    let (mut begun_again, mut opened) = (0, 0);
+    for puts in 0.. {
+        let rig = Rig::new();
+        let cut = CutOff::after(&rig.store, puts);
+        if rig.create_on(&cut, "one", &user).is_ok() {
+            assert_eq!((begun_again, opened), (1 + 1, 4), "key | slot | copies of both | vault.json | pin");
+            return;
+        }
+        let disk = rig.store.fork_after_power_loss(&mut |_| 0);
+        match rig.unlock_on(&disk, &["one"], &user) {
+            Ok(_) => opened += 1,
+            Err(UnlockError::NotAVault) => {
+                rig.create_on(&disk, "one", &user).expect("begun again");
+                begun_again += 1;
+            }
+            Err(error) => panic!("after {puts} files: {error}"),
+        }
+    }
 }
 
 #[test]

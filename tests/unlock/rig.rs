@@ -2,12 +2,16 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, UNIX_EPOCH};
 
 use base64ct::{Base64, Encoding as _};
 use passkeyfs::crypto::{Randomness, SeededRandomness};
 use passkeyfs::format::{VaultId, VaultParameters};
-use passkeyfs::store::{Area, FilePath, MemoryStore, SimulatedClock, Store};
+use passkeyfs::store::{
+    Area, FileEntry, FilePath, FileReader, FileWriter, MemoryStore, SimulatedClock, Space, Store, StoreError,
+};
 use passkeyfs::unlock::enroll::{NewSlot, NewVault};
 use passkeyfs::unlock::{
     Authenticator, CreatedVault, EpochKeyEntry, ScriptedInteraction, SoftwareAuthenticator, UnlockError, UnlockedVault,
@@ -129,6 +133,46 @@ impl Rig {
     pub fn replace(&self, path: &FilePath, bytes: &[u8]) {
         self.store.withdraw(path);
         self.store.deliver(path, bytes);
+    }
+}
+
+/// A store that breaks for ever after a number of renames, by which whole files are put in their places.
+pub struct CutOff {
+    store: MemoryStore,
+    renames_left: AtomicUsize,
+}
+
+impl CutOff {
+    pub fn after(store: &MemoryStore, renames: usize) -> Self {
+        Self { store: store.clone(), renames_left: AtomicUsize::new(renames) }
+    }
+}
+
+impl Store for CutOff {
+    fn create(&self, path: &FilePath) -> Result<Box<dyn FileWriter>, StoreError> {
+        self.store.create(path)
+    }
+
+    fn open(&self, path: &FilePath) -> Result<Arc<dyn FileReader>, StoreError> {
+        self.store.open(path)
+    }
+
+    fn rename(&self, source: &FilePath, target: &FilePath) -> Result<(), StoreError> {
+        let left = self.renames_left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
+        left.map_err(|_| StoreError::Poisoned { path: target.into() })?;
+        self.store.rename(source, target)
+    }
+
+    fn list(&self, folder: &FilePath) -> Result<Vec<FileEntry>, StoreError> {
+        self.store.list(folder)
+    }
+
+    fn remove(&self, path: &FilePath) -> Result<(), StoreError> {
+        self.store.remove(path)
+    }
+
+    fn space(&self, area: Area) -> Result<Space, StoreError> {
+        self.store.space(area)
     }
 }
 

@@ -228,6 +228,25 @@ fn a_file_too_large_is_not_read() {
 }
 
 #[test]
+fn what_a_file_says_cannot_write_to_the_terminal() {
+    let (rig, created) = Rig::with_vault();
+    rig.forget_state();
+    let whole = created.slots[0].slot_file.clone();
+    let escape = "\\u001b[2J";
+    let labelled = change_field(&whole, "public", |bytes| {
+        *bytes = String::from_utf8(bytes.clone()).expect("text").replace("my key", escape).into_bytes();
+    });
+    let unknown = String::from_utf8(whole).expect("text").replace("wrapped", escape).into_bytes();
+    for bytes in [labelled, unknown] {
+        rig.replace(&slot_path(created.slots[0].slot), &bytes);
+        let slots = list_slots(&rig.store).expect("a list");
+        assert_eq!(slots[0].public, None);
+        assert_eq!(slots[0].problems.len(), 1);
+        assert!(!slots[0].problems[0].contains('\u{1b}'), "{:?}", slots[0].problems);
+    }
+}
+
+#[test]
 fn a_pin_file_that_is_damaged_counts_as_none_and_is_written_again() {
     let (rig, _) = Rig::with_vault();
     let pin = FilePath::state("vault-pin.json");
