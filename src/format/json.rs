@@ -21,7 +21,7 @@ pub enum JsonError {
     #[error(transparent)]
     Format(#[from] FormatError),
     /// Not JSON, or not with the fields that belong there.
-    #[error("{structure} cannot be read: {source}")]
+    #[error("{structure} cannot be read: {}", printable(source))]
     Json {
         /// What was being decoded.
         structure: &'static str,
@@ -36,6 +36,11 @@ pub enum JsonError {
         /// The first feature that is not known.
         feature: String,
     },
+}
+
+/// What the parser says, which quotes the file, without anything that a terminal would obey.
+fn printable(error: &serde_json::Error) -> String {
+    error.to_string().replace(char::is_control, "?")
 }
 
 impl JsonError {

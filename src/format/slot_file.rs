@@ -115,12 +115,17 @@ impl SlotPublic {
         serde_json::to_vec(self).expect("plain structures always have a JSON form")
     }
 
+    /// Whether a label is short enough, and holds nothing that a terminal would obey.
+    pub fn label_is_valid(label: &str) -> bool {
+        label.len() <= Self::LABEL_BYTES_MAX && !label.contains(char::is_control)
+    }
+
     /// Reads the public byte string.
     pub fn decode(raw: &[u8]) -> Result<Self, JsonError> {
         let public: Self =
             serde_json::from_slice(raw).map_err(|source| JsonError::Json { structure: PUBLIC_STRUCTURE, source })?;
         let invalid = |field| FormatError::Invalid { structure: PUBLIC_STRUCTURE, field };
-        if public.label.as_ref().is_some_and(|label| label.len() > Self::LABEL_BYTES_MAX) {
+        if !public.label.as_deref().is_none_or(Self::label_is_valid) {
             return Err(invalid("label").into());
         }
         let SlotMethod::Passkey(passkey) = &public.method;
@@ -262,5 +267,47 @@ impl KeyFileName {
         }
         let (slot, epoch) = name.strip_suffix(".key")?.split_once('-')?;
         Some(Self::EpochKey(slot.parse().ok()?, epoch.parse().ok()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_ours_stand_for_anything() {
+        let (slot, epoch) = (SlotId([0xab; 8]), EpochId([0xcd; 16]));
+        assert_eq!(KeyFileName::parse(&slot_file_name(slot)), Some(KeyFileName::Slot(slot)));
+        let name = epoch_key_file_name(slot, epoch);
+        assert!(name.len() <= 64);
+        assert_eq!(KeyFileName::parse(&name), Some(KeyFileName::EpochKey(slot, epoch)));
+        for name in ["", ".json", "ABABABABABABABAB.json", "abababababababab (1).json", ".~abababababababab.json"] {
+            assert_eq!(KeyFileName::parse(name), None, "{name}");
+        }
+        assert_eq!(KeyFileName::parse("abababababababab.key"), None);
+    }
+
+    #[test]
+    fn an_epoch_key_file_reads_back_and_no_shorter_or_longer_bytes_do() {
+        let sealed = std::array::from_fn(|index| index as u8);
+        let file = EpochKeyFile { vault: VaultId([1; 16]), slot: SlotId([2; 8]), epoch: EpochId([3; 16]), sealed };
+        let mut bytes = file.encode();
+        assert_eq!(bytes.len(), EpochKeyFile::BYTES);
+        assert_eq!(EpochKeyFile::decode(&bytes), Ok(file));
+        for length in 0..bytes.len() {
+            assert!(EpochKeyFile::decode(&bytes[..length]).is_err(), "{length}");
+        }
+        bytes.push(0);
+        assert!(EpochKeyFile::decode(&bytes).is_err());
+        bytes.pop();
+        bytes[8] = 2;
+        assert!(matches!(EpochKeyFile::decode(&bytes), Err(FormatError::Newer { found: 2, .. })));
+    }
+
+    #[test]
+    fn a_kind_of_slot_that_is_not_known_does_not_read() {
+        let raw = br#"{"slot":"0202020202020202","method":{"smoke_signal":{}},"created_seconds":1}"#;
+        let error = SlotPublic::decode(raw).expect_err("unknown");
+        assert!(error.to_string().contains("smoke_signal"), "{error}");
     }
 }

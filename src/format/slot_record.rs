@@ -32,7 +32,7 @@ fn version(structure: &'static str, reader: &mut ByteReader<'_>) -> Result<(), F
 }
 
 /// A valid way to unlock.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SlotRecord {
     /// The slot's name.
     pub slot: SlotId,
@@ -101,6 +101,12 @@ impl EpochRecord {
         let created_seconds = reader.u64()?;
         reader.finish()?;
         Ok(Self { epoch, key, created_seconds })
+    }
+}
+
+impl fmt::Debug for SlotRecord {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("SlotRecord").field("slot", &self.slot).finish_non_exhaustive()
     }
 }
 

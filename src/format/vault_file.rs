@@ -15,6 +15,8 @@
 //! The file's *bytes* are what counts: their hash enters every slot's key and is remembered on each device, and every slot
 //! file repeats them. So [`VaultFile`] keeps them as they were read and never writes a second form of them.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::bytes::FormatError;
@@ -70,7 +72,7 @@ impl Default for VaultParameters {
 }
 
 /// The decoded file, with the bytes it was decoded from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct VaultFile {
     raw: Vec<u8>,
     vault: VaultId,
@@ -126,6 +128,13 @@ impl VaultFile {
     /// What was chosen at `init`.
     pub fn parameters(&self) -> VaultParameters {
         self.parameters
+    }
+}
+
+impl fmt::Debug for VaultFile {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = formatter.debug_struct("VaultFile");
+        shown.field("vault", &self.vault).field("parameters", &self.parameters).finish_non_exhaustive()
     }
 }
 

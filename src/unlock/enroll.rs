@@ -125,7 +125,7 @@ pub fn enroll_slot(
     randomness: &dyn Randomness,
     clock: &dyn Clock,
 ) -> Result<EnrolledSlot, UnlockError> {
-    if new_slot.label.is_some_and(|label| label.len() > SlotPublic::LABEL_BYTES_MAX) {
+    if !new_slot.label.is_none_or(SlotPublic::label_is_valid) {
         return Err(FormatError::Invalid { structure: "slot", field: "label" }.into());
     }
     let (passkey, secret) = enroll_passkey(vault, new_slot, authenticator, interaction, randomness)?;
@@ -139,8 +139,11 @@ pub fn enroll_slot(
     let pair = SealingKeyPair::generate(randomness);
     let public_raw = public.encode();
     let wrapping_key = crypto::slot_wrapping_key(&secret, &crypto::hash(vault.raw()), &public_raw);
-    let file = SlotFile::new(public_raw, crypto::wrap_key(&wrapping_key, &pair.secret), vault.raw())
-        .expect("what was just composed reads back");
+    let wrapped = crypto::wrap_key(&wrapping_key, &pair.secret);
+    let file = SlotFile::new(public_raw, wrapped, vault.raw()).map_err(|_| UnlockError::AnswerInvalid {
+        authenticator: authenticator.describe().name,
+        what: "its credential id is empty or too long",
+    })?;
     let record = SlotRecord { slot, public_key: pair.public, slot_file: file.encode() };
     let epoch_key = seal_epoch_key(vault.vault(), &record, epoch, randomness);
     Ok(EnrolledSlot { record, epoch_key })

@@ -151,7 +151,7 @@ pub enum UnlockError {
         /// What was asked for.
         what: &'static str,
     },
-    /// A label is too long, or a parameter is out of bounds.
+    /// A label is too long or not plain text, or a parameter is out of bounds.
     #[error(transparent)]
     Parameters(#[from] FormatError),
     /// The folder or the local state could not be read or written.

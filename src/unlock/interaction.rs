@@ -9,7 +9,7 @@
 //! 5. `systemd-ask-password`.
 //!
 //! A way that cannot tell a person's second thoughts from a stored answer (1, 3, 5) never repeats a question, so that a
-//! service which restarts does not burn PIN tries. PINs live in `Zeroizing` strings. Every question has a time limit.
+//! service which restarts does not burn PIN tries. PINs live in `Zeroizing` strings. A helper program has two minutes.
 
 use std::path::PathBuf;
 

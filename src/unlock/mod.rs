@@ -22,7 +22,7 @@
 //!   Security keys over hidraw belong in one file beside them, `hid.rs`, the only one that may name `ctap-hid-fido2`; the
 //!   recovery code in `recovery.rs`, as a second [`SlotMethod`](crate::format::slot_file::SlotMethod).
 //!   [`open_authenticators`] is where both come in.
-//! - [`interaction`]: asking for a PIN, announcing a touch.
+//! - [`interaction`]: asking for a PIN, announcing a touch; [`scripted`] stands in for the user in tests.
 //! - [`enroll`]: making slots and vaults. [`open`]: using them. [`list`]: looking at them from outside.
 
 pub mod assertion;
@@ -36,6 +36,7 @@ pub mod interaction;
 mod interaction_ways;
 pub mod list;
 pub mod open;
+pub mod scripted;
 pub mod software;
 pub mod software_file;
 
@@ -50,4 +51,5 @@ pub use folder::{Notice, keep_slot_copy, read_vault_file};
 pub use interaction::{Interaction, user_interaction};
 pub use list::{SlotSummary, list_slots};
 pub use open::{UnlockedVault, unlock_vault};
+pub use scripted::ScriptedInteraction;
 pub use software::SoftwareAuthenticator;
