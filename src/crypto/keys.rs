@@ -1,7 +1,7 @@
 //! The vault key of an epoch and what is derived from it; all `derive_key` context strings.
 //!
 //! Relies on BLAKE3's key derivation: keys of different contexts tell nothing about one another, nor about the key they
-//! come from. Promises one key for one purpose: the tables in `mod.rs` and [`context`] are complete.
+//! come from. Promises one key for one purpose: the lists in `mod.rs` and in `context` are complete.
 //!
 //! ```text
 //! unit cipher         derive_key(SEGMENT_CIPHER, epoch key ‖ segment id u64 ‖ salt 16)  64 bytes: data key ‖ tweak key

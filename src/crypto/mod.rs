@@ -48,6 +48,9 @@
 //! The ciphers' crates leave residues of keys on the stack and in registers, and a `[u8; 32]` given to a constructor may
 //! have been copied by the compiler on its way. Long-lived secrets lie on locked pages and are overwritten when dropped.
 
+#[cfg(test)]
+mod known_answers;
+
 pub mod keys;
 pub mod name_hash;
 pub mod randomness;
@@ -55,6 +58,7 @@ pub mod secret;
 pub mod tag;
 pub mod wrap;
 pub mod xts;
+mod xts_tweaks;
 
 pub use keys::{EpochKey, PageAuthenticator};
 pub use name_hash::NameHasher;

@@ -148,3 +148,62 @@ impl TryRng for HpkeRandomness<'_> {
 }
 
 impl TryCryptoRng for HpkeRandomness<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::SeededRandomness;
+
+    #[test]
+    fn a_wrapped_key_opens_under_its_own_key_and_unaltered_only() {
+        let (kek, key) = (Secret::new([1; 32]), Secret::new([2; 32]));
+        let wrapped = wrap_key(&kek, &key);
+        assert_eq!(unwrap_key(&kek, &wrapped).expect("the right key").expose(), key.expose());
+        assert!(unwrap_key(&Secret::new([3; 32]), &wrapped).is_none());
+        for index in 0..wrapped.len() {
+            let mut altered = wrapped;
+            altered[index] ^= 1;
+            assert!(unwrap_key(&kek, &altered).is_none(), "byte {index}");
+        }
+    }
+
+    #[test]
+    fn sealed_bytes_open_for_their_slot_and_info_and_unaltered_only() {
+        let randomness = SeededRandomness::new(1);
+        let (pair, other) = (SealingKeyPair::generate(&randomness), SealingKeyPair::generate(&randomness));
+        let sealed = seal(&pair.public, b"slot 1, epoch 1", b"vault key", &randomness);
+        assert_eq!(sealed.len(), 48 + b"vault key".len());
+        assert_eq!(open(&pair, b"slot 1, epoch 1", &sealed).expect("the right pair").as_slice(), b"vault key");
+        assert!(open(&pair, b"slot 1, epoch 2", &sealed).is_none());
+        assert!(open(&other, b"slot 1, epoch 1", &sealed).is_none());
+        for length in 0..sealed.len() {
+            assert!(open(&pair, b"slot 1, epoch 1", &sealed[..length]).is_none(), "{length} bytes");
+        }
+        for index in 0..sealed.len() {
+            let mut altered = sealed.clone();
+            altered[index] ^= 1;
+            assert!(open(&pair, b"slot 1, epoch 1", &altered).is_none(), "byte {index}");
+        }
+        assert!(open(&pair, b"slot 1, epoch 1", &[0; 64]).is_none(), "an encapsulated key of all zeros");
+    }
+
+    #[test]
+    fn sealing_draws_anew_each_time() {
+        let randomness = SeededRandomness::new(2);
+        let pair = SealingKeyPair::generate(&randomness);
+        assert_ne!(seal(&pair.public, b"", b"key", &randomness), seal(&pair.public, b"", b"key", &randomness));
+    }
+
+    #[test]
+    fn every_input_of_a_slot_changes_its_wrapping_key() {
+        let wrapping =
+            |secret, vault, slot: &[u8]| *slot_wrapping_key(&Secret::new([secret; 32]), &[vault; 32], slot).expose();
+        let key = wrapping(1, 2, b"slot");
+        assert_eq!(key, wrapping(1, 2, b"slot"));
+        assert!(
+            [wrapping(9, 2, b"slot"), wrapping(1, 9, b"slot"), wrapping(1, 2, b"sloth")]
+                .iter()
+                .all(|other| *other != key)
+        );
+    }
+}
