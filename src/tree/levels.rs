@@ -121,13 +121,8 @@ impl<'a> Levels<'a> {
 
     /// Appends an entry to the row of `level`. `is_new` tells one that was not in the tree before.
     pub(super) fn push(&mut self, level: u8, entry: &Entry<'_>, is_new: bool) -> Result<(), TreeError> {
-        if level > LEVEL_MAX {
-            return Err(TreeError::TooDeep);
-        }
+        self.reach(level)?;
         let index = usize::from(level);
-        if self.rows.len() == index {
-            self.rows.push(Row::default());
-        }
         self.rows[index].push(entry)?;
         self.rows[index].ends_new = is_new;
         // The rest stays large enough for a node of its own.
@@ -141,7 +136,8 @@ impl<'a> Levels<'a> {
     /// Makes nodes of all that waits at `level` and below, so that an untouched node of `level` may follow. False when a
     /// row is too small for that: then the neighbour must be opened and its entries pushed.
     pub(super) fn close(&mut self, level: u8) -> Result<bool, TreeError> {
-        for level in 0..=level.min(self.top()) {
+        for level in 0..=level {
+            self.reach(level)?;
             if self.is_small(level) {
                 return Ok(false);
             }
@@ -152,9 +148,6 @@ impl<'a> Levels<'a> {
 
     /// Appends an untouched node of `level`, as its parent's entry. All below it must be closed.
     pub(super) fn keep(&mut self, level: u8, entry: &Entry<'_>) -> Result<(), TreeError> {
-        while self.rows.len() <= usize::from(level) {
-            self.rows.push(Row::default());
-        }
         self.push(level + 1, entry, false)
     }
 
@@ -180,8 +173,15 @@ impl<'a> Levels<'a> {
         }
     }
 
-    fn top(&self) -> u8 {
-        (self.rows.len() - 1) as u8
+    /// Sees to it that there are rows up to `level`.
+    fn reach(&mut self, level: u8) -> Result<(), TreeError> {
+        if level > LEVEL_MAX {
+            return Err(TreeError::TooDeep);
+        }
+        if self.rows.len() <= usize::from(level) {
+            self.rows.resize_with(usize::from(level) + 1, Row::default);
+        }
+        Ok(())
     }
 
     fn is_small(&self, level: u8) -> bool {
