@@ -1,0 +1,67 @@
+//! A vault in a simulated world: memory for a disk, a clock that stands still, randomness from a seed.
+#![allow(dead_code)]
+
+use std::sync::Arc;
+
+use passkeyfs::crypto::{EpochKey, Randomness, SeededRandomness};
+use passkeyfs::format::{EpochId, InodeNumber, VaultFile, VaultId, VaultParameters};
+use passkeyfs::store::{MemoryStore, SimulatedClock, Store};
+use passkeyfs::volume::{Environment, NewNode, OpenError, OpenKeys, Volume, VolumeOptions};
+
+/// A vault on a simulated disk, with its key.
+pub struct World {
+    pub disk: MemoryStore,
+    pub clock: Arc<SimulatedClock>,
+    pub randomness: Arc<SeededRandomness>,
+    vault: VaultFile,
+    key: EpochKey,
+}
+
+pub const OWNER: NewNode = NewNode { user: 1000, group: 1000, permissions: 0o755, umask: 0 };
+pub const ROOT: InodeNumber = InodeNumber::ROOT;
+
+impl World {
+    /// A new vault; `seed` reproduces everything that is drawn.
+    pub fn new(seed: u64) -> Self {
+        Self::with_block_bytes(seed, 4096)
+    }
+
+    pub fn with_block_bytes(seed: u64, block_size_bytes: u32) -> Self {
+        let randomness = Arc::new(SeededRandomness::new(seed));
+        let parameters = VaultParameters { block_size_bytes, ..VaultParameters::default() };
+        let vault = VaultFile::new(VaultId(randomness.array()), randomness.array(), parameters).unwrap();
+        let clock = Arc::new(SimulatedClock::default());
+        let disk = MemoryStore::with_clock(clock.clone());
+        let key = EpochKey::generate(&*randomness);
+        let world = Self { disk, clock, randomness, vault, key };
+        Volume::create(world.environment(Arc::new(world.disk.clone())), world.keys(), Vec::new(), OWNER).unwrap();
+        world
+    }
+
+    pub fn environment(&self, store: Arc<dyn Store>) -> Environment {
+        Environment {
+            store,
+            clock: self.clock.clone(),
+            randomness: self.randomness.clone(),
+            identity: "this machine".into(),
+            device_name: "desk".into(),
+        }
+    }
+
+    pub fn keys(&self) -> OpenKeys {
+        OpenKeys { vault: self.vault.clone(), epochs: vec![(EpochId([7; 16]), self.key.duplicate())] }
+    }
+
+    pub fn options() -> VolumeOptions {
+        VolumeOptions { background: false, ..VolumeOptions::default() }
+    }
+
+    /// Opens the vault on the disk as it is.
+    pub fn open(&self) -> Arc<Volume> {
+        self.try_open(Arc::new(self.disk.clone()), Self::options()).unwrap()
+    }
+
+    pub fn try_open(&self, store: Arc<dyn Store>, options: VolumeOptions) -> Result<Arc<Volume>, OpenError> {
+        Volume::open(self.environment(store), self.keys(), options)
+    }
+}
