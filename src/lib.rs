@@ -2,5 +2,6 @@
 
 pub mod crypto;
 pub mod format;
+pub mod mount;
 pub mod store;
 pub mod volume;
