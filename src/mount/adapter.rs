@@ -1,11 +1,11 @@
-//! [`fuser::Filesystem`] for a [`Volume`]: each request of the kernel becomes one call, and its result one reply.
+//! [`fuser::Filesystem`] for a volume: each request of the kernel becomes one call, and its result one reply.
 //!
 //! Relies on: [`Volume`], whose operations are atomic and may be called from any thread. The kernel checks permissions
 //! (`default_permissions`), applies nothing of the umask (`DONT_MASK`: the volume does, for a default ACL replaces it),
 //! and keeps locks to itself.
 //!
 //! Promises:
-//! - Every request is answered once. A panic in an operation is logged and answered with `EIO`; the daemon lives on.
+//! - Every request is answered once, even one whose work panics.
 //! - A reference or handle that the volume counted for a reply reaches the kernel: nothing can fail between the two.
 //! - Nothing that may take long for other reasons than the disk (publishing) holds up a reader thread.
 //!
@@ -14,155 +14,24 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
-    IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr,
-    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek,
-    ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, IoctlFlags, KernelConfig,
+    LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
+use super::answer::{Adapter, Call, GENERATION, VALIDITY};
 use super::caller::Caller;
-use super::control::DaemonInfo;
 use super::convert::{self, inode_number, permissions};
-use super::errno::FailureLog;
-use crate::volume::{Attributes, FileKind, NewNode, RenameMode, SetAttributes, Volume, VolumeError};
-
-/// How long the kernel may use a name or attributes without asking. Nobody but the kernel changes them behind it.
-/// A name that does not exist is never remembered.
-pub(super) const VALIDITY: Duration = Duration::from_secs(60);
-
-/// Inode numbers are never used twice, so there is one generation.
-pub(super) const GENERATION: Generation = Generation(0);
-
-/// Largest request for reading or writing.
-const REQUEST_BYTES_MAX: u32 = 1 << 20;
-
-/// Requests that the kernel may have under way without a process waiting for each (readahead, asynchronous I/O).
-const BACKGROUND_REQUESTS_MAX: u16 = 64;
-
-/// The size in which programs are advised to write: each `write` of a program is a round trip.
-const ADVISED_BLOCK_BYTES: u32 = 1 << 16;
-
-/// The same where the kernel gathers writes: then its own page size is best.
-const ADVISED_BLOCK_BYTES_WRITEBACK: u32 = 1 << 12;
+use super::negotiate::negotiate;
+use crate::volume::{FileKind, NewNode, RenameMode, SetAttributes, Volume, VolumeError};
 
 /// Longest range that one `copy_file_range` may copy: its answer has 32 bits, and block alignment is kept.
 const COPY_BYTES_MAX: u64 = 1 << 31;
-
-/// What is wished of the kernel; each is asked for if the kernel knows it.
-///
-/// Not among them: `ATOMIC_O_TRUNC` (truncation comes as a `setattr`, which knows how to drop set-id bits),
-/// `AUTO_INVAL_DATA` (would throw away the page cache after each of the kernel's own writes), remote locks (the
-/// kernel's are enough: there is one kernel), `EXPORT_SUPPORT` (no NFS), `ABORT_ERROR` (an abort is a plain end).
-/// `opendir` is not answered with `ENOSYS` either: the kernel would then cache directory listings, and a second walk
-/// with `stat`, once names have timed out, would look up one by one what `readdirplus` gives by the hundred.
-const WISHES: [InitFlags; 12] = [
-    InitFlags::FUSE_ASYNC_READ,
-    InitFlags::FUSE_BIG_WRITES,
-    InitFlags::FUSE_MAX_PAGES,
-    InitFlags::FUSE_PARALLEL_DIROPS,
-    InitFlags::FUSE_DO_READDIRPLUS,
-    InitFlags::FUSE_READDIRPLUS_AUTO,
-    InitFlags::FUSE_ASYNC_DIO,
-    InitFlags::FUSE_POSIX_ACL,
-    InitFlags::FUSE_DONT_MASK,
-    InitFlags::FUSE_HANDLE_KILLPRIV_V2,
-    InitFlags::FUSE_CACHE_SYMLINKS,
-    InitFlags::FUSE_EXPLICIT_INVAL_DATA,
-];
-
-/// What an operation is called in the log, and for whom it is done.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Call {
-    operation: &'static str,
-    inode: u64,
-    pid: u32,
-}
-
-impl Call {
-    pub(super) fn new(operation: &'static str, request: &Request, inode: INodeNo) -> Self {
-        Self { operation, inode: inode.0, pid: request.pid() }
-    }
-}
-
-/// The volume, as the kernel sees it.
-pub(super) struct Adapter {
-    pub(super) volume: Arc<Volume>,
-    pub(super) daemon: Arc<DaemonInfo>,
-    /// Who mounted it, and so may control the daemon.
-    pub(super) owner: u32,
-    writeback: bool,
-    failures: FailureLog,
-}
-
-impl Adapter {
-    pub(super) fn new(volume: Arc<Volume>, daemon: DaemonInfo, owner: u32, writeback: bool) -> Self {
-        Self { volume, daemon: Arc::new(daemon), owner, writeback, failures: FailureLog::default() }
-    }
-
-    /// Does one operation; a failure is logged, a panic too.
-    pub(super) fn perform<T>(
-        &self,
-        call: Call,
-        work: impl FnOnce(&Volume) -> Result<T, VolumeError>,
-    ) -> Result<T, Errno> {
-        match catch_unwind(AssertUnwindSafe(|| work(&self.volume))) {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(self.failures.report(call.operation, call.inode, call.pid, &error)),
-            Err(_) => {
-                // The panic's own message has gone to the panic hook.
-                log::error!("{} on inode {:016x} for process {} panicked", call.operation, call.inode, call.pid);
-                Err(Errno::EIO)
-            }
-        }
-    }
-
-    pub(super) fn shown(&self, attributes: &Attributes) -> fuser::FileAttr {
-        let block_bytes = if self.writeback { ADVISED_BLOCK_BYTES_WRITEBACK } else { ADVISED_BLOCK_BYTES };
-        convert::file_attributes(attributes, block_bytes)
-    }
-
-    fn answer_entry(
-        &self,
-        call: Call,
-        reply: ReplyEntry,
-        work: impl FnOnce(&Volume) -> Result<Attributes, VolumeError>,
-    ) {
-        match self.perform(call, work) {
-            Ok(attributes) => reply.entry(&VALIDITY, &self.shown(&attributes), GENERATION),
-            Err(errno) => reply.error(errno),
-        }
-    }
-
-    fn answer_attributes(
-        &self,
-        call: Call,
-        reply: ReplyAttr,
-        work: impl FnOnce(&Volume) -> Result<Attributes, VolumeError>,
-    ) {
-        match self.perform(call, work) {
-            Ok(attributes) => reply.attr(&VALIDITY, &self.shown(&attributes)),
-            Err(errno) => reply.error(errno),
-        }
-    }
-
-    pub(super) fn answer_empty(
-        &self,
-        call: Call,
-        reply: ReplyEmpty,
-        work: impl FnOnce(&Volume) -> Result<(), VolumeError>,
-    ) {
-        match self.perform(call, work) {
-            Ok(()) => reply.ok(),
-            Err(errno) => reply.error(errno),
-        }
-    }
-}
 
 /// A node that `request` creates.
 fn new_node(request: &Request, mode: u32, umask: u32) -> NewNode {
@@ -176,15 +45,7 @@ fn drops_set_id(volume: &Volume, inode: INodeNo, caller: Caller) -> Result<bool,
 
 impl Filesystem for Adapter {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        let writeback = self.writeback.then_some(InitFlags::FUSE_WRITEBACK_CACHE);
-        for wish in WISHES.into_iter().chain(writeback) {
-            if let Err(missing) = config.add_capabilities(wish) {
-                log::debug!("this kernel does not know {missing:?}");
-            }
-        }
-        // Both are within fuser's own limits, so neither can be refused.
-        config.set_max_write(REQUEST_BYTES_MAX).ok();
-        config.set_max_background(BACKGROUND_REQUESTS_MAX).ok();
+        negotiate(config, self.writeback);
         Ok(())
     }
 

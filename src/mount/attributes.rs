@@ -7,7 +7,7 @@
 
 use fuser::{Errno, INodeNo, ReplyEmpty, ReplyStatfs, ReplyXattr};
 
-use super::adapter::{Adapter, Call};
+use super::answer::{Adapter, Call};
 use super::caller::Caller;
 use super::convert::{self, inode_number};
 use crate::volume::{Volume, VolumeError};

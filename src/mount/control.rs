@@ -29,7 +29,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
-use super::adapter::{Adapter, Call};
+use super::answer::{Adapter, Call};
 use crate::volume::{Volume, VolumeStatus};
 
 /// Room for an answer.
@@ -229,9 +229,8 @@ fn pack<T: Serialize>(result: &Result<T, String>) -> Vec<u8> {
 /// The same for a status, which leaves out warnings that do not fit.
 fn pack_status(mut status: DaemonStatus) -> Vec<u8> {
     let room = ANSWER_BYTES_MAX - LENGTH_BYTES;
-    let fits = |status: &DaemonStatus| {
-        serde_json::to_vec(&Ok::<_, String>(status)).is_ok_and(|json| json.len() <= room)
-    };
+    let fits =
+        |status: &DaemonStatus| serde_json::to_vec(&Ok::<_, String>(status)).is_ok_and(|json| json.len() <= room);
     let mut left_out = 0_usize;
     while !fits(&status) && status.volume.warnings.len() > usize::from(left_out > 0) {
         if left_out > 0 {

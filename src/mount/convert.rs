@@ -106,10 +106,9 @@ fn system_time(time: Timestamp) -> SystemTime {
 /// time through a real mount, so a `fuser` that mends this is noticed.)
 fn timestamp(time: SystemTime) -> Timestamp {
     match time.duration_since(UNIX_EPOCH) {
-        Ok(since) => Timestamp {
-            seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-            nanoseconds: since.subsec_nanos(),
-        },
+        Ok(since) => {
+            Timestamp { seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX), nanoseconds: since.subsec_nanos() }
+        }
         Err(before) => {
             let before = before.duration();
             let seconds = 0_i64.checked_sub_unsigned(before.as_secs()).unwrap_or(i64::MIN);

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use fuser::{Errno, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
 
-use super::adapter::{Adapter, Call, GENERATION, VALIDITY};
+use super::answer::{Adapter, Call, GENERATION, VALIDITY};
 use super::convert::{bare_attributes, file_type, inode_number};
 use crate::format::InodeNumber;
 use crate::volume::DirectoryEntry;

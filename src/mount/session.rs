@@ -16,7 +16,7 @@ use std::sync::Arc;
 use fuser::{Config, Session, SessionACL};
 use thiserror::Error;
 
-use super::adapter::Adapter;
+use super::answer::Adapter;
 use super::attach::{self, Attachment, FILESYSTEM_TYPE};
 use super::control::DaemonInfo;
 use super::mountinfo::{mounted_at, resolve};
@@ -124,25 +124,6 @@ pub enum MountError {
         #[source]
         source: io::Error,
     },
-}
-
-impl MountError {
-    /// What a person can do about it, in a sentence; empty where there is nothing general to say.
-    pub fn advice(&self) -> &'static str {
-        match self {
-            Self::NoFuseDevice => "Load the kernel module with `modprobe fuse`; in a container, pass /dev/fuse in.",
-            Self::FuseDevice { .. } => "Let the user read and write /dev/fuse (on most systems everybody may).",
-            Self::NoFusermount => "Install the package fuse3 (Debian, Fedora, Arch), or mount as root.",
-            Self::AllowOtherForbidden => {
-                "Leave out allow_other, or put a line `user_allow_other` into /etc/fuse.conf as root."
-            }
-            Self::AlreadyMounted { .. } => "Unmount it first with `passkeyfs umount`, or choose another mount point.",
-            Self::Dead { .. } => "Unmount it as root with `umount -l`.",
-            Self::Mountpoint { .. } => "Give an existing directory that you own.",
-            Self::UnknownOption { .. } => "The manual page lists the options.",
-            Self::Kernel { .. } | Self::Helper { .. } | Self::Handshake { .. } | Self::Connection { .. } => "",
-        }
-    }
 }
 
 /// Why a mount could not be taken off.
