@@ -3,6 +3,7 @@
 pub mod crypto;
 pub mod format;
 pub mod history;
+pub mod mount;
 pub mod segments;
 pub mod store;
 pub mod tree;

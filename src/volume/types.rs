@@ -184,7 +184,7 @@ pub struct VolumeSpace {
 }
 
 /// What `passkeyfs status` shows of a mounted volume.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct VolumeStatus {
     /// The vault, in hex.
     pub vault: String,

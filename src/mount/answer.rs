@@ -1,0 +1,137 @@
+//! What every request shares: the volume it is done on, the guard around the work, and the common replies.
+//!
+//! Promises: an operation's error is logged and numbered in one place (`errno.rs`); a panic in one is logged and
+//! answered with `EIO`, and the daemon lives on.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fuser::{Errno, Generation, INodeNo, ReplyAttr, ReplyEmpty, ReplyEntry, Request};
+
+use super::control::DaemonInfo;
+use super::convert;
+use super::errno::FailureLog;
+use crate::volume::{Attributes, Volume, VolumeError};
+
+/// How long the kernel may use a name or attributes without asking. Nobody but the kernel changes them behind it.
+/// A name that does not exist is never remembered.
+pub(super) const VALIDITY: Duration = Duration::from_secs(60);
+
+/// Inode numbers are never used twice, so there is one generation.
+pub(super) const GENERATION: Generation = Generation(0);
+
+/// The size in which programs are advised to write: each `write` of a program is a round trip.
+const ADVISED_BLOCK_BYTES: u32 = 1 << 16;
+
+/// The same where the kernel gathers writes: then its own page size is best.
+const ADVISED_BLOCK_BYTES_WRITEBACK: u32 = 1 << 12;
+
+/// What an operation is called in the log, and for whom it is done.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call {
+    operation: &'static str,
+    inode: u64,
+    pid: u32,
+}
+
+impl Call {
+    pub(super) fn new(operation: &'static str, request: &Request, inode: INodeNo) -> Self {
+        Self { operation, inode: inode.0, pid: request.pid() }
+    }
+}
+
+/// The volume, as the kernel sees it.
+pub(super) struct Adapter {
+    pub(super) volume: Arc<Volume>,
+    pub(super) daemon: Arc<DaemonInfo>,
+    /// Who mounted it, and so may control the daemon.
+    pub(super) owner: u32,
+    pub(super) writeback: bool,
+    failures: FailureLog,
+}
+
+impl Adapter {
+    pub(super) fn new(volume: Arc<Volume>, daemon: DaemonInfo, owner: u32, writeback: bool) -> Self {
+        Self { volume, daemon: Arc::new(daemon), owner, writeback, failures: FailureLog::default() }
+    }
+
+    /// Does one operation; a failure is logged, a panic too.
+    pub(super) fn perform<T>(
+        &self,
+        call: Call,
+        work: impl FnOnce(&Volume) -> Result<T, VolumeError>,
+    ) -> Result<T, Errno> {
+        guard(&self.failures, call, || work(&self.volume))
+    }
+
+    pub(super) fn shown(&self, attributes: &Attributes) -> fuser::FileAttr {
+        let block_bytes = if self.writeback { ADVISED_BLOCK_BYTES_WRITEBACK } else { ADVISED_BLOCK_BYTES };
+        convert::file_attributes(attributes, block_bytes)
+    }
+
+    pub(super) fn answer_entry(
+        &self,
+        call: Call,
+        reply: ReplyEntry,
+        work: impl FnOnce(&Volume) -> Result<Attributes, VolumeError>,
+    ) {
+        match self.perform(call, work) {
+            Ok(attributes) => reply.entry(&VALIDITY, &self.shown(&attributes), GENERATION),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    pub(super) fn answer_attributes(
+        &self,
+        call: Call,
+        reply: ReplyAttr,
+        work: impl FnOnce(&Volume) -> Result<Attributes, VolumeError>,
+    ) {
+        match self.perform(call, work) {
+            Ok(attributes) => reply.attr(&VALIDITY, &self.shown(&attributes)),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    pub(super) fn answer_empty(
+        &self,
+        call: Call,
+        reply: ReplyEmpty,
+        work: impl FnOnce(&Volume) -> Result<(), VolumeError>,
+    ) {
+        match self.perform(call, work) {
+            Ok(()) => reply.ok(),
+            Err(errno) => reply.error(errno),
+        }
+    }
+}
+
+/// Does `work`, and turns its error or panic into an errno, once logged.
+fn guard<T>(failures: &FailureLog, call: Call, work: impl FnOnce() -> Result<T, VolumeError>) -> Result<T, Errno> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(failures.report(call.operation, call.inode, call.pid, &error)),
+        Err(_) => {
+            // The panic's own message has gone to the panic hook.
+            log::error!("{} on inode {:016x} for process {} panicked", call.operation, call.inode, call.pid);
+            Err(Errno::EIO)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CALL: Call = Call { operation: "test", inode: 1, pid: 0 };
+
+    #[test]
+    fn a_panic_in_an_operation_is_an_error_of_that_operation_alone() {
+        let failures = FailureLog::default();
+        let panicked: Result<(), Errno> = guard(&failures, CALL, || panic!("on purpose"));
+        assert_eq!(panicked, Err(Errno::EIO));
+        assert_eq!(guard(&failures, CALL, || Ok(7)), Ok(7));
+        assert_eq!(guard::<()>(&failures, CALL, || Err(VolumeError::NotEmpty)), Err(Errno::ENOTEMPTY));
+    }
+}

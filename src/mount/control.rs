@@ -1,0 +1,343 @@
+//! How another process speaks with the daemon: an ioctl on the root directory of the mount.
+//!
+//! Both sides lie here. The ioctl needs no socket, no pid file and no path but the mount point, ends with the mount, and
+//! the kernel itself says who is asking. Only the user who mounted and root are answered.
+//!
+//! ```text
+//! code    _IOR(0xB4, request, 8192)        request: 1 status, 2 publish
+//! answer  length u32 LE | JSON of that length: {"Ok": value} or {"Err": "what went wrong"}
+//! ```
+//!
+//! The size of a restricted ioctl has 14 bits, so an answer is at most 8192 bytes; a status with more warnings than fit
+//! says how many it leaves out. A publish takes as long as it takes, on a thread of its own.
+
+#![allow(unsafe_code)]
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::OpenOptionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fuser::{Errno, INodeNo, ReplyIoctl};
+use nix::sys::statfs::{FUSE_SUPER_MAGIC, fstatfs};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use thiserror::Error;
+
+use super::answer::{Adapter, Call};
+use crate::volume::{Volume, VolumeStatus};
+
+/// Room for an answer.
+const ANSWER_BYTES_MAX: usize = 8192;
+
+/// What precedes the JSON in an answer.
+const LENGTH_BYTES: usize = 4;
+
+/// Marks our ioctls; free in the kernel's list of them.
+const IOCTL_TYPE: u8 = 0xB4;
+
+const STATUS_NUMBER: u8 = 1;
+const PUBLISH_NUMBER: u8 = 2;
+
+// The kernel hands the code on as 32 bits, which is all that it has.
+const STATUS_CODE: u32 = nix::request_code_read!(IOCTL_TYPE, STATUS_NUMBER, ANSWER_BYTES_MAX) as u32;
+const PUBLISH_CODE: u32 = nix::request_code_read!(IOCTL_TYPE, PUBLISH_NUMBER, ANSWER_BYTES_MAX) as u32;
+
+mod raw {
+    //! The two ioctls; `nix` checks their codes against the type of the answer.
+    nix::ioctl_read!(status, super::IOCTL_TYPE, super::STATUS_NUMBER, [u8; super::ANSWER_BYTES_MAX]);
+    nix::ioctl_read!(publish, super::IOCTL_TYPE, super::PUBLISH_NUMBER, [u8; super::ANSWER_BYTES_MAX]);
+}
+
+/// What a daemon knows of itself beyond its volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DaemonInfo {
+    /// The folder that holds the vault.
+    pub vault_folder: PathBuf,
+    /// Where it is mounted.
+    pub mountpoint: PathBuf,
+}
+
+/// What a daemon answers when asked how it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DaemonStatus {
+    /// Its process, as it sees itself.
+    pub pid: u32,
+    /// The folder that holds the vault.
+    #[serde(with = "path")]
+    pub vault_folder: PathBuf,
+    /// Where it is mounted.
+    #[serde(with = "path")]
+    pub mountpoint: PathBuf,
+    /// The volume.
+    pub volume: VolumeStatus,
+}
+
+/// Why a daemon could not be asked, or could not do it.
+#[derive(Debug, Error)]
+pub enum ControlError {
+    /// No passkeyfs is mounted exactly there.
+    #[error("{} is not the mount point of a passkeyfs", mountpoint.display())]
+    NotPasskeyfs {
+        /// Where it was looked for.
+        mountpoint: PathBuf,
+    },
+    /// The daemon has died and left its mount behind.
+    #[error("the daemon of {} is gone; its mount is dead", mountpoint.display())]
+    Dead {
+        /// Where the dead mount is.
+        mountpoint: PathBuf,
+    },
+    /// Somebody else mounted it.
+    #[error("only root and the user who mounted {} may do that", mountpoint.display())]
+    NotAllowed {
+        /// Where it is mounted.
+        mountpoint: PathBuf,
+    },
+    /// The daemon tried, and says why it did not succeed.
+    #[error("{message}")]
+    Failed {
+        /// The daemon's words.
+        message: String,
+    },
+    /// The mount point cannot be reached, or the daemon's answer makes no sense.
+    #[error("{} cannot be asked: {source}", mountpoint.display())]
+    Io {
+        /// Where it was looked for.
+        mountpoint: PathBuf,
+        /// What went wrong.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Asks the daemon of the passkeyfs mounted at `mountpoint` how it is.
+pub fn request_status(mountpoint: &Path) -> Result<DaemonStatus, ControlError> {
+    // SAFETY: the code of the ioctl names the size of the array that it fills.
+    ask(mountpoint, |root, answer| unsafe { raw::status(root.as_raw_fd(), answer) })
+}
+
+/// Has the daemon of the passkeyfs mounted at `mountpoint` journal and publish everything: on return all that was
+/// written before lies in the vault folder. A failure carries the daemon's own words.
+pub fn request_publish(mountpoint: &Path) -> Result<(), ControlError> {
+    // SAFETY: the code of the ioctl names the size of the array that it fills.
+    ask(mountpoint, |root, answer| unsafe { raw::publish(root.as_raw_fd(), answer) })
+}
+
+type Answer = [u8; ANSWER_BYTES_MAX];
+
+fn ask<T: DeserializeOwned>(
+    mountpoint: &Path,
+    ioctl: impl FnOnce(&File, &mut Answer) -> nix::Result<i32>,
+) -> Result<T, ControlError> {
+    let name = |source: io::Error| name_error(mountpoint, source);
+    let root = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(mountpoint).map_err(name)?;
+    // Not every filesystem is polite about an ioctl that it does not know: only FUSE ones are asked.
+    let kind = fstatfs(&root).map_err(|errno| name(errno.into()))?.filesystem_type();
+    if kind != FUSE_SUPER_MAGIC {
+        return Err(ControlError::NotPasskeyfs { mountpoint: mountpoint.into() });
+    }
+    let mut answer = [0; ANSWER_BYTES_MAX];
+    ioctl(&root, &mut answer).map_err(|errno| name(errno.into()))?;
+    let result: Result<T, String> =
+        unpack(&answer).ok_or_else(|| name(io::Error::new(io::ErrorKind::InvalidData, "an answer of another kind")))?;
+    result.map_err(|message| ControlError::Failed { message })
+}
+
+fn name_error(mountpoint: &Path, source: io::Error) -> ControlError {
+    let mountpoint = mountpoint.to_path_buf();
+    match source.raw_os_error() {
+        Some(libc::ENOTCONN | libc::ECONNABORTED | libc::ENODEV) => ControlError::Dead { mountpoint },
+        Some(libc::EPERM | libc::EACCES) => ControlError::NotAllowed { mountpoint },
+        Some(libc::ENOTTY | libc::ENOTDIR | libc::ENOSYS | libc::EINVAL) => ControlError::NotPasskeyfs { mountpoint },
+        _ => ControlError::Io { mountpoint, source },
+    }
+}
+
+impl Adapter {
+    /// Answers an ioctl of `user` on `inode`.
+    pub(super) fn answer_control(&self, call: Call, user: u32, inode: INodeNo, command: u32, reply: ReplyIoctl) {
+        let known = command == STATUS_CODE || command == PUBLISH_CODE;
+        if inode != INodeNo::ROOT || !known {
+            return reply.error(Errno::ENOTTY);
+        }
+        if user != self.owner && user != 0 {
+            return reply.error(Errno::EPERM);
+        }
+        if command == STATUS_CODE {
+            match self.perform(call, |volume| Ok(volume.status())) {
+                Ok(volume) => reply.ioctl(0, &pack_status(self.status(volume))),
+                Err(errno) => reply.error(errno),
+            }
+        } else {
+            publish_apart(self.volume.clone(), reply);
+        }
+    }
+
+    fn status(&self, volume: VolumeStatus) -> DaemonStatus {
+        DaemonStatus {
+            pid: std::process::id(),
+            vault_folder: self.daemon.vault_folder.clone(),
+            mountpoint: self.daemon.mountpoint.clone(),
+            volume,
+        }
+    }
+}
+
+/// Publishes on a thread of its own, which replies: the reader thread goes on at once.
+fn publish_apart(volume: Arc<Volume>, reply: ReplyIoctl) {
+    let publish = move || {
+        let result = match catch_unwind(AssertUnwindSafe(|| volume.publish())) {
+            Ok(published) => published.map_err(|error| error.to_string()),
+            Err(_) => Err("publishing panicked; the daemon's log has more".to_owned()),
+        };
+        if let Err(message) = &result {
+            log::error!("publishing on request: {message}");
+        }
+        reply.ioctl(0, &pack(&result));
+    };
+    if let Err(error) = std::thread::Builder::new().name("publish".into()).spawn(publish) {
+        // The reply went down with the closure, which answers EIO.
+        log::error!("no thread to publish on request: {error}");
+    }
+}
+
+/// An answer that holds `result`; an error text too long for one is cut.
+fn pack<T: Serialize>(result: &Result<T, String>) -> Vec<u8> {
+    let room = ANSWER_BYTES_MAX - LENGTH_BYTES;
+    let json = match serde_json::to_vec(result) {
+        Ok(json) if json.len() <= room => json,
+        _ => match result {
+            Ok(_) => br#"{"Err":"the answer is too long"}"#.to_vec(),
+            // A character is at most six bytes in JSON.
+            Err(message) => {
+                let cut: Result<(), String> = Err(message.chars().take(room / 6 - 2).collect());
+                serde_json::to_vec(&cut).unwrap_or_default()
+            }
+        },
+    };
+    let mut answer = (json.len() as u32).to_le_bytes().to_vec();
+    answer.extend_from_slice(&json);
+    answer
+}
+
+/// The same for a status, which leaves out warnings that do not fit.
+fn pack_status(mut status: DaemonStatus) -> Vec<u8> {
+    let room = ANSWER_BYTES_MAX - LENGTH_BYTES;
+    let fits =
+        |status: &DaemonStatus| serde_json::to_vec(&Ok::<_, String>(status)).is_ok_and(|json| json.len() <= room);
+    let mut left_out = 0_usize;
+    while !fits(&status) && status.volume.warnings.len() > usize::from(left_out > 0) {
+        if left_out > 0 {
+            status.volume.warnings.pop();
+        }
+        status.volume.warnings.pop();
+        left_out += 1;
+        status.volume.warnings.push(format!("{left_out} more warnings are in the log"));
+    }
+    pack(&Ok(status))
+}
+
+fn unpack<T: DeserializeOwned>(answer: &Answer) -> Option<Result<T, String>> {
+    let (length, rest) = answer.split_first_chunk::<LENGTH_BYTES>()?;
+    let json = rest.get(..u32::from_le_bytes(*length) as usize)?;
+    serde_json::from_slice(json).ok()
+}
+
+mod path {
+    //! Paths in JSON: a string where they are text, else their bytes.
+    use super::*;
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Spelled {
+        Text(String),
+        Bytes(Vec<u8>),
+    }
+
+    pub(super) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+        match path.to_str() {
+            Some(text) => Spelled::Text(text.to_owned()),
+            None => Spelled::Bytes(path.as_os_str().as_bytes().to_vec()),
+        }
+        .serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+        Ok(match Spelled::deserialize(deserializer)? {
+            Spelled::Text(text) => PathBuf::from(text),
+            Spelled::Bytes(bytes) => PathBuf::from(OsString::from_vec(bytes)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(warnings: Vec<String>) -> DaemonStatus {
+        let volume = VolumeStatus {
+            vault: "ab".repeat(16),
+            device: "cd".repeat(8),
+            published_commit: 7,
+            published_seconds: -1,
+            dirty_bytes: u64::MAX,
+            unpublished_items: 0,
+            read_only: Some("the folder is older than what this device has seen".into()),
+            warnings,
+            awaited_segments: 0,
+        };
+        let vault_folder = PathBuf::from(OsString::from_vec(b"/not \xff text".to_vec()));
+        DaemonStatus { pid: 1, vault_folder, mountpoint: "/mnt".into(), volume }
+    }
+
+    fn received(packed: &[u8]) -> Answer {
+        let mut answer = [0; ANSWER_BYTES_MAX];
+        answer[..packed.len()].copy_from_slice(packed);
+        answer
+    }
+
+    #[test]
+    fn a_status_arrives_as_it_was_sent_even_with_paths_that_are_no_text() {
+        let sent = status(vec!["a \"warning\"".into()]);
+        assert_eq!(unpack(&received(&pack_status(sent.clone()))), Some(Ok(sent)));
+    }
+
+    #[test]
+    fn a_status_with_too_many_warnings_says_how_many_it_leaves_out() {
+        let warnings: Vec<_> = (0..100).map(|number| format!("{number} {}", "é\n".repeat(50))).collect();
+        let packed = pack_status(status(warnings.clone()));
+        let arrived: DaemonStatus = unpack(&received(&packed)).expect("an answer").expect("a status");
+        let (note, kept) = arrived.volume.warnings.split_last().expect("a note");
+        assert_eq!(kept, &warnings[..kept.len()]);
+        assert_eq!(*note, format!("{} more warnings are in the log", warnings.len() - kept.len()));
+        assert!(!kept.is_empty());
+    }
+
+    #[test]
+    fn an_error_text_arrives_and_is_cut_where_it_is_too_long() {
+        let long: String = "\u{1}".repeat(20_000);
+        for text in ["the folder is full", &long] {
+            let arrived = unpack::<()>(&received(&pack::<()>(&Err(text.to_owned()))));
+            let message = arrived.expect("an answer").expect_err("an error");
+            assert!(text.starts_with(&message) && message.len() >= text.len().min(1000), "{}", message.len());
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_none_is_refused() {
+        assert_eq!(unpack::<()>(&[0; ANSWER_BYTES_MAX]), None);
+        assert_eq!(unpack::<()>(&[0xff; ANSWER_BYTES_MAX]), None);
+    }
+
+    #[test]
+    fn a_folder_that_is_no_mount_is_not_asked() {
+        let refused = request_status(&std::env::temp_dir());
+        assert!(matches!(refused, Err(ControlError::NotPasskeyfs { .. })), "{refused:?}");
+    }
+}

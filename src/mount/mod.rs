@@ -1,0 +1,30 @@
+//! The mount: the only place that knows FUSE.
+//!
+//! Relies on [`Volume`](crate::volume::Volume) alone. Promises a filesystem to the kernel, and to the command line
+//! [`mount`], [`MountSession`] and the requests to a running daemon.
+//!
+//! ```text
+//! kernel ── /dev/fuse ── fuser ── adapter.rs ── Volume          a request: one call, one reply (answer.rs)
+//!                                  │  attributes.rs, directory.rs, control.rs: those that need more
+//!                                  │  convert.rs (values), errno.rs (errors), caller.rs (who asks)
+//! session.rs ── attach.rs, mountinfo.rs, negotiate.rs           how the mount comes and goes
+//! ```
+//!
+//! What FUSE or `fuser` 0.18 keep from us: `O_TMPFILE`, `syncfs`, the time of creation, and the flags that ask to drop
+//! set-id bits on a truncation or an ACL change (`caller.rs` decides those itself).
+
+mod adapter;
+mod answer;
+mod attach;
+mod attributes;
+mod caller;
+mod control;
+mod convert;
+mod directory;
+mod errno;
+mod mountinfo;
+mod negotiate;
+mod session;
+
+pub use control::{ControlError, DaemonInfo, DaemonStatus, request_publish, request_status};
+pub use session::{MountError, MountOptions, MountSession, UnmountError, Unmounter, mount, unmount};
