@@ -1,0 +1,357 @@
+//! What to do about every error that a person can meet, and which exit code it has.
+//!
+//! Each failure is printed as two lines: what happened (the errors' own words, outermost first), and what to do (from
+//! here). The matches name every variant, so a new error does not compile until somebody has thought of its advice.
+
+use std::io::Write;
+
+use super::exit::{Exit, HelperExit};
+use super::failure::Failure;
+use super::mount_options::OptionError;
+use super::state_folder::StateError;
+use crate::mount::{ControlError, MountError, UnmountError};
+use crate::store::StoreError;
+use crate::unlock::interaction::InteractionError;
+use crate::unlock::{AuthenticatorError, UnlockError};
+use crate::volume::{OpenError, VolumeError};
+
+/// The exit code and the second line of a failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Advice {
+    /// How the process ends.
+    pub exit: Exit,
+    /// What to do.
+    pub next: String,
+}
+
+fn advice(exit: Exit, next: impl Into<String>) -> Advice {
+    Advice { exit, next: next.into() }
+}
+
+const LISTED_OPTIONS: &str = "The options are listed in the manual: passkeyfs-mount(1).";
+const MORE_IN_LOG: &str = "Run the command again with -vv to learn more.";
+const ASK_FOR_HELP: &str = "This should not happen: please report it, with what `-vv` prints.";
+const WAIT_FOR_SYNC: &str = "Let the sync client finish, then try again; `passkeyfs status VAULT` shows what is there.";
+const RESTORE_FILE: &str = "Bring the file back from the sync client's older versions or from another device, then try again.";
+
+/// Prints both lines to standard error and answers with the exit code.
+pub fn report(error: &anyhow::Error) -> Exit {
+    let advice = of(error);
+    let text = format!("passkeyfs: {}\n{}\n", what_happened(error), advice.next);
+    // Nobody is left to tell when standard error fails.
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    advice.exit
+}
+
+/// The error and its causes in one line. A cause whose words the line has already is not said twice.
+pub fn what_happened(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let words = cause.to_string();
+        if !line.contains(&words) {
+            let separator = if line.is_empty() { "" } else { ": " };
+            line = format!("{line}{separator}{words}");
+        }
+    }
+    line.replace('\n', " ")
+}
+
+/// Finds the advice for the outermost error that has one.
+pub fn of(error: &anyhow::Error) -> Advice {
+    error.chain().find_map(for_cause).unwrap_or_else(|| advice(Exit::Failed, MORE_IN_LOG))
+}
+
+fn for_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Advice> {
+    if let Some(failure) = cause.downcast_ref::<Failure>() {
+        return Some(advice(failure.exit, failure.next.clone()));
+    }
+    cause
+        .downcast_ref()
+        .map(for_unlock)
+        .or_else(|| cause.downcast_ref().map(for_authenticator))
+        .or_else(|| cause.downcast_ref().map(for_open))
+        .or_else(|| cause.downcast_ref().map(for_mount))
+        .or_else(|| cause.downcast_ref().map(for_unmount))
+        .or_else(|| cause.downcast_ref().map(for_control))
+        .or_else(|| cause.downcast_ref().map(for_volume))
+        .or_else(|| cause.downcast_ref().map(for_state))
+        .or_else(|| cause.downcast_ref().map(for_store))
+        .or_else(|| cause.downcast_ref().map(for_option))
+}
+
+/// The same failure in mount(8)'s numbers.
+pub fn helper_exit(error: &anyhow::Error) -> HelperExit {
+    let is = |found: &dyn Fn(&(dyn std::error::Error + 'static)) -> bool| error.chain().any(found);
+    if is(&|cause| matches!(cause.downcast_ref(), Some(InteractionError::Cancelled))) {
+        return HelperExit::Interrupted;
+    }
+    if is(&|cause| matches!(cause.downcast_ref(), Some(StateError::Io { .. } | StateError::NoHome))) {
+        return HelperExit::State;
+    }
+    match of(error).exit {
+        Exit::Usage => HelperExit::Usage,
+        _ => HelperExit::MountFailed,
+    }
+}
+
+fn for_unlock(error: &UnlockError) -> Advice {
+    use UnlockError as E;
+    match error {
+        E::NotAVault => advice(
+            Exit::NotVault,
+            "Give the vault folder (the one that is synced), or make a vault with `passkeyfs init`. If it is a vault, let \
+             the sync client bring its files first.",
+        ),
+        E::AlreadyAVault { .. } => {
+            advice(Exit::Failed, "Mount it with `passkeyfs mount`, or choose an empty folder for a new vault.")
+        }
+        E::NewerFormat { .. } => advice(Exit::NotVault, "Install a newer version of passkeyfs."),
+        E::VaultFileDamaged { .. } => advice(Exit::Damage, RESTORE_FILE),
+        E::VaultFileChanged { .. } => advice(
+            Exit::Damage,
+            "Do not go on unless you know why. Bring vault.json back from the sync client's older versions, or give \
+             another vault's folder its own name.",
+        ),
+        E::NoKeys | E::EpochKeysMissing { .. } => advice(Exit::NotArrived, WAIT_FOR_SYNC),
+        E::SlotDamaged { .. } | E::EpochKeysDamaged { .. } | E::WrongSecret { .. } => advice(Exit::Damage, RESTORE_FILE),
+        E::NoAuthenticator => advice(
+            Exit::NoKey,
+            "Plug in a key that is enrolled (`passkeyfs key list VAULT` shows them), or say another --authenticator.",
+        ),
+        E::NoneEnrolledHere { .. } => advice(
+            Exit::NoKey,
+            "Use a key that is enrolled: `passkeyfs key list VAULT` shows them. One that was enrolled and then reset is a \
+             new key.",
+        ),
+        E::PinWrong { tries_left, .. } => advice(Exit::Pin, pin_wrong(*tries_left)),
+        E::PinBlocked { .. } => advice(Exit::Pin, PIN_BLOCKED),
+        E::TouchDenied { .. } => advice(Exit::Touch, "Try again, and allow it on the key."),
+        E::TouchTimedOut { .. } => advice(Exit::Touch, "Try again, and touch the key when it blinks."),
+        E::Authenticator(error) => for_authenticator(error),
+        E::AnswerInvalid { .. } => advice(
+            Exit::Failed,
+            "Try again; if it happens again, use another key. Something between here and the key may be tampering with it.",
+        ),
+        E::Unsteady { .. } => advice(Exit::Failed, "Use another key: what this one unlocks today it may not unlock tomorrow."),
+        E::UserVerificationDiffers { enrolled: true, .. } => {
+            advice(Exit::Pin, "Set the key's PIN again (or enrol its finger), as it was when it was enrolled.")
+        }
+        E::UserVerificationDiffers { enrolled: false, .. } => advice(
+            Exit::Pin,
+            "Turn off \"always require user verification\" on the key, as it was when it was enrolled; or unlock with \
+             another key.",
+        ),
+        E::UnknownAuthenticator { .. } => {
+            advice(Exit::Usage, "Set it with --authenticator, -o authenticator= or PASSKEYFS_AUTHENTICATOR.")
+        }
+        E::NotInThisBuild { .. } => {
+            advice(Exit::Usage, "Say --authenticator software:FILE to try passkeyfs with a key that is kept in a file.")
+        }
+        E::Parameters(_) => advice(Exit::Usage, "Run `passkeyfs init --help` to see what is allowed."),
+        E::Store(error) => for_store(error),
+    }
+}
+
+const PIN_BLOCKED: &str = "Unlock with another enrolled key. A blocked key works again only after a reset, which \
+                           destroys what it holds.";
+
+fn pin_wrong(tries_left: u32) -> String {
+    match tries_left {
+        0 => PIN_BLOCKED.to_owned(),
+        1 => "One try is left: make sure of the PIN first, for the next wrong one blocks the key for good.".to_owned(),
+        tries => format!("Try again with the right PIN; after {tries} more wrong ones the key is blocked for good."),
+    }
+}
+
+fn for_authenticator(error: &AuthenticatorError) -> Advice {
+    use AuthenticatorError as E;
+    match error {
+        E::NoCredentials { .. } => {
+            advice(Exit::NoKey, "Use a key that is enrolled: `passkeyfs key list VAULT` shows them.")
+        }
+        E::AlreadyEnrolled { .. } => advice(Exit::Failed, "Nothing needs to be done; to enrol another key, plug that one in."),
+        E::NoHmacSecret { .. } => {
+            advice(Exit::Failed, "Use a FIDO2 key with the hmac-secret extension (most made since 2019 have it).")
+        }
+        E::PinNotSet { .. } => {
+            advice(Exit::Pin, "Set a PIN on the key first, with its maker's program or `fido2-token -S DEVICE`.")
+        }
+        E::PinWrong { tries_left, .. } => advice(Exit::Pin, pin_wrong(*tries_left)),
+        E::PinUnusable => advice(Exit::Pin, "Type the key's own PIN; no try was used up."),
+        E::PinPaused { .. } => advice(Exit::Pin, "Pull the key out, put it in again, and take care with the PIN."),
+        E::PinBlocked { .. } => advice(Exit::Pin, PIN_BLOCKED),
+        E::TouchDenied { .. } => advice(Exit::Touch, "Try again, and allow it on the key."),
+        E::TouchTimedOut { .. } => advice(Exit::Touch, "Try again, and touch the key when it blinks."),
+        E::Removed { .. } => advice(Exit::NoKey, "Plug the key in again and leave it there until this is done."),
+        E::Protocol { .. } => advice(Exit::Failed, "Pull the key out, put it in again, and try once more."),
+        E::Interaction(error) => for_interaction(error),
+        E::FileMissing { .. } => advice(
+            Exit::NoKey,
+            "Give the file that the vault was made with; only `passkeyfs init` makes a new one.",
+        ),
+        E::FileDamaged { .. } => advice(Exit::NoKey, "Bring the file back from a backup; without it this key is lost."),
+        E::FileBusy { .. } => advice(Exit::Failed, "Wait until the other command is done, then try again."),
+        E::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            advice(Exit::NoKey, "Get the right to use it: for a security key by a udev rule, for a file by chown or chmod.")
+        }
+        E::Io { .. } => advice(Exit::NoKey, "See to the device or the file that is named, then try again."),
+    }
+}
+
+fn for_interaction(error: &InteractionError) -> Advice {
+    use InteractionError as E;
+    match error {
+        E::Cancelled => advice(Exit::Pin, "Nothing was changed. Run the command again when you have the PIN."),
+        E::TimedOut => advice(Exit::Pin, "Run the command again, and type the PIN when it is asked for."),
+        E::NobodyToAsk => advice(
+            Exit::Pin,
+            "Run it in a terminal, set PASSKEYFS_ASKPASS to a program that asks, or pass the systemd credential \
+             passkeyfs.pin.",
+        ),
+        E::Helper { .. } => advice(Exit::Pin, "See that PASSKEYFS_ASKPASS names a program that runs and prints the PIN."),
+        E::Terminal { .. } => advice(Exit::Pin, "Run it in another terminal, or set PASSKEYFS_ASKPASS."),
+    }
+}
+
+fn for_store(error: &StoreError) -> Advice {
+    use StoreError as E;
+    match error {
+        E::NotFound { .. } | E::Short { .. } => advice(Exit::NotArrived, WAIT_FOR_SYNC),
+        E::AlreadyExists { .. } => advice(Exit::Failed, ASK_FOR_HELP),
+        E::Full { .. } => advice(Exit::Failed, "Make room on that disk (or raise the quota), then try again."),
+        E::TooLong { .. } => advice(Exit::Damage, RESTORE_FILE),
+        E::Poisoned { .. } => advice(Exit::Failed, "See to the disk: a write to it failed. Then run the command again."),
+        E::ReadOnly { .. } => advice(Exit::Failed, "Mount that disk for writing (its errors may have made it read-only)."),
+        E::PermissionDenied { .. } => advice(Exit::Failed, "Run the command as the user who owns these files."),
+        E::Io { .. } => advice(Exit::Failed, "See to the disk and the kernel's log (`dmesg`), then try again."),
+    }
+}
+
+fn for_state(error: &StateError) -> Advice {
+    use StateError as E;
+    match error {
+        E::NoHome => advice(Exit::Failed, "Set XDG_STATE_HOME to a folder that lies on this machine and is not synced."),
+        E::Io { .. } => advice(Exit::Failed, "See to that folder's owner and mode, or set XDG_STATE_HOME to another place."),
+        E::InUse { holder: Some(holder) } => match &holder.mountpoint {
+            Some(path) => advice(
+                Exit::AlreadyMounted,
+                format!("Use the files at {0}, or unmount it first: passkeyfs umount {0}", path.display()),
+            ),
+            None => advice(Exit::AlreadyMounted, "Wait until that command is done, then try again."),
+        },
+        E::InUse { holder: None } => advice(Exit::AlreadyMounted, "Wait until the other command is done, then try again."),
+    }
+}
+
+fn for_option(error: &OptionError) -> Advice {
+    match error {
+        OptionError::Unknown { .. }
+        | OptionError::NotInThisVersion { .. }
+        | OptionError::ValueMissing { .. }
+        | OptionError::ValueUnexpected { .. }
+        | OptionError::ValueInvalid { .. } => {
+            advice(Exit::Usage, LISTED_OPTIONS)
+        }
+    }
+}
+
+fn for_open(error: &OpenError) -> Advice {
+    use OpenError as E;
+    match error {
+        E::NotArrived { .. } => advice(Exit::NotArrived, WAIT_FOR_SYNC),
+        E::Damaged { .. } => advice(Exit::Damage, RESTORE_FILE),
+        E::Diverged { .. } => advice(
+            Exit::Failed,
+            "Nothing is lost: both devices' files stay in the folder. Use the vault on one device at a time until a \
+             version of passkeyfs that merges is installed.",
+        ),
+        E::State { .. } => advice(
+            Exit::Failed,
+            "Restore the file, or move this device's state folder of the vault aside: what was not published is in it.",
+        ),
+        E::NoSpace { .. } => advice(Exit::Failed, "Free some space on the disk of the vault and of the state, then try again."),
+        E::Store { .. } | E::System { .. } => {
+            advice(Exit::Failed, "See to the disk and the kernel's log (`dmesg`), then try again.")
+        }
+    }
+}
+
+fn for_mount(error: &MountError) -> Advice {
+    use MountError as E;
+    match error {
+        E::NoFuseDevice => {
+            advice(Exit::Failed, "Load the kernel module with `modprobe fuse`; in a container, pass /dev/fuse in.")
+        }
+        E::FuseDevice { .. } => advice(Exit::Failed, "Let the user read and write /dev/fuse (on most systems everybody may)."),
+        E::NoFusermount => advice(Exit::Failed, "Install the package fuse3, or mount as root."),
+        E::AllowOtherForbidden => advice(
+            Exit::Failed,
+            "Leave out allow_other, or put a line `user_allow_other` into /etc/fuse.conf as root.",
+        ),
+        E::Mountpoint { .. } => advice(Exit::Failed, "Give an existing folder that you own, best an empty one."),
+        E::AlreadyMounted { mountpoint } => advice(
+            Exit::AlreadyMounted,
+            format!("Use the files there, or unmount it first: passkeyfs umount {}", mountpoint.display()),
+        ),
+        E::Dead { mountpoint, .. } => advice(Exit::Failed, format!("As root: umount -l {}", mountpoint.display())),
+        E::UnknownOption { .. } => advice(Exit::Usage, LISTED_OPTIONS),
+        E::Kernel { .. } | E::Helper { .. } => {
+            advice(Exit::Failed, "The kernel's log (`dmesg`) may say more; as root, try without the mount options.")
+        }
+        E::Handshake { .. } => advice(Exit::Failed, "This needs Linux 5.10 or later with FUSE; see the kernel's log (`dmesg`)."),
+        E::Connection { .. } => {
+            advice(Exit::Failed, "Mount again: what was synced is in the journal, and comes back with it.")
+        }
+    }
+}
+
+fn for_unmount(error: &UnmountError) -> Advice {
+    match error {
+        UnmountError::Busy { .. } => advice(Exit::Failed, "Close the files that are open there, then try again."),
+        UnmountError::NotMounted { .. } => advice(Exit::Failed, "`passkeyfs status` lists the vaults that are mounted."),
+        UnmountError::NoFusermount => advice(Exit::Failed, "Install the package fuse3, or unmount as root."),
+        UnmountError::Io { .. } => advice(Exit::Failed, "As root, `umount -l` takes it away whatever the state it is in."),
+    }
+}
+
+fn for_control(error: &ControlError) -> Advice {
+    use ControlError as E;
+    match error {
+        E::NotPasskeyfs { .. } => {
+            advice(Exit::Failed, "Give the place where the vault is mounted; `passkeyfs status` lists all that are.")
+        }
+        E::Dead { mountpoint } => advice(
+            Exit::Failed,
+            format!("Clear it with `passkeyfs umount {}`, then mount again: the journal keeps what was synced.", mountpoint.display()),
+        ),
+        E::NotAllowed { .. } => advice(Exit::Failed, "Run it as the user who mounted the vault, or as root."),
+        E::Failed { .. } => {
+            advice(Exit::Failed, "Nothing is lost: the journal keeps it. Remove the cause, then run the command again.")
+        }
+        E::Io { .. } => advice(Exit::Failed, "See that the mount point can be reached; the daemon's log may say more."),
+    }
+}
+
+fn for_volume(error: &VolumeError) -> Advice {
+    use VolumeError as E;
+    match error {
+        E::NoSpace(_) => advice(Exit::Failed, "Make room on that disk (or raise the quota), then try again."),
+        E::NotArrived(_) => advice(Exit::NotArrived, WAIT_FOR_SYNC),
+        E::Damaged(_) => advice(Exit::Damage, RESTORE_FILE),
+        E::Io(_) => advice(Exit::Failed, "See to the disk and the kernel's log (`dmesg`), then try again."),
+        E::ReadOnly(_) => advice(Exit::Failed, "`passkeyfs status MOUNTPOINT` says why nothing can be written."),
+        E::NotFound
+        | E::Exists
+        | E::NotDirectory
+        | E::IsDirectory
+        | E::NotEmpty
+        | E::NameTooLong
+        | E::Invalid(_)
+        | E::FileTooLarge
+        | E::TooManyLinks
+        | E::NoAttribute
+        | E::TooLarge { .. }
+        | E::NoSuchOffset
+        | E::NotSupported => advice(Exit::Failed, ASK_FOR_HELP),
+    }
+}

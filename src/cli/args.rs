@@ -1,0 +1,282 @@
+//! The command line, as clap sees it: every command, argument and help text, and nothing else.
+//!
+//! Help, completions and manual pages are all made from these definitions; `cli.md`'s contract fixes the words. A
+//! command that is not built yet is not here. Values that need more than a look (mount options, authenticators) stay
+//! text and are read by the command, so that they fail with a message and an advice of ours.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+use super::size::parse_size;
+
+/// An encrypted view of a backup, unlocked by a passkey, kept as write-once files that any sync client can carry.
+#[derive(Debug, Parser)]
+#[command(name = "passkeyfs", version, max_term_width = 100, arg_required_else_help = false)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub verbosity: Verbosity,
+}
+
+/// How much is said.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Verbosity {
+    /// Say more (may be repeated)
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Say less: once for errors only, twice for nothing but the outcome
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub quiet: u8,
+}
+
+impl Verbosity {
+    /// Steps above (or below) what is usual.
+    pub fn steps(self) -> i32 {
+        i32::from(self.verbose) - i32::from(self.quiet)
+    }
+}
+
+/// What to unlock with.
+#[derive(Debug, Clone, Args)]
+pub struct AuthenticatorArgument {
+    /// What to unlock with: hid (any attached security key), hid:PATH (that device), software:FILE (kept in a file; not hardware)
+    #[arg(long, value_name = "A", env = "PASSKEYFS_AUTHENTICATOR", default_value = "hid", hide_env_values = true)]
+    pub authenticator: String,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a new vault in an empty folder
+    Init(InitArguments),
+    /// Mount a vault; returns when it is ready, and a daemon stays in the background
+    Mount(MountArguments),
+    /// Publish, unmount, and wait until the daemon is gone
+    #[command(visible_alias = "unmount")]
+    Umount(UmountArguments),
+    /// Publish now; returns when the files lie in the vault folder
+    Sync(SyncArguments),
+    /// Show what is mounted, unpublished and awaited, the devices, the space and the keys; needs no unlock
+    Status(StatusArguments),
+    /// The keys that unlock a vault
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Look inside a vault, for developers; never prints secrets
+    #[command(subcommand)]
+    Debug(DebugCommand),
+    /// Print a completion script for a shell
+    Completions(CompletionsArguments),
+    /// Print the manual page, or write all manual pages into a folder
+    Man(ManArguments),
+}
+
+/// `passkeyfs init`
+#[derive(Debug, Args)]
+pub struct InitArguments {
+    /// The folder to be the vault: empty, or not there yet
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub vault: PathBuf,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub authenticator: AuthenticatorArgument,
+    /// A name for the key, to tell it from others
+    #[arg(long, value_name = "TEXT")]
+    pub label: Option<String>,
+    /// Keep the credential on the key itself, where its own menus show it
+    #[arg(long)]
+    pub discoverable: bool,
+    /// Make no recovery code: if the key is lost, so are the files
+    #[arg(long)]
+    pub no_recovery: bool,
+    /// Size of the blocks that files are stored in: a power of two from 4K to 1M
+    #[arg(long, value_name = "BYTES", default_value = "64K", value_parser = parse_block_size)]
+    pub block_size: u32,
+    /// Whether blocks are compressed before they are encrypted
+    #[arg(long, value_name = "METHOD", value_enum, default_value_t = CompressionArgument::Zstd)]
+    pub compression: CompressionArgument,
+}
+
+/// `--compression`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CompressionArgument {
+    /// At a low level, and not where it gains nothing
+    Zstd,
+    /// Never: sizes then tell nothing of the content
+    None,
+}
+
+/// `passkeyfs mount`
+#[derive(Debug, Args)]
+pub struct MountArguments {
+    /// The vault folder
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub vault: PathBuf,
+    /// The folder to mount it on
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub mountpoint: PathBuf,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub authenticator: AuthenticatorArgument,
+    /// Mount options, separated by commas (listed in passkeyfs-mount(1))
+    #[arg(short = 'o', value_name = "OPTIONS", allow_hyphen_values = true)]
+    pub options: Vec<String>,
+    /// Stay in the foreground, and log to standard error
+    #[arg(short, long)]
+    pub foreground: bool,
+}
+
+/// `passkeyfs umount`
+#[derive(Debug, Args)]
+pub struct UmountArguments {
+    /// Where the vault is mounted
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub mountpoint: PathBuf,
+}
+
+/// `passkeyfs sync`
+#[derive(Debug, Args)]
+pub struct SyncArguments {
+    /// Where the vault is mounted, or any place in it
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub mountpoint: PathBuf,
+}
+
+/// `passkeyfs status`
+#[derive(Debug, Args)]
+pub struct StatusArguments {
+    /// A vault folder, or where one is mounted; without: all that are mounted
+    #[arg(value_name = "VAULT|MOUNTPOINT", value_hint = ValueHint::DirPath)]
+    pub place: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `passkeyfs key`
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// List the keys that are enrolled; needs no unlock
+    List(KeyListArguments),
+    /// Unlock the vault, to see that a key works, and open nothing
+    Test(KeyTestArguments),
+}
+
+/// `passkeyfs key list`
+#[derive(Debug, Args)]
+pub struct KeyListArguments {
+    /// The vault folder
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub vault: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `passkeyfs key test`
+#[derive(Debug, Args)]
+pub struct KeyTestArguments {
+    /// The vault folder
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub vault: PathBuf,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub authenticator: AuthenticatorArgument,
+}
+
+/// `passkeyfs debug`
+#[derive(Debug, Subcommand)]
+pub enum DebugCommand {
+    /// What the slot files say in the clear
+    Slots(DebugSlotsArguments),
+}
+
+/// `passkeyfs debug slots`
+#[derive(Debug, Args)]
+pub struct DebugSlotsArguments {
+    /// The vault folder
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub vault: PathBuf,
+}
+
+/// `passkeyfs completions`
+#[derive(Debug, Args)]
+pub struct CompletionsArguments {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// `passkeyfs man`
+#[derive(Debug, Args)]
+pub struct ManArguments {
+    /// Where to write all pages; made if it is not there
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub directory: Option<PathBuf>,
+}
+
+/// `mount.passkeyfs`, as mount(8) calls it: mount a vault by way of fstab or `mount -t passkeyfs`
+#[derive(Debug, Parser)]
+#[command(name = "mount.passkeyfs", version, max_term_width = 100)]
+pub struct HelperArguments {
+    /// The vault folder
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub vault: PathBuf,
+    /// The folder to mount it on
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub mountpoint: PathBuf,
+    /// Pass over options that are not known
+    #[arg(short = 's')]
+    pub sloppy: bool,
+    /// Do all but the mount itself: only read the arguments
+    #[arg(short = 'f')]
+    pub fake: bool,
+    /// Accepted and without effect: there is no mtab to leave alone
+    #[arg(short = 'n')]
+    pub no_mtab: bool,
+    /// Say more (may be repeated)
+    #[arg(short = 'v', action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Mount in this mount namespace: a process id, or a file such as /proc/PID/ns/mnt
+    #[arg(short = 'N', value_name = "NS")]
+    pub namespace: Option<String>,
+    /// The type that fstab names: passkeyfs or fuse.passkeyfs
+    #[arg(short = 't', value_name = "TYPE")]
+    pub kind: Option<String>,
+    /// Mount options, separated by commas (listed in passkeyfs-mount(1))
+    #[arg(short = 'o', value_name = "OPTIONS", allow_hyphen_values = true)]
+    pub options: Vec<String>,
+}
+
+fn parse_block_size(text: &str) -> Result<u32, String> {
+    let bytes = parse_size(text).map_err(|error| error.to_string())?;
+    match u32::try_from(bytes) {
+        Ok(bytes) if bytes.is_power_of_two() && (4096..=1 << 20).contains(&bytes) => Ok(bytes),
+        _ => Err("a block size is a power of two from 4K to 1M".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_make_sense_to_clap() {
+        Arguments::command().debug_assert();
+        HelperArguments::command().debug_assert();
+    }
+
+    #[test]
+    fn block_sizes_are_powers_of_two_in_bounds() {
+        assert_eq!(parse_block_size("64K"), Ok(65_536));
+        assert_eq!(parse_block_size("1M"), Ok(1 << 20));
+        for text in ["0", "2048", "5000", "2M", "8G", "x"] {
+            assert!(parse_block_size(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Processes: the daemon that leaves its terminal, waiting for one to end, and another's mount namespace.
+//!
+//! ```text
+//! parent ── fork ──> child: asks for the PIN (terminal still attached), unlocks, opens, mounts
+//!   │ reads pipe      │
+//!   │ <── 1 byte ──── │ ready: leaves the session, /, the terminal and inherited files; serves
+//!   ▼ exit 0          ▼
+//! ```
+//!
+//! The fork comes before the first thread, id or key: threads do not survive it, and an id or a key drawn before would
+//! be shared. If the child ends without a word, the parent exits with the child's exit code; the child has told the
+//! person why by then. The command line stays, so that `ps` and `pgrep` see vault and mount point. Everything here that
+//! needs `unsafe` is a call into the kernel that has no safe form.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
+use std::time::Duration;
+
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe2, setsid};
+
+/// In the child: what is still owed to the parent. Dropped without [`Detach::detach`], the parent learns the exit code.
+#[derive(Debug)]
+pub struct Detach {
+    pipe: File,
+    inherited: Vec<RawFd>,
+}
+
+/// How the wait for the child ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Started {
+    /// The daemon serves in the background.
+    Ready,
+    /// The child ended by itself, having said why.
+    Exited(i32),
+    /// A signal ended it.
+    Killed(String),
+}
+
+/// Runs `child` in a process of its own and waits until it is ready or gone. `child` answers with its exit code.
+/// Must be called while this process has one thread.
+pub fn run_in_background(child: impl FnOnce(Detach) -> u8) -> io::Result<Started> {
+    let inherited = open_descriptors();
+    let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
+    // SAFETY: this process has one thread (no command starts any before it calls this), so the child may do all that a
+    // process may do.
+    match unsafe { fork() }? {
+        ForkResult::Child => {
+            drop(reader);
+            let code = child(Detach { pipe: File::from(writer), inherited });
+            std::process::exit(i32::from(code));
+        }
+        ForkResult::Parent { child } => {
+            drop(writer);
+            wait_for_word(File::from(reader), child)
+        }
+    }
+}
+
+fn wait_for_word(mut pipe: File, child: Pid) -> io::Result<Started> {
+    let mut word = [0];
+    if pipe.read_exact(&mut word).is_ok() {
+        return Ok(Started::Ready);
+    }
+    loop {
+        match waitpid(child, None) {
+            Ok(WaitStatus::Exited(_, code)) => return Ok(Started::Exited(code)),
+            Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(Started::Killed(signal.to_string())),
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+impl Detach {
+    /// Tells the parent that all is ready, and leaves: session, working directory, terminal, and files that whoever
+    /// started us left open (so that a script's pipe or lock does not live as long as the mount).
+    pub fn detach(mut self) -> io::Result<()> {
+        let nowhere = File::options().read(true).write(true).open("/dev/null")?;
+        setsid()?;
+        chdir("/")?;
+        // The parent exits on this byte. If it is gone already nobody waits for the word.
+        let _ = self.pipe.write_all(&[1]);
+        dup2_stdin(&nowhere)?;
+        dup2_stdout(&nowhere)?;
+        dup2_stderr(&nowhere)?;
+        for descriptor in self.inherited {
+            // SAFETY: these were open before the program's first line, so nothing in this process owns them.
+            unsafe { libc::close(descriptor) };
+        }
+        Ok(())
+    }
+}
+
+/// Descriptors beyond the standard three that this process was started with.
+fn open_descriptors() -> Vec<RawFd> {
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return Vec::new() };
+    let listed: Vec<RawFd> = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    // The listing's own descriptor is among them, and closed by now.
+    listed.into_iter().filter(|fd| *fd > 2 && is_open(*fd)).collect()
+}
+
+fn is_open(descriptor: RawFd) -> bool {
+    // SAFETY: F_GETFD reads a flag of a descriptor number; a number that is not open is answered with an error.
+    unsafe { libc::fcntl(descriptor, libc::F_GETFD) != -1 }
+}
+
+/// Tells systemd that the service is ready (`READY=1`) or stopping, where it asked to be told.
+pub fn tell_service_manager(state: &str) {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+    let Some(name) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let address = match name.as_bytes() {
+        [b'@', abstract_name @ ..] => SocketAddr::from_abstract_name(abstract_name),
+        _ => SocketAddr::from_pathname(&name),
+    };
+    let sent = address.and_then(|address| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address));
+    if let Err(error) = sent {
+        log::warn!("cannot tell systemd '{state}': {error}");
+    }
+}
+
+/// Another process, held so that its number cannot come to mean a third one.
+#[derive(Debug)]
+pub struct Process(OwnedFd);
+
+impl Process {
+    /// `None` when it is gone already.
+    pub fn open(pid: u32) -> io::Result<Option<Self>> {
+        // SAFETY: pidfd_open takes a number and flags, and returns a new descriptor or -1.
+        let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) };
+        if descriptor == -1 {
+            let error = io::Error::last_os_error();
+            return if error.raw_os_error() == Some(libc::ESRCH) { Ok(None) } else { Err(error) };
+        }
+        // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
+        Ok(Some(Self(unsafe { OwnedFd::from_raw_fd(descriptor as RawFd) })))
+    }
+
+    /// Waits until it has ended; false when `time` is over and it has not. `None` waits for ever.
+    pub fn wait(&self, time: Option<Duration>) -> io::Result<bool> {
+        let timeout = match time {
+            Some(time) => PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX),
+            None => PollTimeout::NONE,
+        };
+        loop {
+            match poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], timeout) {
+                Ok(ready) => return Ok(ready > 0),
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// Moves this process into another mount namespace: `namespace` is a process id or a file like `/proc/PID/ns/mnt`.
+pub fn enter_mount_namespace(namespace: &str) -> io::Result<()> {
+    let by_pid = format!("/proc/{namespace}/ns/mnt");
+    let is_pid = namespace.bytes().all(|byte| byte.is_ascii_digit());
+    let file = File::open(if is_pid { Path::new(&by_pid) } else { Path::new(namespace) })?;
+    // SAFETY: setns takes an open descriptor and a flag; this process has one thread, as mount namespaces require.
+    match unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNS) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_waited_for_until_it_ends() {
+        let mut child = std::process::Command::new("sleep").arg("0.2").spawn().expect("sleep starts");
+        let process = Process::open(child.id()).expect("asked").expect("alive");
+        assert!(!process.wait(Some(Duration::from_millis(1))).expect("waited"));
+        assert!(process.wait(None).expect("waited"));
+        child.wait().expect("reaped");
+        assert!(Process::open(child.id()).expect("asked").is_none());
+    }
+}

@@ -1,0 +1,307 @@
+//! `passkeyfs init`: a new vault in an empty folder.
+//!
+//! The order is: look whether it can be done, ask the key, write the key slots and `vault.json`, write the first commit.
+//! When any of it fails, what this command wrote is removed again: a folder that was empty is empty, one that was not
+//! there is not there, and so are the local state and a software authenticator's file.
+
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use super::args::{CompressionArgument, InitArguments};
+use super::exit::Exit;
+use super::failure::failure;
+use super::state_folder::{self, StateLock};
+use super::vault::environment;
+use super::{hardening, output};
+use crate::crypto::KernelRandomness;
+use crate::format::{Compression, VaultId, VaultParameters};
+use crate::store::{LocalStore, SystemClock};
+use crate::unlock::{
+    AuthenticatorChoice, CreatedVault, NewSlot, NewVault, Purpose, create_vault, open_authenticators, user_interaction,
+};
+use crate::volume::{NewNode, OpenKeys, Volume};
+
+/// What sync clients, file managers and disks leave in a folder that is otherwise empty. A name that ends in `*` is the
+/// beginning of a name.
+const SYNC_CLIENT_FILES: [&str; 17] = [
+    ".stfolder*", ".stignore", ".stversions", ".dropbox*", ".nextcloud*", ".owncloud*", ".sync_*", "._sync_*",
+    ".insync*", ".megaignore", ".debris", ".tmp.driveupload", ".tmp.drivedownload", "desktop.ini", ".DS_Store",
+    ".directory", "lost+found",
+];
+
+/// Runs the command.
+pub fn run(arguments: &InitArguments) -> anyhow::Result<Exit> {
+    let choice: AuthenticatorChoice = arguments.authenticator.authenticator.parse()?;
+    refuse_what_is_not_built(arguments, &choice)?;
+    let folder = look_at_folder(&arguments.vault)?;
+    if let AuthenticatorChoice::Software(file) = &choice {
+        refuse_key_in_vault(file, &folder)?;
+    }
+    let mut traces = Traces::default();
+    let made = make(arguments, &choice, &folder, &mut traces);
+    match made {
+        Ok(created) => output::print(&summary(&folder, arguments, &created))?,
+        Err(error) => {
+            traces.remove();
+            return Err(error);
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn refuse_what_is_not_built(arguments: &InitArguments, choice: &AuthenticatorChoice) -> anyhow::Result<()> {
+    if *choice == AuthenticatorChoice::Recovery {
+        return Err(failure(
+            Exit::Usage,
+            "a vault cannot be made with a recovery code alone",
+            "Say --authenticator software:FILE to keep the key in a file.",
+        ));
+    }
+    if !arguments.no_recovery {
+        return Err(failure(
+            Exit::Usage,
+            "this version of passkeyfs makes no recovery codes, so losing the key would lose the files",
+            "If that is what you want, say --no-recovery.",
+        ));
+    }
+    Ok(())
+}
+
+/// The absolute path of the folder that is to be the vault. It is empty, or can be made.
+fn look_at_folder(vault: &Path) -> anyhow::Result<PathBuf> {
+    let show = vault.display();
+    let choose = "Choose a folder that is empty or does not exist yet; passkeyfs puts nothing among other files.";
+    match vault.metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let absolute = std::path::absolute(vault)?;
+            let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else {
+                return Err(failure(Exit::Failed, format!("{show} is no place for a vault"), choose));
+            };
+            let parent = parent.canonicalize().map_err(|_| {
+                let what = format!("{} does not exist", parent.display());
+                failure(Exit::Failed, what, "Make that folder first, or correct the path.")
+            })?;
+            Ok(parent.join(name))
+        }
+        Err(error) => Err(anyhow::Error::new(error).context(format!("cannot open {show}"))),
+        Ok(metadata) if !metadata.is_dir() => Err(failure(Exit::Failed, format!("{show} is not a folder"), choose)),
+        Ok(_) => {
+            let mut foreign = foreign_files(vault).with_context(|| format!("cannot list {show}"))?;
+            if foreign.iter().any(|name| name == "vault.json") {
+                let what = format!("{show} holds a vault already");
+                return Err(failure(Exit::Failed, what, "Mount it with `passkeyfs mount`, or choose another folder."));
+            }
+            foreign.truncate(3);
+            if !foreign.is_empty() {
+                let what = format!("{show} is not empty: it holds {}", foreign.join(", "));
+                return Err(failure(Exit::Failed, what, choose));
+            }
+            Ok(vault.canonicalize()?)
+        }
+    }
+}
+
+/// Names in the folder, but for those that a sync client may have put there.
+fn foreign_files(folder: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.retain(|name| !is_sync_client_file(name));
+    names.sort();
+    Ok(names)
+}
+
+fn is_sync_client_file(name: &str) -> bool {
+    SYNC_CLIENT_FILES.iter().any(|known| match known.strip_suffix('*') {
+        Some(start) => name.starts_with(start),
+        None => name == *known,
+    })
+}
+
+fn refuse_key_in_vault(file: &Path, vault: &Path) -> anyhow::Result<()> {
+    let parent = std::path::absolute(file)?.parent().map(Path::to_owned).unwrap_or_default();
+    if parent.canonicalize().unwrap_or(parent).starts_with(vault) {
+        return Err(failure(
+            Exit::Failed,
+            "the software authenticator would lie in the vault folder, where whoever gets the vault gets its key too",
+            "Give a file outside of the vault folder.",
+        ));
+    }
+    Ok(())
+}
+
+fn make(
+    arguments: &InitArguments,
+    choice: &AuthenticatorChoice,
+    folder: &Path,
+    traces: &mut Traces,
+) -> anyhow::Result<CreatedVault> {
+    // Outline: 1) open the authenticator, 2) the folders, 3) slot and vault.json, 4) the first commit.
+    hardening::protect_memory();
+    if let AuthenticatorChoice::Software(file) = choice {
+        traces.watch_file(file);
+    }
+    let mut authenticators = open_authenticators(choice, Purpose::Enroll)?;
+    let authenticator = only_one(&mut authenticators)?;
+    let vault = VaultId(KernelRandomness.array());
+    let state = state_folder::path_of(vault)?;
+    traces.make_vault_folder(folder)?;
+    traces.state = Some(state.clone());
+    state_folder::create(&state)?;
+    let _lock = StateLock::take(&state, None)?;
+    let store = Arc::new(LocalStore::new(folder.to_owned(), state.clone()));
+    let compression = match arguments.compression {
+        CompressionArgument::Zstd => Compression::Zstd,
+        CompressionArgument::None => Compression::None,
+    };
+    let parameters = VaultParameters { block_size_bytes: arguments.block_size, compression };
+    let label = arguments.label.as_deref();
+    let new_slot = NewSlot { label, discoverable: arguments.discoverable, ..NewSlot::default() };
+    let interaction = user_interaction();
+    let created = create_vault(
+        &*store,
+        NewVault { vault, parameters },
+        &new_slot,
+        &mut **authenticator,
+        &*interaction,
+        &KernelRandomness,
+        &SystemClock,
+    )?;
+    let epochs = vec![(created.epoch.epoch, created.epoch.key.duplicate())];
+    let keys = OpenKeys { vault: created.vault.clone(), epochs };
+    Volume::create(environment(store, &state), keys, created.slots.clone(), root_directory())?;
+    Ok(created)
+}
+
+/// A new vault has one key; with several attached the person must say which.
+fn only_one<T>(authenticators: &mut [T]) -> anyhow::Result<&mut T> {
+    match authenticators {
+        [one] => Ok(one),
+        [] => Err(failure(Exit::NoKey, "no security key is attached", "Plug one in, then try again.")),
+        _ => Err(failure(
+            Exit::Usage,
+            "several security keys are attached",
+            "Leave only the one that is to be enrolled, or name it with --authenticator hid:PATH.",
+        )),
+    }
+}
+
+/// The new filesystem's root, with the owner and mode that `mkdir` would give it here.
+fn root_directory() -> NewNode {
+    let umask = nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    nix::sys::stat::umask(umask);
+    NewNode {
+        user: nix::unistd::geteuid().as_raw(),
+        group: nix::unistd::getegid().as_raw(),
+        permissions: 0o777,
+        umask: umask.bits() as u16,
+    }
+}
+
+fn summary(folder: &Path, arguments: &InitArguments, created: &CreatedVault) -> String {
+    let spec = &arguments.authenticator.authenticator;
+    let hardware = if spec.starts_with("software:") { " (not hardware)" } else { "" };
+    let slots: Vec<String> = created.slots.iter().map(|record| record.slot.to_string()).collect();
+    format!(
+        "vault    {}\nfolder   {}\nkey      {}: {spec}{hardware}\nrecovery none: without this key the files are lost\n\
+         \nMount it with: passkeyfs mount {} MOUNTPOINT --authenticator {spec}\n",
+        created.vault.vault(),
+        folder.display(),
+        slots.join(", "),
+        folder.display(),
+    )
+}
+
+/// What this command has made so far, so that it can be taken back.
+#[derive(Default)]
+struct Traces {
+    vault: Option<PathBuf>,
+    made_vault_folder: bool,
+    state: Option<PathBuf>,
+    authenticator_file: Option<PathBuf>,
+}
+
+impl Traces {
+    /// If the file is made from now on, it is one of ours.
+    fn watch_file(&mut self, file: &Path) {
+        if file.symlink_metadata().is_err() {
+            self.authenticator_file = Some(file.to_owned());
+        }
+    }
+
+    fn make_vault_folder(&mut self, folder: &Path) -> anyhow::Result<()> {
+        match std::fs::DirBuilder::new().mode(0o700).create(folder) {
+            Ok(()) => self.made_vault_folder = true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(anyhow::Error::new(error).context(format!("cannot create {}", folder.display()))),
+        }
+        self.vault = Some(folder.to_owned());
+        Ok(())
+    }
+
+    /// Best effort: what cannot be removed is logged. The folder held nothing of a vault before, so all of it is ours.
+    fn remove(&self) {
+        let removed = |path: &Path, result: io::Result<()>| match result {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                log::warn!("cannot remove {}: {error}", path.display());
+            }
+            _ => {}
+        };
+        if let Some(vault) = &self.vault {
+            let file = vault.join("vault.json");
+            removed(&file, std::fs::remove_file(&file));
+            for name in ["keys", "devices"] {
+                let path = vault.join(name);
+                removed(&path, std::fs::remove_dir_all(&path));
+            }
+            if self.made_vault_folder {
+                removed(vault, std::fs::remove_dir(vault));
+            }
+        }
+        if let Some(state) = &self.state {
+            removed(state, std::fs::remove_dir_all(state));
+        }
+        if let Some(file) = &self.authenticator_file {
+            removed(file, std::fs::remove_file(file));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sync_clients_own_files_do_not_make_a_folder_foreign() {
+        for name in [".stfolder", ".stfolder (1)", ".stignore", ".dropbox.cache", "desktop.ini", ".sync_abc.db"] {
+            assert!(is_sync_client_file(name), "{name}");
+        }
+        for name in ["notes.txt", "stfolder", ".git", "desktop.ini.bak", "vault.json"] {
+            assert!(!is_sync_client_file(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_was_made_is_taken_back_and_nothing_else() {
+        let base = tempfile::tempdir().expect("a temporary folder");
+        let (vault, state, key) = (base.path().join("v"), base.path().join("s"), base.path().join("k"));
+        std::fs::create_dir(&vault).expect("made");
+        std::fs::write(vault.join(".stignore"), "x").expect("written");
+        let mut traces = Traces { state: Some(state.clone()), ..Traces::default() };
+        traces.watch_file(&key);
+        traces.make_vault_folder(&vault).expect("it is there");
+        for path in [vault.join("keys"), vault.join("devices/a/b"), state.clone()] {
+            std::fs::create_dir_all(path).expect("made");
+        }
+        std::fs::write(&key, "x").expect("written");
+        traces.remove();
+        assert!(!state.exists() && !key.exists());
+        let left: Vec<_> = std::fs::read_dir(&vault).expect("still there").flatten().map(|e| e.file_name()).collect();
+        assert_eq!(left, [".stignore"]);
+    }
+}

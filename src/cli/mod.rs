@@ -1,0 +1,74 @@
+//! The command line: arguments, commands, the mount helper, and what an error tells the person to do.
+//!
+//! Relies on everything below; nothing relies on it. Promises the words of the contract: each failure prints what
+//! happened and, on a second line, what to do, and ends with a code of [`exit`]. Only here is `anyhow` used, and only
+//! here does passkeyfs write to a terminal, but for the PIN prompt, which belongs to `unlock`.
+//!
+//! | to see how … | read |
+//! |---|---|
+//! | a command line is defined | `args.rs`; help, completions and manual come from it (`generate.rs`) |
+//! | a vault is mounted | `mount.rs`, `daemon.rs`; for mount(8) `mount_helper.rs`, `mount_options.rs` |
+//! | a mount ends | `umount.rs`, `holders.rs`, `mount_table.rs` |
+//! | an error becomes two lines and a number | `advice.rs`, `failure.rs`, `usage.rs`, `exit.rs` |
+//! | local state is placed and locked | `state_folder.rs`, `staging.rs` |
+
+pub mod advice;
+pub mod args;
+pub mod daemon;
+pub mod debug;
+pub mod exit;
+pub mod failure;
+pub mod generate;
+pub mod hardening;
+pub mod holders;
+pub mod init;
+pub mod key;
+pub mod logging;
+pub mod mount;
+pub mod mount_helper;
+pub mod mount_options;
+pub mod mount_table;
+pub mod output;
+pub mod size;
+pub mod staging;
+pub mod state_folder;
+pub mod status;
+pub mod sync;
+pub mod umount;
+pub mod usage;
+pub mod vault;
+
+use std::ffi::OsString;
+
+use clap::Parser;
+
+use args::{Arguments, Command, DebugCommand, KeyCommand};
+use exit::Exit;
+
+/// Runs `passkeyfs` with these arguments (the first is the program's name), and answers with the exit code.
+pub fn main(arguments: impl Iterator<Item = OsString>) -> u8 {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => return usage::report(&error, Exit::Usage.code()),
+    };
+    let foreground_daemon = matches!(&arguments.command, Command::Mount(mount) if mount.foreground);
+    logging::start(arguments.verbosity.steps(), foreground_daemon);
+    run(&arguments.command).unwrap_or_else(|error| advice::report(&error).code())
+}
+
+fn run(command: &Command) -> anyhow::Result<u8> {
+    let exit = match command {
+        // In the foreground of a daemon that failed, the code comes from there.
+        Command::Mount(arguments) => return mount::run(arguments),
+        Command::Init(arguments) => init::run(arguments),
+        Command::Umount(arguments) => umount::run(arguments),
+        Command::Sync(arguments) => sync::run(arguments),
+        Command::Status(arguments) => status::run(arguments),
+        Command::Key(KeyCommand::List(arguments)) => key::list(arguments),
+        Command::Key(KeyCommand::Test(arguments)) => key::test(arguments),
+        Command::Debug(DebugCommand::Slots(arguments)) => debug::slots(arguments),
+        Command::Completions(arguments) => generate::completions(arguments),
+        Command::Man(arguments) => generate::manual(arguments),
+    };
+    exit.map(Exit::code)
+}

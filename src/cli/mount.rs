@@ -1,0 +1,224 @@
+//! `passkeyfs mount`: from options to a served mount, in the foreground or as a daemon.
+//!
+//! ```text
+//! places looked at ──> fork (unless -f) ──> lock ──> unlock ──> Volume::open ──> mount ──> detach ──> serve ──> close
+//! ```
+//!
+//! The lock comes before the PIN, so that nobody types one in vain. Signals that ask the daemon to end (SIGTERM, SIGINT,
+//! SIGHUP) publish, then detach; [`serve`] ends when the mount is gone, whoever detached it. The last publish is part of
+//! closing the volume: what it cannot bring into the folder stays in the journal, and is said.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::args::MountArguments;
+use super::daemon::{self, Detach, Started};
+use super::exit::Exit;
+use super::failure::failure;
+use super::mount_options::MountChoices;
+use super::vault::{VaultPlace, open_keys};
+use super::{advice, logging, mount_table, output, staging};
+use crate::mount::{DaemonInfo, MountOptions, MountSession, Unmounter, mount, unmount};
+use crate::volume::{Volume, VolumeOptions};
+
+/// What to mount, where, and how: from the command line or from mount(8).
+#[derive(Debug)]
+pub struct MountRequest {
+    /// The vault folder, as given.
+    pub vault: PathBuf,
+    /// The mount point, as given.
+    pub mountpoint: PathBuf,
+    /// What to unlock with, unless the options say it.
+    pub authenticator: String,
+    /// The options.
+    pub choices: MountChoices,
+    /// No daemon.
+    pub foreground: bool,
+    /// The exit code of a failure, once it was reported.
+    pub exit_code: fn(&anyhow::Error) -> u8,
+}
+
+/// Runs the command.
+pub fn run(arguments: &MountArguments) -> anyhow::Result<u8> {
+    start(MountRequest {
+        vault: arguments.vault.clone(),
+        mountpoint: arguments.mountpoint.clone(),
+        authenticator: arguments.authenticator.authenticator.clone(),
+        choices: MountChoices::parse(&arguments.options, false)?,
+        foreground: arguments.foreground,
+        exit_code: |error| advice::of(error).exit.code(),
+    })
+}
+
+/// Mounts, and answers with the exit code: when the daemon is ready, or in the foreground when the mount has ended.
+pub fn start(request: MountRequest) -> anyhow::Result<u8> {
+    let place = VaultPlace::find(&request.vault)?;
+    let mountpoint = look_at_mountpoint(&request.mountpoint, &place)?;
+    if request.foreground {
+        return serve(&request, &place, &mountpoint, None).map(|()| Exit::Done.code());
+    }
+    let child = |detach| match serve(&request, &place, &mountpoint, Some(detach)) {
+        Ok(()) => Exit::Done.code(),
+        Err(error) => {
+            if logging::is_in_background() {
+                log::error!("{}", advice::what_happened(&error));
+            } else {
+                advice::report(&error);
+            }
+            (request.exit_code)(&error)
+        }
+    };
+    match daemon::run_in_background(child).context("cannot start the daemon")? {
+        Started::Ready => Ok(Exit::Done.code()),
+        Started::Exited(code) => Ok(u8::try_from(code).unwrap_or(Exit::Failed.code())),
+        Started::Killed(signal) => Err(failure(
+            Exit::Failed,
+            format!("the daemon was ended by {signal} before it was ready"),
+            "See the kernel's log (`dmesg`), then try again; nothing was changed.",
+        )),
+    }
+}
+
+/// The absolute path of a folder that can be mounted on. A mount whose daemon has died is cleared from it.
+fn look_at_mountpoint(mountpoint: &Path, place: &VaultPlace) -> anyhow::Result<PathBuf> {
+    let show = mountpoint.display();
+    let make = "Give an existing folder, best an empty one: the files appear in it.";
+    let path = mount_table::resolve(mountpoint)
+        .map_err(|error| failure(Exit::Failed, format!("cannot mount on {show}: {error}"), make))?;
+    let table = mount_table::read().context("cannot read the list of mounts")?;
+    match mount_table::at(&table, &path) {
+        Some(entry) if entry.is_passkeyfs && mount_table::is_dead(&path) => {
+            log::warn!("clearing {show}, where the daemon of an earlier mount has died");
+            unmount(&path)?;
+        }
+        Some(entry) if entry.is_passkeyfs => {
+            let what = format!("{show} is a mounted vault already ({})", entry.source.to_string_lossy());
+            let next = format!("Use the files there, or unmount it first: passkeyfs umount {show}");
+            return Err(failure(Exit::AlreadyMounted, what, next));
+        }
+        _ => {}
+    }
+    if !path.is_dir() {
+        return Err(failure(Exit::Failed, format!("{show} is not a folder"), make));
+    }
+    let apart = "Choose a mount point apart from the vault: the folder is for the sync client, the mount point for you.";
+    if path.starts_with(&place.folder) {
+        return Err(failure(Exit::Failed, format!("{show} lies in the vault folder"), apart));
+    }
+    if place.folder.starts_with(&path) {
+        return Err(failure(Exit::Failed, format!("the vault folder lies in {show}"), apart));
+    }
+    Ok(path)
+}
+
+/// Unlocks, opens, mounts, tells whoever waits, and stays until the mount has gone.
+fn serve(request: &MountRequest, place: &VaultPlace, mountpoint: &Path, detach: Option<Detach>) -> anyhow::Result<()> {
+    let choices = &request.choices;
+    let _lock = match choices.read_only {
+        true => None,
+        false => Some(place.lock(Some(mountpoint))?),
+    };
+    staging::place(&place.state, choices.staging.as_deref())?;
+    let authenticator = choices.authenticator.as_deref().unwrap_or(&request.authenticator);
+    let unlocked = place.unlock(authenticator)?;
+    let volume = Volume::open(place.environment(), open_keys(unlocked), volume_options(choices))?;
+    let session = match mount_and_detach(place, mountpoint, choices, &volume, detach) {
+        Ok(session) => session,
+        Err(error) => {
+            // Nothing was written through the mount, so a failure to close loses nothing.
+            volume.close().unwrap_or_else(|error| log::warn!("{error}"));
+            return Err(error);
+        }
+    };
+    let served = session.run();
+    daemon::tell_service_manager("STOPPING=1");
+    let closed = volume.close();
+    served?;
+    closed.context("the last changes could not be published; the journal keeps them")?;
+    log::info!("unmounted {}", mountpoint.display());
+    Ok(())
+}
+
+fn mount_and_detach(
+    place: &VaultPlace,
+    mountpoint: &Path,
+    choices: &MountChoices,
+    volume: &Arc<Volume>,
+    detach: Option<Detach>,
+) -> anyhow::Result<MountSession> {
+    let read_only = say_state(volume, choices);
+    let info = DaemonInfo { vault_folder: place.folder.clone(), mountpoint: mountpoint.to_owned() };
+    let options = mount_options(choices, read_only, place);
+    // From here on a signal waits until there is something to detach.
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("cannot watch for signals")?;
+    let session = mount(volume.clone(), mountpoint, &options, info)?;
+    end_on_signals(signals, volume.clone(), session.unmounter())?;
+    if let Some(detach) = detach {
+        detach.detach().context("cannot leave the terminal")?;
+        logging::switch_to_syslog();
+    }
+    daemon::tell_service_manager("READY=1");
+    log::info!("mounted {} on {}", place.folder.display(), mountpoint.display());
+    Ok(session)
+}
+
+/// Says what a person should know of the volume that was opened; answers whether it takes no changes.
+fn say_state(volume: &Volume, choices: &MountChoices) -> bool {
+    let status = volume.status();
+    for warning in &status.warnings {
+        output::notice(&format!("warning: {warning}"));
+    }
+    if let (Some(reason), false) = (&status.read_only, choices.read_only) {
+        output::notice(&format!(
+            "mounted read-only: {reason}\nLet the sync client bring what is missing, then mount again; to go on with what is \
+             here, mount with -o accept-rollback."
+        ));
+    }
+    choices.read_only || status.read_only.is_some()
+}
+
+fn volume_options(choices: &MountChoices) -> VolumeOptions {
+    let usual = VolumeOptions::default();
+    VolumeOptions {
+        dirty_bytes_max: choices.dirty_bytes_max.unwrap_or(usual.dirty_bytes_max),
+        cache_bytes_max: choices.cache_bytes_max.unwrap_or(usual.cache_bytes_max),
+        publish_interval: choices.publish_interval.unwrap_or(usual.publish_interval),
+        accept_rollback: choices.accept_rollback,
+        read_only: choices.read_only,
+        background: true,
+    }
+}
+
+fn mount_options(choices: &MountChoices, read_only: bool, place: &VaultPlace) -> MountOptions {
+    MountOptions {
+        allow_other: choices.allow_other,
+        read_only,
+        kernel_options: choices.kernel_options.clone(),
+        source: choices.source.clone().unwrap_or_else(|| place.folder.to_string_lossy().into_owned()),
+        // 0: as many as suit the machine.
+        threads: choices.threads.unwrap_or(0),
+        writeback: choices.writeback,
+    }
+}
+
+/// Has SIGTERM, SIGINT and SIGHUP publish and detach. A second one detaches again, should the first not have managed.
+fn end_on_signals(mut signals: Signals, volume: Arc<Volume>, unmounter: Unmounter) -> anyhow::Result<()> {
+    let watch = move || {
+        for signal in signals.forever() {
+            let name = signal_hook::low_level::signal_name(signal).unwrap_or("signal");
+            log::info!("{name}: publishing and unmounting");
+            if let Err(error) = volume.publish() {
+                log::error!("cannot publish; the journal keeps the last changes: {error}");
+            }
+            if let Err(error) = unmounter.unmount() {
+                log::error!("{error}");
+            }
+        }
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(watch).context("cannot start a thread")?;
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! `mount.passkeyfs`: what mount(8) calls for `mount -t passkeyfs` and for lines of fstab.
+//!
+//! ```text
+//! mount.passkeyfs VAULT MOUNTPOINT [-sfnv] [-N NS] [-t TYPE] [-o OPTIONS]
+//! ```
+//!
+//! mount(8) has dropped its rights by then if it was run by a user (`user` in fstab), so this is `passkeyfs mount` with
+//! other arguments and mount(8)'s exit codes. Without a terminal, as from a systemd unit, the PIN is asked for through
+//! systemd.
+
+use std::ffi::OsString;
+
+use clap::Parser;
+
+use super::args::HelperArguments;
+use super::exit::HelperExit;
+use super::mount::{MountRequest, start};
+use super::mount_options::MountChoices;
+use super::{advice, daemon, logging, usage};
+
+/// What to unlock with when neither the options nor the environment say it.
+const DEFAULT_AUTHENTICATOR: &str = "hid";
+
+/// Runs the helper, and answers with mount(8)'s exit code.
+pub fn main(arguments: impl Iterator<Item = OsString>) -> u8 {
+    let arguments = match HelperArguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => return usage::report(&error, HelperExit::Usage.code()),
+    };
+    logging::start(i32::from(arguments.verbose), false);
+    run(arguments).unwrap_or_else(|(error, exit)| {
+        advice::report(&error);
+        exit.code()
+    })
+}
+
+fn run(arguments: HelperArguments) -> Result<u8, (anyhow::Error, HelperExit)> {
+    let choices = MountChoices::parse(&arguments.options, arguments.sloppy)
+        .map_err(|error| (error.into(), HelperExit::Usage))?;
+    if arguments.fake {
+        return Ok(HelperExit::Mounted.code());
+    }
+    if let Some(namespace) = &arguments.namespace {
+        let context = format!("cannot enter the mount namespace {namespace}");
+        daemon::enter_mount_namespace(namespace)
+            .map_err(|error| (anyhow::Error::new(error).context(context), HelperExit::System))?;
+    }
+    let from_environment = std::env::var("PASSKEYFS_AUTHENTICATOR").ok().filter(|text| !text.is_empty());
+    let request = MountRequest {
+        vault: arguments.vault,
+        mountpoint: arguments.mountpoint,
+        authenticator: from_environment.unwrap_or_else(|| DEFAULT_AUTHENTICATOR.to_owned()),
+        choices,
+        foreground: false,
+        exit_code: |error| advice::helper_exit(error).code(),
+    };
+    start(request).map_err(|error| {
+        let exit = advice::helper_exit(&error);
+        (error, exit)
+    })
+}

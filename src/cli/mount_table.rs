@@ -1,0 +1,142 @@
+//! What the kernel says is mounted where: `/proc/self/mountinfo`, and paths resolved without touching a dead mount.
+//!
+//! Each line of mountinfo (proc(5)) is
+//!
+//! ```text
+//! 36 35 98:0 /root /mount/point rw,noatime master:1 - fuse.passkeyfs source rw,user_id=0
+//! (1)(2)(3)  (4)   (5)          (6)        (7)...   - type           source super options
+//! ```
+//!
+//! with blank, tab, newline and backslash written in octal. A mount whose daemon died answers every call with
+//! `ENOTCONN`, so its path is never opened or listed here to learn where it is.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+/// The type that the kernel shows for a mounted vault.
+const FILESYSTEM_TYPE: &[u8] = b"fuse.passkeyfs";
+
+/// One line of the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountEntry {
+    /// Where it is mounted.
+    pub mountpoint: PathBuf,
+    /// What is mounted: for a vault its folder, or what `fsname=` said.
+    pub source: OsString,
+    /// It is a mounted vault.
+    pub is_passkeyfs: bool,
+}
+
+/// All mounts that this process sees, in the order in which they were made.
+pub fn read() -> io::Result<Vec<MountEntry>> {
+    Ok(parse(&std::fs::read("/proc/self/mountinfo")?))
+}
+
+fn parse(table: &[u8]) -> Vec<MountEntry> {
+    table.split(|byte| *byte == b'\n').filter_map(parse_line).collect()
+}
+
+fn parse_line(line: &[u8]) -> Option<MountEntry> {
+    let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
+    let dash = fields.iter().skip(6).position(|field| *field == b"-")? + 6;
+    let (kind, source) = (*fields.get(dash + 1)?, *fields.get(dash + 2)?);
+    Some(MountEntry {
+        mountpoint: PathBuf::from(OsString::from_vec(unescape(fields[4]))),
+        source: OsString::from_vec(unescape(source)),
+        is_passkeyfs: kind == FILESYSTEM_TYPE,
+    })
+}
+
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&first, after)) = rest.split_first() {
+        let octal = after.get(..3).filter(|digits| first == b'\\' && digits.iter().all(|d| (b'0'..=b'7').contains(d)));
+        if let Some(digits) = octal {
+            bytes.push(digits.iter().fold(0u8, |value, digit| value.wrapping_mul(8).wrapping_add(digit - b'0')));
+            rest = &after[3..];
+        } else {
+            bytes.push(first);
+            rest = after;
+        }
+    }
+    bytes
+}
+
+/// The mount on top at exactly this (resolved) path.
+pub fn at<'a>(table: &'a [MountEntry], path: &Path) -> Option<&'a MountEntry> {
+    table.iter().rev().find(|entry| entry.mountpoint == path)
+}
+
+/// The mount that this (resolved) path lies in: the deepest one, the latest of several at one place.
+pub fn containing<'a>(table: &'a [MountEntry], path: &Path) -> Option<&'a MountEntry> {
+    let depth = |entry: &MountEntry| entry.mountpoint.as_os_str().as_bytes().len();
+    table.iter().filter(|entry| path.starts_with(&entry.mountpoint)).max_by_key(|entry| depth(entry))
+}
+
+/// Mounts below this one: while there are any, it cannot be detached.
+pub fn below<'a>(table: &'a [MountEntry], mountpoint: &Path) -> Vec<&'a MountEntry> {
+    table.iter().filter(|entry| entry.mountpoint != mountpoint && entry.mountpoint.starts_with(mountpoint)).collect()
+}
+
+/// The absolute path without symlinks, dots and trailing slashes. Also for a mount point whose daemon is dead, where
+/// only the folders above it can be asked.
+pub fn resolve(path: &Path) -> io::Result<PathBuf> {
+    let mut path = std::path::absolute(path)?;
+    for _ in 0..40 {
+        let error = match path.canonicalize() {
+            Ok(path) => return Ok(path),
+            Err(error) => error,
+        };
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(error) };
+        let parent = parent.canonicalize()?;
+        let here = parent.join(name);
+        match here.read_link() {
+            Ok(target) => path = parent.join(target),
+            Err(_) if error.raw_os_error() == Some(libc::ENOTCONN) => return Ok(here),
+            Err(_) => return Err(error),
+        }
+    }
+    Err(io::Error::from_raw_os_error(libc::ELOOP))
+}
+
+/// Something is mounted there, and its daemon is dead.
+pub fn is_dead(mountpoint: &Path) -> bool {
+    std::fs::metadata(mountpoint).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &[u8] = b"22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/vda rw\n\
+        90 22 0:50 / /mnt/my\\040files rw,nosuid,nodev master:1 shared:2 - fuse.passkeyfs /home/a\\134b rw,user_id=0\n\
+        91 90 0:51 / /mnt/my\\040files/inner rw - tmpfs tmpfs rw\n\
+        cut line\n";
+
+    #[test]
+    fn a_mounted_vault_is_found_by_its_path_and_from_below() {
+        let table = parse(TABLE);
+        assert_eq!(table.len(), 3);
+        let vault = at(&table, Path::new("/mnt/my files")).expect("in the table");
+        assert!(vault.is_passkeyfs);
+        assert_eq!(vault.source, "/home/a\\b");
+        assert_eq!(containing(&table, Path::new("/mnt/my files/deep/er")), Some(vault));
+        assert_eq!(containing(&table, Path::new("/mnt/my filesystem")).map(|e| e.is_passkeyfs), Some(false));
+        assert_eq!(below(&table, Path::new("/mnt/my files")).len(), 1);
+    }
+
+    #[test]
+    fn a_path_is_resolved_through_links_and_slashes() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let base = folder.path().canonicalize().expect("there");
+        std::fs::create_dir(base.join("real")).expect("made");
+        std::os::unix::fs::symlink("real", base.join("link")).expect("made");
+        assert_eq!(resolve(&base.join("link/")).expect("resolved"), base.join("real"));
+        assert!(resolve(&base.join("absent")).is_err());
+        std::os::unix::fs::symlink("loop", base.join("loop")).expect("made");
+        assert!(resolve(&base.join("loop")).is_err());
+    }
+}

@@ -1,0 +1,197 @@
+//! Where this device keeps its own state of a vault, and the lock that lets one process write at a time.
+//!
+//! ```text
+//! $XDG_STATE_HOME/passkeyfs/<vault id>/          mode 0700; never synced
+//!     lock                                       flock'ed by the process that has the vault open for writing:
+//!                                                "<pid>\n<mount point, raw bytes>\n"; empty when nobody has
+//! ```
+//!
+//! The kernel drops the lock with its holder, so a crash leaves none behind: what the file says counts only while it is
+//! locked. The lock is per device; that two devices write at once is allowed, and none of its business.
+
+use std::ffi::OsStr;
+use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::format::VaultId;
+
+/// Why the state folder cannot be used.
+#[derive(Debug, Error)]
+pub enum StateError {
+    /// Neither `XDG_STATE_HOME` nor a home directory is known.
+    #[error("this user has no home directory, so there is no place for the local state")]
+    NoHome,
+    /// The folder or the lock in it cannot be made or read.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process has the vault open for writing.
+    #[error("the vault is in use already{}", describe_holder(holder.as_ref()))]
+    InUse {
+        /// Who, as far as it says so itself.
+        holder: Option<LockHolder>,
+    },
+}
+
+/// The process that has a vault open for writing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockHolder {
+    /// Its process id.
+    pub pid: u32,
+    /// Where it mounts the vault; `None` for a command that works on the vault without mounting it.
+    pub mountpoint: Option<PathBuf>,
+}
+
+fn describe_holder(holder: Option<&LockHolder>) -> String {
+    match holder {
+        Some(LockHolder { pid, mountpoint: Some(path) }) => format!(": mounted at {} by process {pid}", path.display()),
+        Some(LockHolder { pid, mountpoint: None }) => format!(" by process {pid}"),
+        None => String::new(),
+    }
+}
+
+/// The folder in which the states of all vaults lie, whether it exists or not.
+pub fn states_folder() -> Result<PathBuf, StateError> {
+    // The XDG specification has relative paths ignored.
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    if let Some(home) = absolute("XDG_STATE_HOME") {
+        return Ok(home.join("passkeyfs"));
+    }
+    let home = absolute("HOME").or_else(|| {
+        let user = nix::unistd::User::from_uid(nix::unistd::Uid::effective());
+        user.ok().flatten().map(|user| user.dir)
+    });
+    Ok(home.ok_or(StateError::NoHome)?.join(".local/state/passkeyfs"))
+}
+
+/// What tells a state folder from a copy of it on another machine, or elsewhere on this one: a hash of the machine id,
+/// and the folder's inode number.
+pub fn identity(state: &Path) -> String {
+    use std::os::unix::fs::MetadataExt;
+    let machine = std::fs::read("/etc/machine-id").unwrap_or_default();
+    let hash = crate::crypto::hash(&[b"passkeyfs state of machine ", machine.as_slice()].concat());
+    let machine: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let inode = std::fs::metadata(state).map_or(0, |metadata| metadata.ino());
+    format!("{machine}-{inode}")
+}
+
+/// The state folder of one vault, whether it exists or not.
+pub fn path_of(vault: VaultId) -> Result<PathBuf, StateError> {
+    Ok(states_folder()?.join(vault.to_string()))
+}
+
+/// Makes the folder if need be, for this user alone, and gives it to nobody else if it was there.
+pub fn create(folder: &Path) -> Result<(), StateError> {
+    let failed = |action, source| StateError::Io { action, path: folder.to_owned(), source };
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|source| failed("create", source))?;
+    std::fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(|source| failed("set the mode of", source))
+}
+
+/// The right to write to a vault from this device; given back when dropped, or with the process.
+#[derive(Debug)]
+pub struct StateLock {
+    file: File,
+}
+
+impl StateLock {
+    /// Takes the lock in an existing state folder, and writes into it who has it.
+    /// Answers [`StateError::InUse`] when another process holds it.
+    pub fn take(folder: &Path, mountpoint: Option<&Path>) -> Result<Self, StateError> {
+        let path = folder.join("lock");
+        let failed = |action, source| StateError::Io { action, path: path.clone(), source };
+        let mut file = open_lock(&path).map_err(|source| failed("open", source))?;
+        // A look by `holder_of` holds the lock for an instant: hence several tries, not one.
+        for tries_left in (0..10).rev() {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::Error(source)) => return Err(failed("lock", source)),
+                Err(TryLockError::WouldBlock) if tries_left == 0 => {
+                    return Err(StateError::InUse { holder: read_holder(&mut file) });
+                }
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+        write_holder(&mut file, mountpoint).map_err(|source| failed("write", source))?;
+        Ok(Self { file })
+    }
+}
+
+impl Drop for StateLock {
+    fn drop(&mut self) {
+        // Only for readers that look at the file by hand: without the lock its text means nothing.
+        let _ = self.file.set_len(0);
+    }
+}
+
+/// Who has the vault of this state folder open for writing now. `None`: nobody. `Some(None)`: someone who did not say.
+pub fn holder_of(folder: &Path) -> Option<Option<LockHolder>> {
+    let mut file = File::open(folder.join("lock")).ok()?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Some(read_holder(&mut file)),
+        Ok(()) | Err(TryLockError::Error(_)) => None,
+    }
+}
+
+fn open_lock(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+fn write_holder(file: &mut File, mountpoint: Option<&Path>) -> io::Result<()> {
+    let mut text = format!("{}\n", std::process::id()).into_bytes();
+    text.extend_from_slice(mountpoint.map_or(b"".as_slice(), |path| path.as_os_str().as_bytes()));
+    text.push(b'\n');
+    file.set_len(0)?;
+    file.rewind()?;
+    file.write_all(&text)
+}
+
+fn read_holder(file: &mut File) -> Option<LockHolder> {
+    let mut text = Vec::new();
+    file.rewind().ok()?;
+    file.take(16_384).read_to_end(&mut text).ok()?;
+    let end = text.iter().position(|byte| *byte == b'\n')?;
+    let pid = std::str::from_utf8(&text[..end]).ok()?.parse().ok()?;
+    let path = text[end + 1..].strip_suffix(b"\n")?;
+    Some(LockHolder { pid, mountpoint: (!path.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(path))) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_writer_is_told_who_the_first_is() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let lock = StateLock::take(folder.path(), Some(Path::new("/mnt/two\nlines"))).expect("free");
+        let Err(StateError::InUse { holder }) = StateLock::take(folder.path(), None) else { panic!("taken twice") };
+        let first = LockHolder { pid: std::process::id(), mountpoint: Some(PathBuf::from("/mnt/two\nlines")) };
+        assert_eq!(holder, Some(first.clone()));
+        assert_eq!(holder_of(folder.path()), Some(Some(first)));
+        drop(lock);
+        assert_eq!(holder_of(folder.path()), None);
+        StateLock::take(folder.path(), None).expect("free again");
+    }
+
+    #[test]
+    fn the_folder_is_for_its_user_alone() {
+        let parent = tempfile::tempdir().expect("a temporary folder");
+        let folder = parent.path().join("a/b");
+        create(&folder).expect("created");
+        std::fs::set_permissions(&folder, Permissions::from_mode(0o755)).expect("opened up");
+        create(&folder).expect("there already");
+        let mode = std::fs::metadata(&folder).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
+}

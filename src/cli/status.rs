@@ -1,0 +1,281 @@
+//! `passkeyfs status`: of a vault folder, of a mount, or of all that are mounted. Needs no unlock.
+//!
+//! What a folder shows: its id, slots, devices and how much lies there. What the local state adds: whether and where this
+//! device has it mounted. What only the daemon knows: what is unpublished, awaited, and why nothing can be written.
+//! Nothing of the folder is proved here; that takes an unlock.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::args::StatusArguments;
+use super::exit::Exit;
+use super::size::format_size;
+use super::vault::VaultPlace;
+use super::{mount_table, output, state_folder};
+use crate::format::DeviceId;
+use crate::mount::{DaemonStatus, request_status};
+use crate::unlock::list_slots;
+
+/// Everything there is to say. `None` is what could not be asked.
+#[derive(Debug, Serialize)]
+struct Report {
+    /// The folder.
+    folder: Option<FolderReport>,
+    /// What this device keeps of it.
+    local: Option<LocalReport>,
+    /// What the daemon says.
+    daemon: Option<DaemonStatus>,
+}
+
+/// What lies in the vault folder.
+#[derive(Debug, Serialize)]
+struct FolderReport {
+    path: String,
+    vault: String,
+    block_size_bytes: u32,
+    slots: usize,
+    slot_problems: Vec<String>,
+    data_files: u64,
+    data_bytes: u64,
+    meta_files: u64,
+    meta_bytes: u64,
+    free_bytes: Option<u64>,
+    devices: Vec<DeviceReport>,
+}
+
+/// One device's part of the folder.
+#[derive(Debug, Serialize)]
+struct DeviceReport {
+    device: String,
+    files: u64,
+    bytes: u64,
+    /// When its newest file changed, in seconds since 1970.
+    newest_seconds: i64,
+}
+
+/// What the local state says.
+#[derive(Debug, Serialize)]
+struct LocalReport {
+    path: String,
+    in_use: bool,
+    pid: Option<u32>,
+    mountpoint: Option<String>,
+    /// Bytes of local files: journal, staging, copies.
+    bytes: u64,
+    free_bytes: Option<u64>,
+}
+
+/// Runs the command.
+pub fn run(arguments: &StatusArguments) -> anyhow::Result<Exit> {
+    match &arguments.place {
+        Some(place) => {
+            let report = look_at(place)?;
+            if arguments.json { output::print_json(&report)? } else { output::print(&describe(&report))? }
+        }
+        None => {
+            let reports = all_mounted()?;
+            if arguments.json {
+                output::print_json(&reports)?;
+            } else if reports.is_empty() {
+                output::print("No vault is mounted.\n")?;
+            } else {
+                let texts: Vec<String> = reports.iter().map(describe).collect();
+                output::print(&texts.join("\n"))?;
+            }
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// A mount point (or a place below it) if it is one, else a vault folder.
+fn look_at(place: &Path) -> anyhow::Result<Report> {
+    let table = mount_table::read().context("cannot read the list of mounts")?;
+    let mount = mount_table::resolve(place).ok().and_then(|path| mount_table::containing(&table, &path).cloned());
+    match mount {
+        Some(entry) if entry.is_passkeyfs => of_mount(&entry.mountpoint),
+        _ => of_folder(place),
+    }
+}
+
+fn of_mount(mountpoint: &Path) -> anyhow::Result<Report> {
+    let daemon = request_status(mountpoint)?;
+    // The folder may be gone, which the daemon has survived.
+    let place = VaultPlace::find(&daemon.vault_folder).ok();
+    let folder = place.as_ref().and_then(|place| folder_report(place).ok());
+    let local = place.as_ref().map(local_report);
+    Ok(Report { folder, local, daemon: Some(daemon) })
+}
+
+fn of_folder(folder: &Path) -> anyhow::Result<Report> {
+    let place = VaultPlace::find(folder)?;
+    let local = local_report(&place);
+    let daemon = local.mountpoint.as_ref().and_then(|mountpoint| request_status(Path::new(mountpoint)).ok());
+    Ok(Report { folder: Some(folder_report(&place)?), local: Some(local), daemon })
+}
+
+/// Mounts that this user cannot ask are passed over.
+fn all_mounted() -> anyhow::Result<Vec<Report>> {
+    let table = mount_table::read().context("cannot read the list of mounts")?;
+    let mut reports = Vec::new();
+    for entry in table.iter().filter(|entry| entry.is_passkeyfs) {
+        match of_mount(&entry.mountpoint) {
+            Ok(report) => reports.push(report),
+            Err(error) => output::notice(&format!("{error:#}")),
+        }
+    }
+    Ok(reports)
+}
+
+fn folder_report(place: &VaultPlace) -> anyhow::Result<FolderReport> {
+    let slots = list_slots(&*place.store)?;
+    let problems = slots.iter().flat_map(|slot| slot.problems.iter().map(|text| format!("slot {}: {text}", slot.slot)));
+    let mut report = FolderReport {
+        path: place.folder.to_string_lossy().into_owned(),
+        vault: place.file.vault().to_string(),
+        block_size_bytes: place.file.parameters().block_size_bytes,
+        slots: slots.len(),
+        slot_problems: problems.collect(),
+        data_files: 0,
+        data_bytes: 0,
+        meta_files: 0,
+        meta_bytes: 0,
+        free_bytes: free_bytes(&place.folder),
+        devices: Vec::new(),
+    };
+    for (name, path) in entries(&place.folder.join("devices")) {
+        if name.parse::<DeviceId>().is_ok() {
+            let device = device_report(name, &path, &mut report);
+            report.devices.push(device);
+        }
+    }
+    report.devices.sort_by(|left, right| left.device.cmp(&right.device));
+    Ok(report)
+}
+
+/// Counts a device's files, there and in the whole.
+fn device_report(device: String, folder: &Path, whole: &mut FolderReport) -> DeviceReport {
+    let mut report = DeviceReport { device, files: 0, bytes: 0, newest_seconds: 0 };
+    for (_, part) in entries(folder) {
+        for (name, path) in entries(&part) {
+            let Ok(metadata) = path.symlink_metadata() else { continue };
+            match Path::new(&name).extension().and_then(|extension| extension.to_str()) {
+                Some("data") => {
+                    whole.data_files += 1;
+                    whole.data_bytes += metadata.len();
+                }
+                Some("meta") => {
+                    whole.meta_files += 1;
+                    whole.meta_bytes += metadata.len();
+                }
+                _ => continue,
+            }
+            report.files += 1;
+            report.bytes += metadata.len();
+            report.newest_seconds = report.newest_seconds.max(std::os::unix::fs::MetadataExt::mtime(&metadata));
+        }
+    }
+    report
+}
+
+fn local_report(place: &VaultPlace) -> LocalReport {
+    let holder = state_folder::holder_of(&place.state);
+    let known = holder.clone().flatten();
+    LocalReport {
+        path: place.state.to_string_lossy().into_owned(),
+        in_use: holder.is_some(),
+        pid: known.as_ref().map(|holder| holder.pid),
+        mountpoint: known.and_then(|holder| holder.mountpoint).map(|path| path.to_string_lossy().into_owned()),
+        bytes: bytes_below(&place.state),
+        free_bytes: free_bytes(&place.state),
+    }
+}
+
+/// Names and paths in a folder; none where it cannot be read.
+fn entries(folder: &Path) -> Vec<(String, PathBuf)> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path())).collect()
+}
+
+fn bytes_below(folder: &Path) -> u64 {
+    let size = |(_, path): (String, PathBuf)| match path.symlink_metadata() {
+        Ok(metadata) if metadata.is_dir() => bytes_below(&path),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    };
+    entries(folder).into_iter().map(size).sum()
+}
+
+/// Room for us on the disk that this folder lies on, or would lie on.
+fn free_bytes(folder: &Path) -> Option<u64> {
+    let existing = folder.ancestors().find(|folder| folder.exists())?;
+    let space = nix::sys::statvfs::statvfs(existing).ok()?;
+    Some(space.blocks_available() * space.fragment_size())
+}
+
+fn describe(report: &Report) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(text, "{name:<12} {value}");
+    };
+    if let Some(folder) = &report.folder {
+        line("vault", folder.vault.clone());
+        line("folder", folder.path.clone());
+        line("keys", format!("{} (see passkeyfs key list)", folder.slots));
+        folder.slot_problems.iter().for_each(|problem| line("warning", problem.clone()));
+        line("data", format!("{} in {} files", format_size(folder.data_bytes), folder.data_files));
+        line("metadata", format!("{} in {} files", format_size(folder.meta_bytes), folder.meta_files));
+        line("free", folder.free_bytes.map_or_else(|| "not known".to_owned(), format_size));
+        for device in &folder.devices {
+            let newest = format_seconds(device.newest_seconds);
+            let size = format_size(device.bytes);
+            line("device", format!("{}: {size} in {} files, newest {newest}", device.device, device.files));
+        }
+    }
+    if let Some(local) = &report.local {
+        line("state", format!("{} ({})", local.path, format_size(local.bytes)));
+        line("mounted", mounted(report.daemon.as_ref(), local));
+    }
+    if let Some(daemon) = &report.daemon {
+        let volume = &daemon.volume;
+        if report.local.is_none() {
+            line("vault", volume.vault.clone());
+            line("folder", daemon.vault_folder.display().to_string());
+            line("mounted", format!("{} by process {}", daemon.mountpoint.display(), daemon.pid));
+        }
+        line("this device", volume.device.clone());
+        line("published", match volume.published_commit {
+            0 => "nothing yet".to_owned(),
+            number => format!("commit {number}, {}", format_seconds(volume.published_seconds)),
+        });
+        let dirty = format_size(volume.dirty_bytes);
+        line("unpublished", format!("{} items, {dirty} not written yet", volume.unpublished_items));
+        line("awaited", format!("{} files that have not arrived", volume.awaited_segments));
+        if let Some(reason) = &volume.read_only {
+            line("read-only", reason.clone());
+        }
+        volume.warnings.iter().for_each(|warning| line("warning", warning.clone()));
+    }
+    text
+}
+
+fn mounted(daemon: Option<&DaemonStatus>, local: &LocalReport) -> String {
+    match (daemon, &local.mountpoint, local.pid) {
+        (Some(daemon), _, _) => format!("{} by process {}", daemon.mountpoint.display(), daemon.pid),
+        (None, Some(mountpoint), Some(pid)) => format!("{mountpoint} by process {pid}, which does not answer"),
+        (None, None, Some(pid)) => format!("no; in use by process {pid}"),
+        _ if local.in_use => "no; in use by another process".to_owned(),
+        _ => "no".to_owned(),
+    }
+}
+
+/// A time as people here read it, in this machine's time zone.
+pub fn format_seconds(seconds: i64) -> String {
+    match Timestamp::from_second(seconds) {
+        Ok(time) => time.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        Err(_) => "at no known time".to_owned(),
+    }
+}

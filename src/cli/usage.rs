@@ -1,0 +1,64 @@
+//! What is wrong with a command line, in the form of all our failures: what happened, then what to do.
+//!
+//! clap's own message is kept, but for its blank lines and colours. Help and version are no failures: clap prints those,
+//! coloured where the terminal and `NO_COLOR` allow it.
+
+use std::io::Write;
+
+use clap::error::ErrorKind;
+
+/// Prints what clap has to say, and answers with the exit code: `usage_code` unless help or the version was asked for.
+pub fn report(error: &clap::Error, usage_code: u8) -> u8 {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // A reader that went away is no failure.
+            let _ = error.print();
+            0
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            usage_code
+        }
+        _ => {
+            let _ = std::io::stderr().lock().write_all(in_our_form(&error.render().to_string()).as_bytes());
+            usage_code
+        }
+    }
+}
+
+/// Joins the first paragraph to one line and puts the others below it without blank lines between.
+fn in_our_form(message: &str) -> String {
+    let message = message.strip_prefix("error: ").unwrap_or(message);
+    let mut paragraphs = message.trim().split("\n\n");
+    let first = paragraphs.next().unwrap_or_default();
+    let what: Vec<&str> = first.lines().map(str::trim).collect();
+    let mut text = format!("passkeyfs: {}\n", what.join(" "));
+    for line in paragraphs.flat_map(str::lines).filter(|line| !line.trim().is_empty()) {
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::args::Arguments;
+    use super::*;
+
+    #[test]
+    fn a_usage_error_says_what_happened_and_then_what_to_do() {
+        let error = Arguments::try_parse_from(["passkeyfs", "mount"]).expect_err("both arguments are missing");
+        let text = in_our_form(&error.render().to_string());
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "passkeyfs: the following required arguments were not provided: <VAULT> <MOUNTPOINT>",
+                "Usage: passkeyfs mount <VAULT> <MOUNTPOINT>",
+                "For more information, try '--help'.",
+            ]
+        );
+    }
+}
