@@ -57,6 +57,12 @@ pub fn key_bytes(key: Key) -> KeyBytes {
     bytes
 }
 
+/// The same order as that of the bytes, compared without a call.
+fn rank(key: &KeyBytes) -> (u128, u8) {
+    let (high, last) = key.split_at(Key::BYTES - 1);
+    (u128::from_be_bytes(high.try_into().expect("16 bytes")), last[0])
+}
+
 /// A value that lies in a block of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ValueBlock {
@@ -292,17 +298,18 @@ impl Node {
 
     /// The place before the last entry that is not after `key`; none when all are.
     pub fn floor(&self, key: &KeyBytes) -> Option<Position> {
+        let target = rank(key);
         let (mut low, mut high) = (0, self.restarts.len());
         while low < high {
             let middle = low.midpoint(high);
-            if self.restart_key(middle) <= *key { low = middle + 1 } else { high = middle }
+            if rank(&self.restart_key(middle)) <= target { low = middle + 1 } else { high = middle }
         }
         let mut position = self.restart(low.checked_sub(1)?);
         let mut found = position;
         for _ in 0..RESTART_INTERVAL {
             let before = position;
             match self.next(&mut position) {
-                Some(entry) if entry.key <= *key => found = before,
+                Some(entry) if rank(&entry.key) <= target => found = before,
                 _ => break,
             }
         }
