@@ -174,8 +174,8 @@ fn attach_directly(
         device.as_raw_fd(),
         mode & libc::S_IFMT
     );
-    let source = options.source.as_str();
-    match nix::mount::mount(Some(source), mountpoint, Some(FILESYSTEM_TYPE), flags, Some(data.as_str())) {
+    match nix::mount::mount(Some(shown_source(options)), mountpoint, Some(FILESYSTEM_TYPE), flags, Some(data.as_str()))
+    {
         Ok(()) => Ok(Some(device.into())),
         Err(Errno::EPERM) => Ok(None),
         Err(errno) => Err(MountError::Kernel { mountpoint: mountpoint.into(), source: errno.into() }),
@@ -222,9 +222,14 @@ fn helper_error(message: &str) -> MountError {
     }
 }
 
+/// The kernel refuses an empty name.
+fn shown_source(options: &MountOptions) -> &str {
+    if options.source.is_empty() { SUBTYPE } else { &options.source }
+}
+
 /// The helper's options: it splits at commas, so those in the source's name are escaped.
 fn helper_options(options: &MountOptions) -> String {
-    let source = options.source.replace('\\', "\\\\").replace(',', "\\,");
+    let source = shown_source(options).replace('\\', "\\\\").replace(',', "\\,");
     let mut list = vec![format!("fsname={source}"), format!("subtype={SUBTYPE}"), "default_permissions".to_owned()];
     let taken = |option: &&String| KERNEL_OPTIONS.iter().any(|(name, _, _, taken)| *taken && name == *option);
     list.extend(options.kernel_options.iter().filter(taken).cloned());

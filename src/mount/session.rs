@@ -38,7 +38,7 @@ pub struct MountOptions {
     /// Options for the kernel: `nodev`, `dev`, `nosuid`, `suid`, `noexec`, `noatime`, `sync`, `dirsync` …
     /// Where two contradict, the later one counts; `nodev` and `nosuid` are the default.
     pub kernel_options: Vec<String>,
-    /// What the mount table shows as mounted: the vault's folder.
+    /// What the mount table shows as mounted: the vault's folder. Empty: just `passkeyfs`.
     pub source: String,
     /// How many threads read requests; 0: as many as suit the machine.
     pub threads: usize,
@@ -214,10 +214,18 @@ impl MountSession {
     }
 
     /// Serves until the mount is gone: by umount(8), `fusermount3 -u`, [`unmount`] or an [`Unmounter`].
-    /// After a lazy unmount that is when the last open file is closed. The volume is still open on return.
+    /// After a lazy unmount that is when the last open file is closed; an abort (ours, or `umount -f`) does not wait
+    /// for that. The volume is still open on return.
     pub fn run(self) -> Result<(), MountError> {
         let Self { session, attachment: _detached_on_return } = self;
-        session.run().map_err(|source| MountError::Connection { source })
+        match session.run() {
+            // Linux 6.18 says so of an abort, asked for or not; others end the connection without a word.
+            Err(error) if error.raw_os_error() == Some(libc::ECONNABORTED) => {
+                log::warn!("the connection was aborted while files were open");
+                Ok(())
+            }
+            served => served.map_err(|source| MountError::Connection { source }),
+        }
     }
 
     /// What ends this session from another thread.
