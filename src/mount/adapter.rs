@@ -28,10 +28,18 @@ use super::answer::{Adapter, Call, GENERATION, VALIDITY};
 use super::caller::Caller;
 use super::convert::{self, inode_number, permissions};
 use super::negotiate::negotiate;
+use super::readers::Pace;
 use crate::volume::{FileKind, NewNode, RenameMode, SetAttributes, Volume, VolumeError};
 
 /// Longest range that one `copy_file_range` may copy: its answer has 32 bits, and block alignment is kept.
 const COPY_BYTES_MAX: u64 = 1 << 31;
+
+/// Requests for more content than this are worth another thread.
+const QUICK_BYTES_MAX: usize = 64 << 10;
+
+fn pace_of(bytes: usize) -> Pace {
+    if bytes > QUICK_BYTES_MAX { Pace::Slow } else { Pace::Quick }
+}
 
 /// A node that `request` creates.
 fn new_node(request: &Request, mode: u32, umask: u32) -> NewNode {
@@ -50,11 +58,13 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let _turn = self.readers.begin(Pace::Quick);
         let call = Call::new("lookup", request, parent);
         self.answer_entry(call, reply, |volume| volume.lookup(inode_number(parent), name.as_bytes()));
     }
 
     fn forget(&self, request: &Request, inode: INodeNo, references: u64) {
+        let _turn = self.readers.begin(Pace::Quick);
         let forgotten = |volume: &Volume| {
             volume.forget(inode_number(inode), references);
             Ok(())
@@ -64,6 +74,7 @@ impl Filesystem for Adapter {
     }
 
     fn getattr(&self, request: &Request, inode: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
+        let _turn = self.readers.begin(Pace::Quick);
         let call = Call::new("getattr", request, inode);
         self.answer_attributes(call, reply, |volume| volume.attributes(inode_number(inode)));
     }
@@ -86,6 +97,7 @@ impl Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        let _turn = self.readers.begin(Pace::Quick);
         let caller = Caller::of(request);
         self.answer_attributes(Call::new("setattr", request, inode), reply, |volume| {
             let set = SetAttributes {
@@ -103,6 +115,7 @@ impl Filesystem for Adapter {
     }
 
     fn readlink(&self, request: &Request, inode: INodeNo, reply: ReplyData) {
+        let _turn = self.readers.begin(Pace::Quick);
         let call = Call::new("readlink", request, inode);
         match self.perform(call, |volume| volume.read_symlink(inode_number(inode))) {
             Ok(target) => reply.data(&target),
@@ -120,6 +133,7 @@ impl Filesystem for Adapter {
         device_number: u32,
         reply: ReplyEntry,
     ) {
+        let _turn = self.readers.begin(Pace::Quick);
         let new = new_node(request, mode, umask);
         self.answer_entry(Call::new("mknod", request, parent), reply, |volume| {
             let kind = convert::node_kind(mode).ok_or(VolumeError::Invalid("this kind of node"))?;
@@ -130,22 +144,26 @@ impl Filesystem for Adapter {
     }
 
     fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+        let _turn = self.readers.begin(Pace::Quick);
         let new = new_node(request, mode, umask);
         let call = Call::new("mkdir", request, parent);
         self.answer_entry(call, reply, |volume| volume.make_directory(inode_number(parent), name.as_bytes(), &new));
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _turn = self.readers.begin(Pace::Quick);
         let call = Call::new("unlink", request, parent);
         self.answer_empty(call, reply, |volume| volume.unlink(inode_number(parent), name.as_bytes()));
     }
 
     fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _turn = self.readers.begin(Pace::Quick);
         let call = Call::new("rmdir", request, parent);
         self.answer_empty(call, reply, |volume| volume.remove_directory(inode_number(parent), name.as_bytes()));
     }
 
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        let _turn = self.readers.begin(Pace::Quick);
         let new = new_node(request, 0o777, 0);
         let target = target.as_os_str().as_bytes();
         self.answer_entry(Call::new("symlink", request, parent), reply, |volume| {
@@ -163,6 +181,7 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
+        let _turn = self.readers.begin(Pace::Quick);
         self.answer_empty(Call::new("rename", request, parent), reply, |volume| {
             let mode = match flags {
                 none if none.is_empty() => RenameMode::Replace,
@@ -176,12 +195,14 @@ impl Filesystem for Adapter {
     }
 
     fn link(&self, request: &Request, inode: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let _turn = self.readers.begin(Pace::Quick);
         self.answer_entry(Call::new("link", request, inode), reply, |volume| {
             volume.link(inode_number(inode), inode_number(parent), name.as_bytes())
         });
     }
 
     fn open(&self, request: &Request, inode: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let _turn = self.readers.begin(Pace::Quick);
         let call = Call::new("open", request, inode);
         match self.perform(call, |volume| volume.open_file(inode_number(inode))) {
             Ok(()) => reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE),
@@ -199,6 +220,7 @@ impl Filesystem for Adapter {
         _flags: i32,
         reply: ReplyCreate,
     ) {
+        let _turn = self.readers.begin(Pace::Quick);
         let new = new_node(request, mode, umask);
         let call = Call::new("create", request, parent);
         match self.perform(call, |volume| volume.create_file(inode_number(parent), name.as_bytes(), &new)) {
@@ -221,6 +243,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        let _turn = self.readers.begin(pace_of(length as usize));
         let call = Call::new("read", request, inode);
         match self.perform(call, |volume| volume.read(inode_number(inode), offset, length as usize)) {
             Ok(data) => reply.data(&data),
@@ -240,6 +263,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        let _turn = self.readers.begin(pace_of(data.len()));
         // Set on every write of a process without CAP_FSETID, whether or not the file has set-id bits.
         let drop_set_id = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let call = Call::new("write", request, inode);
@@ -250,6 +274,7 @@ impl Filesystem for Adapter {
     }
 
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        let _turn = self.readers.begin(Pace::Quick);
         // Nothing is done at `close`: the kernel keeps locks itself, and stops asking after this answer.
         reply.error(Errno::ENOSYS);
     }
@@ -264,6 +289,7 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
+        let _turn = self.readers.begin(Pace::Quick);
         self.answer_empty(Call::new("release", request, inode), reply, |volume| {
             volume.close_file(inode_number(inode));
             Ok(())
@@ -271,24 +297,29 @@ impl Filesystem for Adapter {
     }
 
     fn fsync(&self, request: &Request, inode: INodeNo, _: FileHandle, _data_only: bool, reply: ReplyEmpty) {
+        let _turn = self.readers.begin(Pace::Slow);
         let call = Call::new("fsync", request, inode);
         self.answer_empty(call, reply, |volume| volume.sync_file(inode_number(inode)));
     }
 
     fn fsyncdir(&self, request: &Request, inode: INodeNo, _: FileHandle, _data_only: bool, reply: ReplyEmpty) {
+        let _turn = self.readers.begin(Pace::Slow);
         let call = Call::new("fsyncdir", request, inode);
         self.answer_empty(call, reply, |volume| volume.sync_file(inode_number(inode)));
     }
 
     fn readdir(&self, request: &Request, inode: INodeNo, _: FileHandle, cookie: u64, reply: ReplyDirectory) {
+        let _turn = self.readers.begin(Pace::Quick);
         self.answer_directory(Call::new("readdir", request, inode), inode, cookie, reply);
     }
 
     fn readdirplus(&self, request: &Request, inode: INodeNo, _: FileHandle, cookie: u64, reply: ReplyDirectoryPlus) {
+        let _turn = self.readers.begin(Pace::Quick);
         self.answer_directory_plus(Call::new("readdirplus", request, inode), inode, cookie, reply);
     }
 
     fn statfs(&self, request: &Request, inode: INodeNo, reply: ReplyStatfs) {
+        let _turn = self.readers.begin(Pace::Quick);
         self.answer_space(Call::new("statfs", request, inode), reply);
     }
 
@@ -302,19 +333,23 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
+        let _turn = self.readers.begin(Pace::Quick);
         let call = Call::new("setxattr", request, inode);
         self.answer_set_attribute(call, Caller::of(request), inode, name.as_bytes(), value, flags, reply);
     }
 
     fn getxattr(&self, request: &Request, inode: INodeNo, name: &OsStr, room: u32, reply: ReplyXattr) {
+        let _turn = self.readers.begin(Pace::Quick);
         self.answer_attribute(Call::new("getxattr", request, inode), inode, name.as_bytes(), room, reply);
     }
 
     fn listxattr(&self, request: &Request, inode: INodeNo, room: u32, reply: ReplyXattr) {
+        let _turn = self.readers.begin(Pace::Quick);
         self.answer_attribute_names(Call::new("listxattr", request, inode), Caller::of(request), inode, room, reply);
     }
 
     fn removexattr(&self, request: &Request, inode: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _turn = self.readers.begin(Pace::Quick);
         self.answer_remove_attribute(Call::new("removexattr", request, inode), inode, name.as_bytes(), reply);
     }
 
@@ -328,6 +363,7 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
+        let _turn = self.readers.begin(Pace::Slow);
         let caller = Caller::of(request);
         self.answer_empty(Call::new("fallocate", request, inode), reply, |volume| {
             let what = convert::allocate(mode).ok_or(VolumeError::NotSupported)?;
@@ -345,6 +381,7 @@ impl Filesystem for Adapter {
         whence: i32,
         reply: ReplyLseek,
     ) {
+        let _turn = self.readers.begin(Pace::Quick);
         let found = self.perform(Call::new("lseek", request, inode), |volume| {
             let target = convert::seek_target(whence).ok_or(VolumeError::Invalid("this kind of seek"))?;
             let offset = u64::try_from(offset).map_err(|_| VolumeError::NoSuchOffset)?;
@@ -370,6 +407,7 @@ impl Filesystem for Adapter {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
+        let _turn = self.readers.begin(Pace::Slow);
         let caller = Caller::of(request);
         let length = length.min(COPY_BYTES_MAX);
         let copied = self.perform(Call::new("copy_file_range", request, target), |volume| {
@@ -395,6 +433,7 @@ impl Filesystem for Adapter {
         _room: u32,
         reply: ReplyIoctl,
     ) {
+        let _turn = self.readers.begin(Pace::Slow);
         self.answer_control(Call::new("ioctl", request, inode), request.uid(), inode, command, reply);
     }
 
@@ -408,6 +447,7 @@ impl Filesystem for Adapter {
         _: PollFlags,
         reply: ReplyPoll,
     ) {
+        let _turn = self.readers.begin(Pace::Quick);
         // Files are always ready; the kernel knows that itself, and stops asking after this answer.
         reply.error(Errno::ENOSYS);
     }

@@ -12,6 +12,7 @@ use fuser::{Errno, Generation, INodeNo, ReplyAttr, ReplyEmpty, ReplyEntry, Reque
 use super::control::DaemonInfo;
 use super::convert;
 use super::errno::FailureLog;
+use super::readers::Readers;
 use crate::volume::{Attributes, Volume, VolumeError};
 
 /// How long the kernel may use a name or attributes without asking. Nobody but the kernel changes them behind it.
@@ -48,12 +49,14 @@ pub(super) struct Adapter {
     /// Who mounted it, and so may control the daemon.
     pub(super) owner: u32,
     pub(super) writeback: bool,
+    pub(super) readers: Arc<Readers>,
     failures: FailureLog,
 }
 
 impl Adapter {
     pub(super) fn new(volume: Arc<Volume>, daemon: DaemonInfo, owner: u32, writeback: bool) -> Self {
-        Self { volume, daemon: Arc::new(daemon), owner, writeback, failures: FailureLog::default() }
+        let (daemon, readers) = (Arc::new(daemon), Arc::new(Readers::default()));
+        Self { volume, daemon, owner, writeback, readers, failures: FailureLog::default() }
     }
 
     /// Does one operation; a failure is logged, a panic too.

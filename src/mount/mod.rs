@@ -24,6 +24,7 @@ mod directory;
 mod errno;
 mod mountinfo;
 mod negotiate;
+mod readers;
 mod session;
 
 pub use control::{ControlError, DaemonInfo, DaemonStatus, request_publish, request_status};

@@ -1,0 +1,128 @@
+//! One reader at a time while operations are quick.
+//!
+//! The kernel wakes the threads that wait for requests in turn, each on another processor with cold caches: for small
+//! requests that costs more than the work. So a thread that has done a quick operation, and sees another one waiting for
+//! requests, parks; the one that is left serves request after request. Before an operation that may take long (large
+//! reads and writes, syncs) a parked thread is called back, so that others need not wait for it.
+//!
+//! Invariant: a thread parks only while another *known* thread (one that has served before) waits for requests. When the
+//! connection ends that one leaves its loop, and its last act (the destructor of a thread local) calls all others back.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+
+/// The threads that read requests.
+#[derive(Default)]
+pub(super) struct Readers {
+    state: Mutex<State>,
+    called: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Known threads that wait for requests in the kernel.
+    waiting: usize,
+    parked: usize,
+    /// Parked threads that were called back and have not woken yet.
+    calls: usize,
+    /// The connection has ended: nobody parks any more.
+    ended: bool,
+}
+
+/// How long an operation may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// Memory only, or a node from the disk at worst.
+    Quick,
+    /// It may wait for a disk, or work on much data.
+    Slow,
+}
+
+/// One request being served by this thread.
+pub(super) struct Turn<'a> {
+    readers: &'a Readers,
+    pace: Pace,
+}
+
+struct Known(Arc<Readers>);
+
+thread_local! {
+    static KNOWN: RefCell<Option<Known>> = const { RefCell::new(None) };
+}
+
+impl Drop for Known {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.ended = true;
+        self.0.called.notify_all();
+    }
+}
+
+impl Readers {
+    /// This thread has taken a request. Dropping the turn, after the reply, ends it.
+    pub fn begin(self: &Arc<Self>, pace: Pace) -> Turn<'_> {
+        let was_known = KNOWN.with_borrow_mut(|known| {
+            let is_known = known.is_some();
+            known.get_or_insert_with(|| Known(Arc::clone(self)));
+            is_known
+        });
+        let mut state = self.state.lock();
+        if was_known {
+            state.waiting = state.waiting.saturating_sub(1);
+        }
+        if pace == Pace::Slow && state.waiting == 0 && state.parked > state.calls {
+            state.calls += 1;
+            self.called.notify_one();
+        }
+        Turn { readers: self, pace }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut state = self.readers.state.lock();
+        if self.pace == Pace::Quick && state.waiting > 0 && !state.ended {
+            state.parked += 1;
+            while state.calls == 0 && !state.ended {
+                self.readers.called.wait(&mut state);
+            }
+            state.calls = state.calls.saturating_sub(1);
+            state.parked -= 1;
+        }
+        state.waiting += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_quick_thread_parks_beside_a_waiting_one_and_comes_back_for_a_slow_one_or_the_end() {
+        let readers = Arc::new(Readers::default());
+        drop(readers.begin(Pace::Quick));
+        assert_eq!(readers.state.lock().waiting, 1, "the only thread never parks");
+        let other = {
+            let readers = Arc::clone(&readers);
+            std::thread::spawn(move || {
+                drop(readers.begin(Pace::Quick));
+                drop(readers.begin(Pace::Quick));
+            })
+        };
+        while readers.state.lock().parked == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let turn = readers.begin(Pace::Slow);
+        while readers.state.lock().waiting == 0 && !other.is_finished() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        drop(turn);
+        // The other thread ends (its second turn may park again, until this one ends like a connection does).
+        readers.state.lock().ended = true;
+        readers.called.notify_all();
+        other.join().unwrap();
+    }
+}
