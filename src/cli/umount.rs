@@ -62,9 +62,8 @@ pub fn run(arguments: &UmountArguments) -> anyhow::Result<Exit> {
 
 /// Where the vault is mounted that the path names, in whatever form it is given.
 fn find_mount(given: &Path) -> anyhow::Result<PathBuf> {
-    let not_mounted = |what: String| {
-        failure(Exit::Failed, what, "`passkeyfs status` lists the vaults that are mounted, and where.")
-    };
+    let not_mounted =
+        |what: String| failure(Exit::Failed, what, "`passkeyfs status` lists the vaults that are mounted, and where.");
     let path = mount_table::resolve(given).map_err(|error| not_mounted(format!("{}: {error}", given.display())))?;
     let table = mount_table::read().context("cannot read the list of mounts")?;
     match mount_table::at(&table, &path) {
