@@ -143,6 +143,13 @@ pub fn holder_of(folder: &Path) -> Option<Option<LockHolder>> {
     }
 }
 
+/// The process that says it has a vault mounted there: for when it cannot be asked itself.
+pub fn holder_at(mountpoint: &Path) -> Option<LockHolder> {
+    let states = std::fs::read_dir(states_folder().ok()?).ok()?;
+    let mut holders = states.flatten().filter_map(|state| holder_of(&state.path()).flatten());
+    holders.find(|holder| holder.mountpoint.as_deref() == Some(mountpoint))
+}
+
 fn open_lock(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
