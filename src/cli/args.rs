@@ -197,6 +197,24 @@ pub struct KeyTestArguments {
     pub authenticator: AuthenticatorArgument,
 }
 
+/// `passkeyfs check`: becomes a variant of [`Command`] together with what it calls.
+#[derive(Debug, Args)]
+pub struct CheckArguments {
+    /// The vault folder
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub vault: PathBuf,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub authenticator: AuthenticatorArgument,
+    /// Read the contents of files too: all of them, or this part of them, in percent
+    #[arg(long, value_name = "PERCENT", num_args = 0..=1, require_equals = true, default_missing_value = "100",
+          value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub data: Option<u8>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `passkeyfs debug`
 #[derive(Debug, Subcommand)]
 pub enum DebugCommand {
@@ -289,6 +307,7 @@ mod tests {
     fn the_definitions_make_sense_to_clap() {
         Arguments::command().debug_assert();
         HelperArguments::command().debug_assert();
+        CheckArguments::augment_args(clap::Command::new("check")).debug_assert();
     }
 
     #[test]
