@@ -3,7 +3,7 @@
 //! Each failure is printed as two lines: what happened (the errors' own words, outermost first), and what to do (from
 //! here). The matches name every variant, so a new error does not compile until somebody has thought of its advice.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use super::exit::{Exit, HelperExit};
 use super::failure::Failure;
@@ -31,8 +31,10 @@ fn advice(exit: Exit, next: impl Into<String>) -> Advice {
 const LISTED_OPTIONS: &str = "The options are listed in the manual: passkeyfs-mount(1).";
 const MORE_IN_LOG: &str = "Run the command again with -vv to learn more.";
 const ASK_FOR_HELP: &str = "This should not happen: please report it, with what `-vv` prints.";
+const MAKE_ROOM: &str = "Make room on that disk (or raise the quota), then try again.";
 const WAIT_FOR_SYNC: &str = "Let the sync client finish, then try again; `passkeyfs status VAULT` shows what is there.";
-const RESTORE_FILE: &str = "Bring the file back from the sync client's older versions or from another device, then try again.";
+const RESTORE_FILE: &str =
+    "Bring the file back from the sync client's older versions or from another device, then try again.";
 
 /// Prints both lines to standard error and answers with the exit code.
 pub fn report(error: &anyhow::Error) -> Exit {
@@ -58,7 +60,8 @@ pub fn what_happened(error: &anyhow::Error) -> String {
 
 /// Finds the advice for the outermost error that has one.
 pub fn of(error: &anyhow::Error) -> Advice {
-    error.chain().find_map(for_cause).unwrap_or_else(|| advice(Exit::Failed, MORE_IN_LOG))
+    let by_kind = || error.chain().find_map(|cause| cause.downcast_ref()).map(for_io);
+    error.chain().find_map(for_cause).or_else(by_kind).unwrap_or_else(|| advice(Exit::Failed, MORE_IN_LOG))
 }
 
 fn for_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Advice> {
@@ -82,7 +85,7 @@ fn for_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Advice> {
 /// The same failure in mount(8)'s numbers.
 pub fn helper_exit(error: &anyhow::Error) -> HelperExit {
     let is = |found: &dyn Fn(&(dyn std::error::Error + 'static)) -> bool| error.chain().any(found);
-    if is(&|cause| matches!(cause.downcast_ref(), Some(InteractionError::Cancelled))) {
+    if is(&was_cancelled) {
         return HelperExit::Interrupted;
     }
     if is(&|cause| matches!(cause.downcast_ref(), Some(StateError::Io { .. } | StateError::NoHome))) {
@@ -91,6 +94,15 @@ pub fn helper_exit(error: &anyhow::Error) -> HelperExit {
     match of(error).exit {
         Exit::Usage => HelperExit::Usage,
         _ => HelperExit::MountFailed,
+    }
+}
+
+fn was_cancelled(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let cancelled =
+        |error: &AuthenticatorError| matches!(error, AuthenticatorError::Interaction(InteractionError::Cancelled));
+    match cause.downcast_ref() {
+        Some(UnlockError::Authenticator(error)) => cancelled(error),
+        _ => cause.downcast_ref().is_some_and(cancelled),
     }
 }
 
@@ -113,7 +125,9 @@ fn for_unlock(error: &UnlockError) -> Advice {
              another vault's folder its own name.",
         ),
         E::NoKeys | E::EpochKeysMissing { .. } => advice(Exit::NotArrived, WAIT_FOR_SYNC),
-        E::SlotDamaged { .. } | E::EpochKeysDamaged { .. } | E::WrongSecret { .. } => advice(Exit::Damage, RESTORE_FILE),
+        E::SlotDamaged { .. } | E::EpochKeysDamaged { .. } | E::WrongSecret { .. } => {
+            advice(Exit::Damage, RESTORE_FILE)
+        }
         E::NoAuthenticator => advice(
             Exit::NoKey,
             "Plug in a key that is enrolled (`passkeyfs key list VAULT` shows them), or say another --authenticator.",
@@ -132,7 +146,9 @@ fn for_unlock(error: &UnlockError) -> Advice {
             Exit::Failed,
             "Try again; if it happens again, use another key. Something between here and the key may be tampering with it.",
         ),
-        E::Unsteady { .. } => advice(Exit::Failed, "Use another key: what this one unlocks today it may not unlock tomorrow."),
+        E::Unsteady { .. } => {
+            advice(Exit::Failed, "Use another key: what this one unlocks today it may not unlock tomorrow.")
+        }
         E::UserVerificationDiffers { enrolled: true, .. } => {
             advice(Exit::Pin, "Set the key's PIN again (or enrol its finger), as it was when it was enrolled.")
         }
@@ -169,7 +185,9 @@ fn for_authenticator(error: &AuthenticatorError) -> Advice {
         E::NoCredentials { .. } => {
             advice(Exit::NoKey, "Use a key that is enrolled: `passkeyfs key list VAULT` shows them.")
         }
-        E::AlreadyEnrolled { .. } => advice(Exit::Failed, "Nothing needs to be done; to enrol another key, plug that one in."),
+        E::AlreadyEnrolled { .. } => {
+            advice(Exit::Failed, "Nothing needs to be done; to enrol another key, plug that one in.")
+        }
         E::NoHmacSecret { .. } => {
             advice(Exit::Failed, "Use a FIDO2 key with the hmac-secret extension (most made since 2019 have it).")
         }
@@ -185,15 +203,15 @@ fn for_authenticator(error: &AuthenticatorError) -> Advice {
         E::Removed { .. } => advice(Exit::NoKey, "Plug the key in again and leave it there until this is done."),
         E::Protocol { .. } => advice(Exit::Failed, "Pull the key out, put it in again, and try once more."),
         E::Interaction(error) => for_interaction(error),
-        E::FileMissing { .. } => advice(
-            Exit::NoKey,
-            "Give the file that the vault was made with; only `passkeyfs init` makes a new one.",
-        ),
+        E::FileMissing { .. } => {
+            advice(Exit::NoKey, "Give the file that the vault was made with; only `passkeyfs init` makes a new one.")
+        }
         E::FileDamaged { .. } => advice(Exit::NoKey, "Bring the file back from a backup; without it this key is lost."),
         E::FileBusy { .. } => advice(Exit::Failed, "Wait until the other command is done, then try again."),
-        E::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
-            advice(Exit::NoKey, "Get the right to use it: for a security key by a udev rule, for a file by chown or chmod.")
-        }
+        E::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => advice(
+            Exit::NoKey,
+            "Get the right to use it: for a security key by a udev rule, for a file by chown or chmod.",
+        ),
         E::Io { .. } => advice(Exit::NoKey, "See to the device or the file that is named, then try again."),
     }
 }
@@ -208,7 +226,9 @@ fn for_interaction(error: &InteractionError) -> Advice {
             "Run it in a terminal, set PASSKEYFS_ASKPASS to a program that asks, or pass the systemd credential \
              passkeyfs.pin.",
         ),
-        E::Helper { .. } => advice(Exit::Pin, "See that PASSKEYFS_ASKPASS names a program that runs and prints the PIN."),
+        E::Helper { .. } => {
+            advice(Exit::Pin, "See that PASSKEYFS_ASKPASS names a program that runs and prints the PIN.")
+        }
         E::Terminal { .. } => advice(Exit::Pin, "Run it in another terminal, or set PASSKEYFS_ASKPASS."),
     }
 }
@@ -218,20 +238,39 @@ fn for_store(error: &StoreError) -> Advice {
     match error {
         E::NotFound { .. } | E::Short { .. } => advice(Exit::NotArrived, WAIT_FOR_SYNC),
         E::AlreadyExists { .. } => advice(Exit::Failed, ASK_FOR_HELP),
-        E::Full { .. } => advice(Exit::Failed, "Make room on that disk (or raise the quota), then try again."),
+        E::Full { .. } => advice(Exit::Failed, MAKE_ROOM),
         E::TooLong { .. } => advice(Exit::Damage, RESTORE_FILE),
-        E::Poisoned { .. } => advice(Exit::Failed, "See to the disk: a write to it failed. Then run the command again."),
-        E::ReadOnly { .. } => advice(Exit::Failed, "Mount that disk for writing (its errors may have made it read-only)."),
+        E::Poisoned { .. } => {
+            advice(Exit::Failed, "See to the disk: a write to it failed. Then run the command again.")
+        }
+        E::ReadOnly { .. } => {
+            advice(Exit::Failed, "Mount that disk for writing (its errors may have made it read-only).")
+        }
         E::PermissionDenied { .. } => advice(Exit::Failed, "Run the command as the user who owns these files."),
         E::Io { .. } => advice(Exit::Failed, "See to the disk and the kernel's log (`dmesg`), then try again."),
+    }
+}
+
+/// For what the system said to a command itself, with no layer between.
+fn for_io(error: &io::Error) -> Advice {
+    use io::ErrorKind as E;
+    match error.kind() {
+        E::PermissionDenied => advice(Exit::Failed, "Run the command as the user who owns that."),
+        E::NotFound => advice(Exit::Failed, "Correct the path, or make what is missing."),
+        E::StorageFull | E::QuotaExceeded => advice(Exit::Failed, MAKE_ROOM),
+        _ => advice(Exit::Failed, MORE_IN_LOG),
     }
 }
 
 fn for_state(error: &StateError) -> Advice {
     use StateError as E;
     match error {
-        E::NoHome => advice(Exit::Failed, "Set XDG_STATE_HOME to a folder that lies on this machine and is not synced."),
-        E::Io { .. } => advice(Exit::Failed, "See to that folder's owner and mode, or set XDG_STATE_HOME to another place."),
+        E::NoHome => {
+            advice(Exit::Failed, "Set XDG_STATE_HOME to a folder that lies on this machine and is not synced.")
+        }
+        E::Io { .. } => {
+            advice(Exit::Failed, "See to that folder's owner and mode, or set XDG_STATE_HOME to another place.")
+        }
         E::InUse { holder: Some(holder) } => match &holder.mountpoint {
             Some(path) => advice(
                 Exit::AlreadyMounted,
@@ -239,7 +278,9 @@ fn for_state(error: &StateError) -> Advice {
             ),
             None => advice(Exit::AlreadyMounted, "Wait until that command is done, then try again."),
         },
-        E::InUse { holder: None } => advice(Exit::AlreadyMounted, "Wait until the other command is done, then try again."),
+        E::InUse { holder: None } => {
+            advice(Exit::AlreadyMounted, "Wait until the other command is done, then try again.")
+        }
     }
 }
 
@@ -249,29 +290,27 @@ fn for_option(error: &OptionError) -> Advice {
         | OptionError::NotInThisVersion { .. }
         | OptionError::ValueMissing { .. }
         | OptionError::ValueUnexpected { .. }
-        | OptionError::ValueInvalid { .. } => {
-            advice(Exit::Usage, LISTED_OPTIONS)
-        }
+        | OptionError::ValueInvalid { .. } => advice(Exit::Usage, LISTED_OPTIONS),
     }
 }
 
 fn for_open(error: &OpenError) -> Advice {
     use OpenError as E;
     match error {
-        E::NotArrived { .. } => advice(Exit::NotArrived, WAIT_FOR_SYNC),
-        E::Damaged { .. } => advice(Exit::Damage, RESTORE_FILE),
+        E::NotArrived(_) => advice(Exit::NotArrived, WAIT_FOR_SYNC),
+        E::Damaged(_) => advice(Exit::Damage, RESTORE_FILE),
         E::Diverged { .. } => advice(
             Exit::Failed,
-            "Nothing is lost: both devices' files stay in the folder. Use the vault on one device at a time until a \
-             version of passkeyfs that merges is installed.",
+            "Nothing is lost, but this version shows one device's changes only: mount it with a newer version that merges them.",
         ),
         E::State { .. } => advice(
             Exit::Failed,
             "Restore the file, or move this device's state folder of the vault aside: what was not published is in it.",
         ),
-        E::NoSpace { .. } => advice(Exit::Failed, "Free some space on the disk of the vault and of the state, then try again."),
-        E::Store { .. } | E::System { .. } => {
-            advice(Exit::Failed, "See to the disk and the kernel's log (`dmesg`), then try again.")
+        E::NoSpace(_) => advice(Exit::Failed, MAKE_ROOM),
+        E::Store(error) => for_store(error),
+        E::System(_) => {
+            advice(Exit::Failed, "See this user's limits (`ulimit -a`) and the machine's free memory, then try again.")
         }
     }
 }
@@ -282,12 +321,13 @@ fn for_mount(error: &MountError) -> Advice {
         E::NoFuseDevice => {
             advice(Exit::Failed, "Load the kernel module with `modprobe fuse`; in a container, pass /dev/fuse in.")
         }
-        E::FuseDevice { .. } => advice(Exit::Failed, "Let the user read and write /dev/fuse (on most systems everybody may)."),
+        E::FuseDevice { .. } => {
+            advice(Exit::Failed, "Let the user read and write /dev/fuse (on most systems everybody may).")
+        }
         E::NoFusermount => advice(Exit::Failed, "Install the package fuse3, or mount as root."),
-        E::AllowOtherForbidden => advice(
-            Exit::Failed,
-            "Leave out allow_other, or put a line `user_allow_other` into /etc/fuse.conf as root.",
-        ),
+        E::AllowOtherForbidden => {
+            advice(Exit::Failed, "Leave out allow_other, or put a line `user_allow_other` into /etc/fuse.conf as root.")
+        }
         E::Mountpoint { .. } => advice(Exit::Failed, "Give an existing folder that you own, best an empty one."),
         E::AlreadyMounted { mountpoint } => advice(
             Exit::AlreadyMounted,
@@ -298,7 +338,9 @@ fn for_mount(error: &MountError) -> Advice {
         E::Kernel { .. } | E::Helper { .. } => {
             advice(Exit::Failed, "The kernel's log (`dmesg`) may say more; as root, try without the mount options.")
         }
-        E::Handshake { .. } => advice(Exit::Failed, "This needs Linux 5.10 or later with FUSE; see the kernel's log (`dmesg`)."),
+        E::Handshake { .. } => {
+            advice(Exit::Failed, "This needs Linux 5.10 or later with FUSE; see the kernel's log (`dmesg`).")
+        }
         E::Connection { .. } => {
             advice(Exit::Failed, "Mount again: what was synced is in the journal, and comes back with it.")
         }
@@ -308,9 +350,13 @@ fn for_mount(error: &MountError) -> Advice {
 fn for_unmount(error: &UnmountError) -> Advice {
     match error {
         UnmountError::Busy { .. } => advice(Exit::Failed, "Close the files that are open there, then try again."),
-        UnmountError::NotMounted { .. } => advice(Exit::Failed, "`passkeyfs status` lists the vaults that are mounted."),
+        UnmountError::NotMounted { .. } => {
+            advice(Exit::Failed, "`passkeyfs status` lists the vaults that are mounted.")
+        }
         UnmountError::NoFusermount => advice(Exit::Failed, "Install the package fuse3, or unmount as root."),
-        UnmountError::Io { .. } => advice(Exit::Failed, "As root, `umount -l` takes it away whatever the state it is in."),
+        UnmountError::Io { .. } => {
+            advice(Exit::Failed, "As root, `umount -l` takes it away whatever the state it is in.")
+        }
     }
 }
 
@@ -322,7 +368,10 @@ fn for_control(error: &ControlError) -> Advice {
         }
         E::Dead { mountpoint } => advice(
             Exit::Failed,
-            format!("Clear it with `passkeyfs umount {}`, then mount again: the journal keeps what was synced.", mountpoint.display()),
+            format!(
+                "Clear it with `passkeyfs umount {}`, then mount again: the journal keeps what was synced.",
+                mountpoint.display()
+            ),
         ),
         E::NotAllowed { .. } => advice(Exit::Failed, "Run it as the user who mounted the vault, or as root."),
         E::Failed { .. } => {
@@ -335,7 +384,7 @@ fn for_control(error: &ControlError) -> Advice {
 fn for_volume(error: &VolumeError) -> Advice {
     use VolumeError as E;
     match error {
-        E::NoSpace(_) => advice(Exit::Failed, "Make room on that disk (or raise the quota), then try again."),
+        E::NoSpace(_) => advice(Exit::Failed, MAKE_ROOM),
         E::NotArrived(_) => advice(Exit::NotArrived, WAIT_FOR_SYNC),
         E::Damaged(_) => advice(Exit::Damage, RESTORE_FILE),
         E::Io(_) => advice(Exit::Failed, "See to the disk and the kernel's log (`dmesg`), then try again."),
@@ -353,5 +402,79 @@ fn for_volume(error: &VolumeError) -> Advice {
         | E::TooLarge { .. }
         | E::NoSuchOffset
         | E::NotSupported => advice(Exit::Failed, ASK_FOR_HELP),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::failure::failure;
+    use super::*;
+    use crate::store::FilePath;
+
+    fn lines(error: impl Into<anyhow::Error>) -> (String, Advice) {
+        let error = error.into();
+        (what_happened(&error), of(&error))
+    }
+
+    /// One of each kind that has an exit code of its own. That every variant has advice the matches see to.
+    #[test]
+    fn errors_of_each_layer_keep_their_exit_code_under_any_context() {
+        let full = || StoreError::Full { path: FilePath::vault("x").into(), source: io::Error::other("disk full") };
+        let key = || "the key".to_owned();
+        let cases: Vec<(anyhow::Error, Exit)> = vec![
+            (UnlockError::NotAVault.into(), Exit::NotVault),
+            (UnlockError::NoAuthenticator.into(), Exit::NoKey),
+            (UnlockError::NoneEnrolledHere { asked: vec![key()] }.into(), Exit::NoKey),
+            (UnlockError::PinWrong { authenticator: key(), tries_left: 2 }.into(), Exit::Pin),
+            (UnlockError::PinBlocked { authenticator: key() }.into(), Exit::Pin),
+            (UnlockError::TouchTimedOut { authenticator: key() }.into(), Exit::Touch),
+            (UnlockError::TouchDenied { authenticator: key() }.into(), Exit::Touch),
+            (UnlockError::NoKeys.into(), Exit::NotArrived),
+            (UnlockError::NotInThisBuild { what: "hid" }.into(), Exit::Usage),
+            (UnlockError::Store(full()).into(), Exit::Failed),
+            (
+                UnlockError::Authenticator(AuthenticatorError::Interaction(InteractionError::NobodyToAsk)).into(),
+                Exit::Pin,
+            ),
+            (OpenError::Damaged("x".to_owned()).into(), Exit::Damage),
+            (OpenError::NotArrived("x".to_owned()).into(), Exit::NotArrived),
+            (MountError::NoFusermount.into(), Exit::Failed),
+            (MountError::AlreadyMounted { mountpoint: "/m".into() }.into(), Exit::AlreadyMounted),
+            (StateError::InUse { holder: None }.into(), Exit::AlreadyMounted),
+            (OptionError::Unknown { name: "x".to_owned() }.into(), Exit::Usage),
+            (VolumeError::Damaged("x".to_owned()).into(), Exit::Damage),
+            (failure(Exit::Rollback, "what", "next"), Exit::Rollback),
+            (io::Error::other("anything else").into(), Exit::Failed),
+        ];
+        for (error, exit) in cases {
+            let what = error.to_string();
+            let (line, advice) = lines(error.context("the place"));
+            assert_eq!(advice.exit, exit, "{what}");
+            assert!(line.starts_with("the place: ") && line.contains(&what), "{line}");
+            assert!(!advice.next.is_empty() && !advice.next.contains('\n'), "{}", advice.next);
+        }
+    }
+
+    #[test]
+    fn a_cause_is_said_once_and_on_one_line() {
+        let helper = MountError::Helper { message: "first\nsecond".to_owned() };
+        assert_eq!(lines(helper).0, "fusermount3 failed: first second");
+        let source = io::Error::other("no room");
+        let failed = StateError::Io { action: "create", path: "/s".into(), source };
+        assert_eq!(lines(failed).0, "cannot create /s: no room");
+    }
+
+    #[test]
+    fn the_helper_answers_in_the_numbers_of_mount() {
+        let cancelled = UnlockError::Authenticator(AuthenticatorError::Interaction(InteractionError::Cancelled));
+        for (error, exit) in [
+            (anyhow::Error::from(OptionError::Unknown { name: "x".to_owned() }), HelperExit::Usage),
+            (StateError::NoHome.into(), HelperExit::State),
+            (StateError::InUse { holder: None }.into(), HelperExit::MountFailed),
+            (UnlockError::NotAVault.into(), HelperExit::MountFailed),
+            (cancelled.into(), HelperExit::Interrupted),
+        ] {
+            assert_eq!(helper_exit(&error), exit, "{error}");
+        }
     }
 }

@@ -40,12 +40,22 @@ impl Verbosity {
     }
 }
 
+/// What to unlock with when nobody says it.
+pub const DEFAULT_AUTHENTICATOR: &str = "hid";
+
 /// What to unlock with.
 #[derive(Debug, Clone, Args)]
 pub struct AuthenticatorArgument {
     /// What to unlock with: hid (any attached security key), hid:PATH (that device), software:FILE (kept in a file; not hardware)
-    #[arg(long, value_name = "A", env = "PASSKEYFS_AUTHENTICATOR", default_value = "hid", hide_env_values = true)]
+    #[arg(long, value_name = "A", env = "PASSKEYFS_AUTHENTICATOR", default_value = DEFAULT_AUTHENTICATOR, hide_env_values = true)]
     pub authenticator: String,
+}
+
+impl AuthenticatorArgument {
+    /// What was said; an environment variable that is set to nothing says nothing.
+    pub fn spec(&self) -> &str {
+        if self.authenticator.is_empty() { DEFAULT_AUTHENTICATOR } else { &self.authenticator }
+    }
 }
 
 /// The commands.
@@ -187,11 +197,31 @@ pub struct KeyTestArguments {
     pub authenticator: AuthenticatorArgument,
 }
 
+/// `passkeyfs check`: becomes a variant of [`Command`] together with what it calls.
+#[derive(Debug, Args)]
+pub struct CheckArguments {
+    /// The vault folder
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub vault: PathBuf,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub authenticator: AuthenticatorArgument,
+    /// Read the contents of files too: all of them, or this part of them, in percent
+    #[arg(long, value_name = "PERCENT", num_args = 0..=1, require_equals = true, default_missing_value = "100",
+          value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub data: Option<u8>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `passkeyfs debug`
 #[derive(Debug, Subcommand)]
 pub enum DebugCommand {
     /// What the slot files say in the clear
     Slots(DebugSlotsArguments),
+    /// What a segment's header says in the clear
+    Segment(DebugSegmentArguments),
 }
 
 /// `passkeyfs debug slots`
@@ -200,6 +230,14 @@ pub struct DebugSlotsArguments {
     /// The vault folder
     #[arg(value_hint = ValueHint::DirPath)]
     pub vault: PathBuf,
+}
+
+/// `passkeyfs debug segment`
+#[derive(Debug, Args)]
+pub struct DebugSegmentArguments {
+    /// A .data or .meta file
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
 }
 
 /// `passkeyfs completions`
@@ -214,7 +252,7 @@ pub struct CompletionsArguments {
 #[derive(Debug, Args)]
 pub struct ManArguments {
     /// Where to write all pages; made if it is not there
-    #[arg(value_hint = ValueHint::DirPath)]
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub directory: Option<PathBuf>,
 }
 
@@ -269,6 +307,7 @@ mod tests {
     fn the_definitions_make_sense_to_clap() {
         Arguments::command().debug_assert();
         HelperArguments::command().debug_assert();
+        CheckArguments::augment_args(clap::Command::new("check")).debug_assert();
     }
 
     #[test]

@@ -3,11 +3,18 @@
 //! One function a command; each reads one kind of file through `format` and prints what the decoder found.
 
 use std::fmt::Write;
+use std::fs::File;
+use std::io::Read;
 
-use super::args::DebugSlotsArguments;
+use anyhow::Context;
+
+use super::args::{DebugSegmentArguments, DebugSlotsArguments};
 use super::exit::Exit;
+use super::failure::failure;
 use super::output;
 use super::vault::VaultPlace;
+use crate::format::FormatError;
+use crate::format::segment::{HEADER_BYTES, SegmentHeader};
 use crate::format::slot_file::SlotMethod;
 use crate::unlock::list_slots;
 
@@ -43,6 +50,37 @@ pub fn slots(arguments: &DebugSlotsArguments) -> anyhow::Result<Exit> {
         });
     }
     output::print(&text)?;
+    Ok(Exit::Done)
+}
+
+/// Runs `passkeyfs debug segment`.
+pub fn segment(arguments: &DebugSegmentArguments) -> anyhow::Result<Exit> {
+    let show = arguments.file.display();
+    let cannot_read = || format!("cannot read {show}");
+    let mut file = File::open(&arguments.file).with_context(cannot_read)?;
+    let bytes = file.metadata().with_context(cannot_read)?.len();
+    let mut raw = Vec::new();
+    file.by_ref().take(HEADER_BYTES as u64).read_to_end(&mut raw).with_context(cannot_read)?;
+    let header = SegmentHeader::decode(&raw).map_err(|error| match error {
+        FormatError::Newer { .. } => {
+            failure(Exit::NotVault, format!("{show}: {error}"), "Install a newer version of passkeyfs.")
+        }
+        _ => failure(
+            Exit::Damage,
+            format!("{show}: {error}"),
+            "Give a .data or .meta file of a vault, whole and unchanged.",
+        ),
+    })?;
+    output::print(&format!(
+        "kind      {:?}\nbytes     {bytes}\nvault     {}\nepoch     {}\ndevice    {}\nsequence  {}\nsegment   {}\nsalt      {}\n",
+        header.kind,
+        header.vault,
+        header.epoch,
+        header.device,
+        header.sequence,
+        header.segment,
+        hex(&header.salt),
+    ))?;
     Ok(Exit::Done)
 }
 

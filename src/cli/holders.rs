@@ -54,7 +54,8 @@ impl fmt::Display for Holder {
 pub fn find(mountpoint: &Path, except: &[u32]) -> Vec<Holder> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let mut holders: Vec<Holder> = pids.filter(|pid| !except.contains(pid)).filter_map(|pid| holder(pid, mountpoint)).collect();
+    let mut holders: Vec<Holder> =
+        pids.filter(|pid| !except.contains(pid)).filter_map(|pid| holder(pid, mountpoint)).collect();
     holders.sort_by_key(|holder| holder.pid);
     holders
 }
@@ -74,10 +75,9 @@ fn held(process: &Path, mountpoint: &Path) -> Option<(How, PathBuf)> {
             return Some((how, path));
         }
     }
-    if let Ok(descriptors) = std::fs::read_dir(process.join("fd")) {
-        if let Some(path) = descriptors.flatten().find_map(|descriptor| below(descriptor.path())) {
-            return Some((How::OpenFile, path));
-        }
+    let mut descriptors = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+    if let Some(path) = descriptors.find_map(|descriptor| below(descriptor.path())) {
+        return Some((How::OpenFile, path));
     }
     let maps = std::fs::read(process.join("maps")).ok()?;
     let path = maps.split(|byte| *byte == b'\n').filter_map(mapped_path).find(|path| path.starts_with(mountpoint))?;

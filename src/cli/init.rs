@@ -28,14 +28,28 @@ use crate::volume::{NewNode, OpenKeys, Volume};
 /// What sync clients, file managers and disks leave in a folder that is otherwise empty. A name that ends in `*` is the
 /// beginning of a name.
 const SYNC_CLIENT_FILES: [&str; 17] = [
-    ".stfolder*", ".stignore", ".stversions", ".dropbox*", ".nextcloud*", ".owncloud*", ".sync_*", "._sync_*",
-    ".insync*", ".megaignore", ".debris", ".tmp.driveupload", ".tmp.drivedownload", "desktop.ini", ".DS_Store",
-    ".directory", "lost+found",
+    ".stfolder*",
+    ".stignore",
+    ".stversions",
+    ".dropbox*",
+    ".nextcloud*",
+    ".owncloud*",
+    ".sync_*",
+    "._sync_*",
+    ".insync*",
+    ".megaignore",
+    ".debris",
+    ".tmp.driveupload",
+    ".tmp.drivedownload",
+    "desktop.ini",
+    ".DS_Store",
+    ".directory",
+    "lost+found",
 ];
 
 /// Runs the command.
 pub fn run(arguments: &InitArguments) -> anyhow::Result<Exit> {
-    let choice: AuthenticatorChoice = arguments.authenticator.authenticator.parse()?;
+    let choice: AuthenticatorChoice = arguments.authenticator.spec().parse()?;
     refuse_what_is_not_built(arguments, &choice)?;
     let folder = look_at_folder(&arguments.vault)?;
     if let AuthenticatorChoice::Software(file) = &choice {
@@ -198,13 +212,13 @@ fn root_directory() -> NewNode {
     NewNode {
         user: nix::unistd::geteuid().as_raw(),
         group: nix::unistd::getegid().as_raw(),
-        permissions: 0o777,
-        umask: umask.bits() as u16,
+        permissions: 0o777 & !(umask.bits() as u16),
+        umask: 0,
     }
 }
 
 fn summary(folder: &Path, arguments: &InitArguments, created: &CreatedVault) -> String {
-    let spec = &arguments.authenticator.authenticator;
+    let spec = arguments.authenticator.spec();
     let hardware = if spec.starts_with("software:") { " (not hardware)" } else { "" };
     let slots: Vec<String> = created.slots.iter().map(|record| record.slot.to_string()).collect();
     format!(

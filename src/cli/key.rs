@@ -96,7 +96,7 @@ fn harmless(text: &str) -> String {
 /// Runs `passkeyfs key test`.
 pub fn test(arguments: &KeyTestArguments) -> anyhow::Result<Exit> {
     let place = VaultPlace::find(&arguments.vault)?;
-    let unlocked = place.unlock(&arguments.authenticator.authenticator)?;
+    let unlocked = place.unlock(arguments.authenticator.spec())?;
     let hardware = if unlocked.hardware { "" } else { " (not hardware)" };
     output::print(&format!("slot {} unlocks the vault{hardware}\n", unlocked.slot))?;
     Ok(Exit::Done)

@@ -67,6 +67,7 @@ fn run(command: &Command) -> anyhow::Result<u8> {
         Command::Key(KeyCommand::List(arguments)) => key::list(arguments),
         Command::Key(KeyCommand::Test(arguments)) => key::test(arguments),
         Command::Debug(DebugCommand::Slots(arguments)) => debug::slots(arguments),
+        Command::Debug(DebugCommand::Segment(arguments)) => debug::segment(arguments),
         Command::Completions(arguments) => generate::completions(arguments),
         Command::Man(arguments) => generate::manual(arguments),
     };

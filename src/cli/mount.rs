@@ -23,7 +23,7 @@ use super::mount_options::MountChoices;
 use super::vault::{VaultPlace, open_keys};
 use super::{advice, logging, mount_table, output, staging};
 use crate::mount::{DaemonInfo, MountOptions, MountSession, Unmounter, mount, unmount};
-use crate::volume::{Volume, VolumeOptions};
+use crate::volume::{Volume, VolumeError, VolumeOptions};
 
 /// What to mount, where, and how: from the command line or from mount(8).
 #[derive(Debug)]
@@ -47,7 +47,7 @@ pub fn run(arguments: &MountArguments) -> anyhow::Result<u8> {
     start(MountRequest {
         vault: arguments.vault.clone(),
         mountpoint: arguments.mountpoint.clone(),
-        authenticator: arguments.authenticator.authenticator.clone(),
+        authenticator: arguments.authenticator.spec().to_owned(),
         choices: MountChoices::parse(&arguments.options, false)?,
         foreground: arguments.foreground,
         exit_code: |error| advice::of(error).exit.code(),
@@ -105,7 +105,8 @@ fn look_at_mountpoint(mountpoint: &Path, place: &VaultPlace) -> anyhow::Result<P
     if !path.is_dir() {
         return Err(failure(Exit::Failed, format!("{show} is not a folder"), make));
     }
-    let apart = "Choose a mount point apart from the vault: the folder is for the sync client, the mount point for you.";
+    let apart =
+        "Choose a mount point apart from the vault: the folder is for the sync client, the mount point for you.";
     if path.starts_with(&place.folder) {
         return Err(failure(Exit::Failed, format!("{show} lies in the vault folder"), apart));
     }
@@ -126,6 +127,8 @@ fn serve(request: &MountRequest, place: &VaultPlace, mountpoint: &Path, detach: 
     let authenticator = choices.authenticator.as_deref().unwrap_or(&request.authenticator);
     let unlocked = place.unlock(authenticator)?;
     let volume = Volume::open(place.environment(), open_keys(unlocked), volume_options(choices))?;
+    // A journal that is shown without being published is no failure at the end.
+    let opened_read_only = volume.status().read_only.is_some();
     let session = match mount_and_detach(place, mountpoint, choices, &volume, detach) {
         Ok(session) => session,
         Err(error) => {
@@ -136,7 +139,10 @@ fn serve(request: &MountRequest, place: &VaultPlace, mountpoint: &Path, detach: 
     };
     let served = session.run();
     daemon::tell_service_manager("STOPPING=1");
-    let closed = volume.close();
+    let closed = match volume.close() {
+        Err(VolumeError::ReadOnly(_)) if opened_read_only => Ok(()),
+        closed => closed,
+    };
     served?;
     closed.context("the last changes could not be published; the journal keeps them")?;
     log::info!("unmounted {}", mountpoint.display());
@@ -150,7 +156,7 @@ fn mount_and_detach(
     volume: &Arc<Volume>,
     detach: Option<Detach>,
 ) -> anyhow::Result<MountSession> {
-    let read_only = say_state(volume, choices);
+    let read_only = is_read_only(volume, choices);
     let info = DaemonInfo { vault_folder: place.folder.clone(), mountpoint: mountpoint.to_owned() };
     let options = mount_options(choices, read_only, place);
     // From here on a signal waits until there is something to detach.
@@ -166,19 +172,16 @@ fn mount_and_detach(
     Ok(session)
 }
 
-/// Says what a person should know of the volume that was opened; answers whether it takes no changes.
-fn say_state(volume: &Volume, choices: &MountChoices) -> bool {
-    let status = volume.status();
-    for warning in &status.warnings {
-        output::notice(&format!("warning: {warning}"));
-    }
-    if let (Some(reason), false) = (&status.read_only, choices.read_only) {
+/// Whether the volume takes no changes; says why, where nobody asked for that. Other warnings the volume has logged.
+fn is_read_only(volume: &Volume, choices: &MountChoices) -> bool {
+    let reason = volume.status().read_only;
+    if let (Some(reason), false) = (&reason, choices.read_only) {
         output::notice(&format!(
             "mounted read-only: {reason}\nLet the sync client bring what is missing, then mount again; to go on with what is \
              here, mount with -o accept-rollback."
         ));
     }
-    choices.read_only || status.read_only.is_some()
+    choices.read_only || reason.is_some()
 }
 
 fn volume_options(choices: &MountChoices) -> VolumeOptions {

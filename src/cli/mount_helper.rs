@@ -12,14 +12,11 @@ use std::ffi::OsString;
 
 use clap::Parser;
 
-use super::args::HelperArguments;
+use super::args::{DEFAULT_AUTHENTICATOR, HelperArguments};
 use super::exit::HelperExit;
 use super::mount::{MountRequest, start};
 use super::mount_options::MountChoices;
 use super::{advice, daemon, logging, usage};
-
-/// What to unlock with when neither the options nor the environment say it.
-const DEFAULT_AUTHENTICATOR: &str = "hid";
 
 /// Runs the helper, and answers with mount(8)'s exit code.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> u8 {
@@ -34,13 +31,17 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> u8 {
     })
 }
 
-fn run(arguments: HelperArguments) -> Result<u8, (anyhow::Error, HelperExit)> {
-    let choices = MountChoices::parse(&arguments.options, arguments.sloppy)
-        .map_err(|error| (error.into(), HelperExit::Usage))?;
+fn run(mut arguments: HelperArguments) -> Result<u8, (anyhow::Error, HelperExit)> {
+    let choices =
+        MountChoices::parse(&arguments.options, arguments.sloppy).map_err(|error| (error.into(), HelperExit::Usage))?;
     if arguments.fake {
         return Ok(HelperExit::Mounted.code());
     }
     if let Some(namespace) = &arguments.namespace {
+        // The working directory does not come along.
+        for path in [&mut arguments.vault, &mut arguments.mountpoint] {
+            *path = std::path::absolute(&*path).map_err(|error| (error.into(), HelperExit::System))?;
+        }
         let context = format!("cannot enter the mount namespace {namespace}");
         daemon::enter_mount_namespace(namespace)
             .map_err(|error| (anyhow::Error::new(error).context(context), HelperExit::System))?;

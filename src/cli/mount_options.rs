@@ -28,15 +28,54 @@ pub const OWN_OPTIONS: [(&str, &str); 8] = [
 
 /// Words that the kernel or fusermount3 understands, handed on as they are.
 const KERNEL_OPTIONS: [&str; 18] = [
-    "dev", "nodev", "suid", "nosuid", "exec", "noexec", "atime", "noatime", "diratime", "nodiratime", "relatime",
-    "norelatime", "strictatime", "lazytime", "nolazytime", "sync", "async", "dirsync",
+    "dev",
+    "nodev",
+    "suid",
+    "nosuid",
+    "exec",
+    "noexec",
+    "atime",
+    "noatime",
+    "diratime",
+    "nodiratime",
+    "relatime",
+    "norelatime",
+    "strictatime",
+    "lazytime",
+    "nolazytime",
+    "sync",
+    "async",
+    "dirsync",
 ];
 
 /// Words that speak to mount(8), fstab's readers or nobody; with `=value` or without.
 const PASSED_OVER: [&str; 26] = [
-    "default_permissions", "defaults", "auto", "noauto", "nofail", "_netdev", "_rnetdev", "user", "nouser", "users",
-    "nousers", "owner", "noowner", "group", "nogroup", "comment", "subtype", "silent", "loud", "mand", "nomand",
-    "iversion", "noiversion", "uhelper", "helper", "nostrictatime",
+    "default_permissions",
+    "defaults",
+    "auto",
+    "noauto",
+    "nofail",
+    "_netdev",
+    "_rnetdev",
+    "user",
+    "nouser",
+    "users",
+    "nousers",
+    "owner",
+    "noowner",
+    "group",
+    "nogroup",
+    "comment",
+    "subtype",
+    "silent",
+    "loud",
+    "mand",
+    "nomand",
+    "iversion",
+    "noiversion",
+    "uhelper",
+    "helper",
+    "nostrictatime",
 ];
 
 /// What the options ask for. What none of them mentions is `None` or false.
@@ -200,7 +239,8 @@ mod tests {
 
     #[test]
     fn our_own_options_are_read() {
-        let text = "authenticator=software:/k,dirty=256M,cache=32M,publish=5,staging=/s,accept-rollback,writeback,threads=3";
+        let text =
+            "authenticator=software:/k,dirty=256M,cache=32M,publish=5,staging=/s,accept-rollback,writeback,threads=3";
         let expected = MountChoices {
             authenticator: Some("software:/k".to_owned()),
             dirty_bytes_max: Some(256 << 20),
@@ -255,6 +295,9 @@ mod tests {
             assert_eq!(parse(text).map_err(|error| error.to_string()), Err(message.to_owned()), "{text}");
         }
         assert_eq!(MountChoices::parse(&["wat,ro"], true).map(|choices| choices.read_only), Ok(true));
-        assert!(MountChoices::parse(&["threads=0"], true).is_err(), "sloppiness forgives what is unknown, not nonsense");
+        assert!(
+            MountChoices::parse(&["threads=0"], true).is_err(),
+            "sloppiness forgives what is unknown, not nonsense"
+        );
     }
 }

@@ -26,7 +26,9 @@ pub fn place(state: &Path, wanted: Option<&Path>) -> anyhow::Result<()> {
     }
     let waiting = count(&link).with_context(|| format!("cannot list {}", link.display()))?;
     if waiting > 0 {
-        log::warn!("staging stays where it was: {waiting} files of the last mount wait there; it moves after a clean unmount");
+        log::warn!(
+            "staging stays where it was: {waiting} files of the last mount wait there; it moves after a clean unmount"
+        );
         return Ok(());
     }
     let changed = || -> io::Result<()> {

@@ -13,7 +13,7 @@ use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -76,17 +76,6 @@ pub fn states_folder() -> Result<PathBuf, StateError> {
     Ok(home.ok_or(StateError::NoHome)?.join(".local/state/passkeyfs"))
 }
 
-/// What tells a state folder from a copy of it on another machine, or elsewhere on this one: a hash of the machine id,
-/// and the folder's inode number.
-pub fn identity(state: &Path) -> String {
-    use std::os::unix::fs::MetadataExt;
-    let machine = std::fs::read("/etc/machine-id").unwrap_or_default();
-    let hash = crate::crypto::hash(&[b"passkeyfs state of machine ", machine.as_slice()].concat());
-    let machine: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    let inode = std::fs::metadata(state).map_or(0, |metadata| metadata.ino());
-    format!("{machine}-{inode}")
-}
-
 /// The state folder of one vault, whether it exists or not.
 pub fn path_of(vault: VaultId) -> Result<PathBuf, StateError> {
     Ok(states_folder()?.join(vault.to_string()))
@@ -97,6 +86,16 @@ pub fn create(folder: &Path) -> Result<(), StateError> {
     let failed = |action, source| StateError::Io { action, path: folder.to_owned(), source };
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|source| failed("create", source))?;
     std::fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(|source| failed("set the mode of", source))
+}
+
+/// What tells a state folder from a copy of it on another machine, or elsewhere on this one: a hash of the machine id,
+/// and the folder's inode number.
+pub fn identity(state: &Path) -> String {
+    let machine = std::fs::read("/etc/machine-id").unwrap_or_default();
+    let hash = crate::crypto::hash(&[b"passkeyfs state of machine ", machine.as_slice()].concat());
+    let machine: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let inode = std::fs::metadata(state).map_or(0, |metadata| metadata.ino());
+    format!("{machine}-{inode}")
 }
 
 /// The right to write to a vault from this device; given back when dropped, or with the process.
@@ -142,6 +141,13 @@ pub fn holder_of(folder: &Path) -> Option<Option<LockHolder>> {
         Err(TryLockError::WouldBlock) => Some(read_holder(&mut file)),
         Ok(()) | Err(TryLockError::Error(_)) => None,
     }
+}
+
+/// The process that says it has a vault mounted there: for when it cannot be asked itself.
+pub fn holder_at(mountpoint: &Path) -> Option<LockHolder> {
+    let states = std::fs::read_dir(states_folder().ok()?).ok()?;
+    let mut holders = states.flatten().filter_map(|state| holder_of(&state.path()).flatten());
+    holders.find(|holder| holder.mountpoint.as_deref() == Some(mountpoint))
 }
 
 fn open_lock(path: &Path) -> io::Result<File> {

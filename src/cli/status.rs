@@ -15,7 +15,7 @@ use super::args::StatusArguments;
 use super::exit::Exit;
 use super::size::format_size;
 use super::vault::VaultPlace;
-use super::{mount_table, output, state_folder};
+use super::{advice, mount_table, output, state_folder};
 use crate::format::DeviceId;
 use crate::mount::{DaemonStatus, request_status};
 use crate::unlock::list_slots;
@@ -77,10 +77,10 @@ pub fn run(arguments: &StatusArguments) -> anyhow::Result<Exit> {
             if arguments.json { output::print_json(&report)? } else { output::print(&describe(&report))? }
         }
         None => {
-            let reports = all_mounted()?;
+            let (reports, silent) = all_mounted()?;
             if arguments.json {
                 output::print_json(&reports)?;
-            } else if reports.is_empty() {
+            } else if reports.is_empty() && silent == 0 {
                 output::print("No vault is mounted.\n")?;
             } else {
                 let texts: Vec<String> = reports.iter().map(describe).collect();
@@ -117,17 +117,20 @@ fn of_folder(folder: &Path) -> anyhow::Result<Report> {
     Ok(Report { folder: Some(folder_report(&place)?), local: Some(local), daemon })
 }
 
-/// Mounts that this user cannot ask are passed over.
-fn all_mounted() -> anyhow::Result<Vec<Report>> {
+/// All that answer, and how many do not: those that died, and other people's.
+fn all_mounted() -> anyhow::Result<(Vec<Report>, usize)> {
     let table = mount_table::read().context("cannot read the list of mounts")?;
-    let mut reports = Vec::new();
+    let (mut reports, mut silent) = (Vec::new(), 0);
     for entry in table.iter().filter(|entry| entry.is_passkeyfs) {
         match of_mount(&entry.mountpoint) {
             Ok(report) => reports.push(report),
-            Err(error) => output::notice(&format!("{error:#}")),
+            Err(error) => {
+                silent += 1;
+                advice::report(&error);
+            }
         }
     }
-    Ok(reports)
+    Ok((reports, silent))
 }
 
 fn folder_report(place: &VaultPlace) -> anyhow::Result<FolderReport> {
@@ -247,17 +250,21 @@ fn describe(report: &Report) -> String {
             line("mounted", format!("{} by process {}", daemon.mountpoint.display(), daemon.pid));
         }
         line("this device", volume.device.clone());
-        line("published", match volume.published_commit {
-            0 => "nothing yet".to_owned(),
-            number => format!("commit {number}, {}", format_seconds(volume.published_seconds)),
-        });
+        line(
+            "published",
+            match volume.published_commit {
+                0 => "nothing yet".to_owned(),
+                number => format!("commit {number}, {}", format_seconds(volume.published_seconds)),
+            },
+        );
         let dirty = format_size(volume.dirty_bytes);
         line("unpublished", format!("{} items, {dirty} not written yet", volume.unpublished_items));
         line("awaited", format!("{} files that have not arrived", volume.awaited_segments));
         if let Some(reason) = &volume.read_only {
             line("read-only", reason.clone());
         }
-        volume.warnings.iter().for_each(|warning| line("warning", warning.clone()));
+        let said = |warning: &&String| volume.read_only.as_ref().is_some_and(|reason| warning.ends_with(reason));
+        volume.warnings.iter().filter(|warning| !said(warning)).for_each(|warning| line("warning", warning.clone()));
     }
     text
 }

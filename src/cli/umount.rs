@@ -15,7 +15,7 @@ use super::daemon::Process;
 use super::exit::Exit;
 use super::failure::failure;
 use super::holders::{self, How};
-use super::{mount_table, output};
+use super::{mount_table, output, state_folder};
 use crate::mount::{ControlError, UnmountError, request_publish, request_status, unmount};
 
 /// How long a wait is before a person at a terminal is told about it.
@@ -37,6 +37,11 @@ pub fn run(arguments: &UmountArguments) -> anyhow::Result<Exit> {
             ));
             return Ok(Exit::Done);
         }
+        // A vault folder that is gone can keep the daemon from answering: who holds the lock is the daemon.
+        Err(error @ ControlError::Io { .. }) => match state_folder::holder_at(&mountpoint) {
+            Some(holder) => holder.pid,
+            None => return Err(error.into()),
+        },
         Err(error) => return Err(error.into()),
     };
     refuse_while_busy(&mountpoint, daemon)?;
@@ -62,9 +67,8 @@ pub fn run(arguments: &UmountArguments) -> anyhow::Result<Exit> {
 
 /// Where the vault is mounted that the path names, in whatever form it is given.
 fn find_mount(given: &Path) -> anyhow::Result<PathBuf> {
-    let not_mounted = |what: String| {
-        failure(Exit::Failed, what, "`passkeyfs status` lists the vaults that are mounted, and where.")
-    };
+    let not_mounted =
+        |what: String| failure(Exit::Failed, what, "`passkeyfs status` lists the vaults that are mounted, and where.");
     let path = mount_table::resolve(given).map_err(|error| not_mounted(format!("{}: {error}", given.display())))?;
     let table = mount_table::read().context("cannot read the list of mounts")?;
     match mount_table::at(&table, &path) {

@@ -81,7 +81,11 @@ pub fn open_keys(unlocked: UnlockedVault) -> OpenKeys {
 
 fn existing_folder(folder: &Path) -> anyhow::Result<PathBuf> {
     let not_there = |problem: String| {
-        failure(Exit::NotVault, problem, "Give the vault folder (the one that is synced), or make one with `passkeyfs init`.")
+        failure(
+            Exit::NotVault,
+            problem,
+            "Give the vault folder (the one that is synced), or make one with `passkeyfs init`.",
+        )
     };
     let path = folder.canonicalize().map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => not_there(format!("{} does not exist", folder.display())),
