@@ -103,7 +103,7 @@ pub struct InitArguments {
     #[arg(long)]
     pub no_recovery: bool,
     /// Size of the blocks that files are stored in: a power of two from 4K to 1M
-    #[arg(long, value_name = "BYTES", default_value = "64K", value_parser = parse_block_size)]
+    #[arg(long, value_name = "BYTES", default_value = "16K", value_parser = parse_block_size)]
     pub block_size: u32,
     /// Whether blocks are compressed before they are encrypted
     #[arg(long, value_name = "METHOD", value_enum, default_value_t = CompressionArgument::Zstd)]

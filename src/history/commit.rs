@@ -78,8 +78,8 @@ pub struct CommitDraft {
 
 impl BlockSink for CommitWriter<'_> {
     fn write(&mut self, kind: BlockKind, bytes: &[u8]) -> Result<Pointer, BlockError> {
-        let block = self.segments.prepare(kind, bytes);
-        Ok(self.writer.append(&block, InodeNumber::VAULT, 0)?)
+        let block = self.segments.prepare(kind, bytes.to_vec());
+        Ok(self.writer.append(block, InodeNumber::VAULT, 0)?)
     }
 }
 

@@ -34,12 +34,12 @@ impl PreparedBlock {
     ///
     /// # Panics
     /// When `bytes` is empty or longer than a pointer can say: a caller's mistake.
-    pub fn new(kind: BlockKind, bytes: &[u8], compress: bool, tagger: &BlockTagger) -> Self {
+    pub fn new(kind: BlockKind, bytes: Vec<u8>, compress: bool, tagger: &BlockTagger) -> Self {
         assert!(!bytes.is_empty() && bytes.len() < 1 << 24, "a block of {} bytes", bytes.len());
-        let compressed = if compress { compress_if_it_pays(bytes) } else { None };
+        let compressed = if compress { compress_if_it_pays(&bytes) } else { None };
         let (encoding, stored) = match compressed {
             Some(stored) => (Encoding::Zstd, stored),
-            None => (Encoding::Plain, bytes.to_vec()),
+            None => (Encoding::Plain, bytes),
         };
         let tag = tagger.tag(kind as u8, encoding as u8, &stored);
         Self { kind, encoding, stored, tag }
@@ -125,12 +125,12 @@ mod tests {
     #[test]
     fn text_is_compressed_and_noise_is_not() {
         let text = b"the quick brown fox ".repeat(4000);
-        let prepared = PreparedBlock::new(BlockKind::Data, &text, true, &tagger());
+        let prepared = PreparedBlock::new(BlockKind::Data, text.clone(), true, &tagger());
         assert_eq!(prepared.encoding, Encoding::Zstd);
         assert_eq!(decode(BlockKind::Data, Encoding::Zstd, prepared.stored).unwrap(), text);
         let mut noise = vec![0; 65_536];
         SeededRandomness::new(2).fill(&mut noise);
-        let prepared = PreparedBlock::new(BlockKind::Data, &noise, true, &tagger());
+        let prepared = PreparedBlock::new(BlockKind::Data, noise.clone(), true, &tagger());
         assert_eq!((prepared.encoding, prepared.stored == noise), (Encoding::Plain, true));
     }
 

@@ -139,7 +139,7 @@ impl Segments {
     }
 
     /// Compresses and tags a block with the keys of the current epoch.
-    pub fn prepare(&self, kind: BlockKind, bytes: &[u8]) -> PreparedBlock {
+    pub fn prepare(&self, kind: BlockKind, bytes: Vec<u8>) -> PreparedBlock {
         PreparedBlock::new(kind, bytes, self.compress, &self.ring.current().tagger)
     }
 
@@ -224,6 +224,57 @@ impl Segments {
         let block = Arc::new(self.read(BlockKind::Data, pointer)?);
         self.blocks.lock().put(at, &block);
         Ok(block)
+    }
+
+    /// Reads blocks that lie one behind the other in a segment, stored plain and each as long as its part of `buffer`,
+    /// with one read, and verifies and decrypts them where they are to be.
+    ///
+    /// # Errors
+    /// See [`BlockError`]; what `buffer` then holds is not to be used.
+    pub fn read_run(&self, run: &[Pointer], buffer: &mut [u8]) -> Result<(), BlockError> {
+        let Some(first) = run.first() else { return Ok(()) };
+        let open = self.open_segment(first.segment)?;
+        self.read_stored(&open, first.segment, first.offset_bytes(), buffer)?;
+        let mut rest = buffer;
+        for pointer in run {
+            let (block, behind) = rest.split_at_mut(pointer.stored_bytes as usize);
+            self.unseal(&open, BlockKind::Data, pointer, block, block.len())?;
+            rest = behind;
+        }
+        Ok(())
+    }
+
+    fn read_stored(
+        &self,
+        open: &OpenSegment,
+        segment: SegmentId,
+        offset_bytes: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), BlockError> {
+        match open.file.read_at(offset_bytes, buffer) {
+            Err(StoreError::Short { .. }) => {
+                self.open.lock().pop(&segment);
+                Err(BlockError::NotArrived { segment, detail: "its file is incomplete".into() })
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Decrypts a block in place and compares its tag.
+    fn unseal(
+        &self,
+        open: &OpenSegment,
+        kind: BlockKind,
+        pointer: &Pointer,
+        buffer: &mut [u8],
+        stored_bytes: usize,
+    ) -> Result<(), BlockError> {
+        open.cipher.decrypt(u64::from(pointer.offset_units), buffer);
+        if open.keys.tagger.tag(kind as u8, pointer.encoding as u8, &buffer[..stored_bytes]) != pointer.tag {
+            let what = "a block is not the one written";
+            return Err(self.judge(&*open.file, pointer.segment, pointer.offset_bytes(), what));
+        }
+        Ok(())
     }
 
     /// A segment's verified last page.
@@ -337,25 +388,14 @@ impl Segments {
 
 impl BlockSource for Segments {
     fn read(&self, kind: BlockKind, pointer: &Pointer) -> Result<Vec<u8>, BlockError> {
-        let segment = pointer.segment;
-        let open = self.open_segment(segment)?;
+        let open = self.open_segment(pointer.segment)?;
         let stored_bytes = pointer.stored_bytes as usize;
         let mut buffer = vec![0; stored_bytes.max(16)];
-        match open.file.read_at(pointer.offset_bytes(), &mut buffer) {
-            Err(StoreError::Short { .. }) => {
-                self.open.lock().pop(&segment);
-                return Err(BlockError::NotArrived { segment, detail: "its file is incomplete".into() });
-            }
-            other => other?,
-        }
-        open.cipher.decrypt(u64::from(pointer.offset_units), &mut buffer);
+        self.read_stored(&open, pointer.segment, pointer.offset_bytes(), &mut buffer)?;
+        self.unseal(&open, kind, pointer, &mut buffer, stored_bytes)?;
         buffer.truncate(stored_bytes);
-        if open.keys.tagger.tag(kind as u8, pointer.encoding as u8, &buffer) != pointer.tag {
-            let what = "a block is not the one written";
-            return Err(self.judge(&*open.file, segment, pointer.offset_bytes(), what));
-        }
         codec::decode(kind, pointer.encoding, buffer).map_err(|detail| BlockError::Damaged {
-            segment,
+            segment: pointer.segment,
             offset_bytes: pointer.offset_bytes(),
             detail,
         })

@@ -117,13 +117,14 @@ impl SegmentWriter {
     ///
     /// # Errors
     /// After one the segment is closed for ever.
-    pub fn append(&mut self, block: &PreparedBlock, inode: InodeNumber, index: u64) -> Result<Pointer, StoreError> {
+    pub fn append(&mut self, block: PreparedBlock, inode: InodeNumber, index: u64) -> Result<Pointer, StoreError> {
+        let kind = block.kind;
         let pointer = self.append_unlisted(block)?;
-        self.entries.push(SummaryEntry { kind: block.kind, inode, index, pointer });
+        self.entries.push(SummaryEntry { kind, inode, index, pointer });
         Ok(pointer)
     }
 
-    fn append_unlisted(&mut self, block: &PreparedBlock) -> Result<Pointer, StoreError> {
+    fn append_unlisted(&mut self, block: PreparedBlock) -> Result<Pointer, StoreError> {
         let offset_bytes = self.file.len();
         let pointer = Pointer {
             segment: self.header.segment,
@@ -132,8 +133,7 @@ impl SegmentWriter {
             encoding: block.encoding,
             tag: block.tag,
         };
-        let mut buffer = Vec::with_capacity(block.stored.len().next_multiple_of(16));
-        buffer.extend_from_slice(&block.stored);
+        let mut buffer = block.stored;
         if buffer.len() < 16 {
             buffer.resize(16, 0);
         }
@@ -168,8 +168,8 @@ impl SegmentWriter {
         let blocks = self.entries.len() as u64;
         assert!(blocks > 0, "a segment without blocks is not finished but discarded");
         let summary = encode_summary(&self.entries);
-        let prepared = PreparedBlock::new(BlockKind::Summary, &summary, self.compress, &self.keys.tagger);
-        let summary = self.append_unlisted(&prepared)?;
+        let prepared = PreparedBlock::new(BlockKind::Summary, summary, self.compress, &self.keys.tagger);
+        let summary = self.append_unlisted(prepared)?;
         self.append_padding(randomness)?;
         self.append_last_page(&LastPage { kind: self.header.kind, blocks, summary, commit })?;
         self.file.sync()?;

@@ -7,7 +7,7 @@ use super::attributes::drop_set_id;
 use super::dirty::Piece;
 use super::state::{BlockBase, BlockPlan};
 use super::{Result, Volume, VolumeError};
-use crate::format::InodeNumber;
+use crate::format::{Encoding, InodeNumber, Pointer};
 
 /// The longest file: what a signed 64-bit offset can say.
 pub(super) const FILE_BYTES_MAX: u64 = i64::MAX as u64;
@@ -35,6 +35,25 @@ pub(super) fn block_parts(block_bytes: usize, offset: u64, length: u64) -> impl 
     })
 }
 
+/// The leading blocks that are wanted whole, are stored plain, and lie one behind the other: one read gets them all.
+fn run_of(plans: &[(BlockPart, BlockPlan)]) -> Vec<Pointer> {
+    let mut run: Vec<Pointer> = Vec::new();
+    for (part, plan) in plans {
+        let BlockBase::Stored(pointer) = plan.base else { break };
+        let is_whole = part.start == 0 && pointer.stored_bytes as usize == part.length && plan.patches.is_empty();
+        let is_plain = pointer.encoding == Encoding::Plain && part.length >= 16;
+        let follows = run.last().is_none_or(|last| {
+            let end = last.offset_bytes() + u64::from(last.stored_bytes);
+            last.segment == pointer.segment && end == pointer.offset_bytes()
+        });
+        if !is_whole || !is_plain || !follows {
+            break;
+        }
+        run.push(pointer);
+    }
+    run
+}
+
 impl Volume {
     /// Reads up to `length` bytes at `offset`; fewer only at the end of the file.
     ///
@@ -54,10 +73,17 @@ impl Volume {
         };
         let mut bytes = vec![0; length];
         let mut rest = bytes.as_mut_slice();
-        for (part, plan) in plans {
-            let (buffer, behind) = rest.split_at_mut(part.length);
-            self.fill_block(&plan, part.start, buffer)?;
+        let mut plans = plans.as_slice();
+        while let Some((part, plan)) = plans.first() {
+            let run = run_of(plans);
+            let run_bytes = if run.is_empty() { part.length } else { run.iter().map(|at| at.stored_bytes as usize).sum() };
+            let (buffer, behind) = rest.split_at_mut(run_bytes);
+            match run.is_empty() {
+                true => self.fill_block(plan, part.start, buffer)?,
+                false => self.segments.read_run(&run, buffer)?,
+            }
             rest = behind;
+            plans = &plans[run.len().max(1)..];
         }
         Ok(bytes)
     }

@@ -185,7 +185,11 @@ impl Volume {
         emit: &mut dyn FnMut(&DirectoryEntry<'_>) -> bool,
     ) -> Result<bool> {
         let attributes = match with_attributes {
-            true => view.find_attributes(entry.inode)?,
+            // Where they cannot be read the entry is still shown: the listing is worth more than one inode.
+            true => view.find_attributes(entry.inode).unwrap_or_else(|error| {
+                log::warn!("inode {} cannot be read: {error}", entry.inode);
+                None
+            }),
             false => None,
         };
         let attributes = attributes.map(|record| self.public_attributes(view, entry.inode, &record));

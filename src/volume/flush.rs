@@ -95,21 +95,33 @@ impl Volume {
     /// Flushes one dirty block of a generation, if it is still dirty.
     pub(super) fn flush_block(&self, number: CommitNumber, at: BlockAddress) -> Result<()> {
         let Some(flush) = self.plan_flush(number, at)? else { return Ok(()) };
-        let mut bytes = vec![0; flush.length];
-        self.fill_block(&flush.plan, 0, &mut bytes)?;
+        let FlushPlan { version, length, plan, inline, candidates } = flush;
+        let bytes = self.assemble_block(plan, length)?;
         let flushed = if bytes.iter().all(|byte| *byte == 0) {
             Flushed::Hole
-        } else if flush.inline {
+        } else if inline {
             Flushed::Inline(bytes)
         } else {
-            let prepared = self.segments.prepare(BlockKind::Data, &bytes);
-            let same = flush.candidates.iter().find(|candidate| prepared.is_same_as(candidate));
+            let prepared = self.segments.prepare(BlockKind::Data, bytes);
+            let same = candidates.iter().find(|candidate| prepared.is_same_as(candidate));
             match same.filter(|candidate| !self.data_segments.lock().doubtful.contains(&candidate.segment)) {
                 Some(same) => Flushed::Stored(*same),
-                None => Flushed::Stored(self.append_block(number, &prepared, at)?),
+                None => Flushed::Stored(self.append_block(number, prepared, at)?),
             }
         };
-        self.settle_block(number, at, flush.version, flushed)
+        self.settle_block(number, at, version, flushed)
+    }
+
+    fn assemble_block(&self, mut plan: BlockPlan, length: usize) -> Result<Vec<u8>> {
+        if let [(0, patch)] = plan.patches.as_mut_slice() {
+            if patch.len() == length {
+                // Written whole: nothing to put together.
+                return Ok(std::mem::take(patch));
+            }
+        }
+        let mut bytes = vec![0; length];
+        self.fill_block(&plan, 0, &mut bytes)?;
+        Ok(bytes)
     }
 
     /// What to flush, and the pointers that may lead to the same bytes already.
@@ -160,7 +172,7 @@ impl Volume {
     /// Appends a block to the generation's open data segment, or to a new one when it is full.
     ///
     /// After a failed write the segment is closed for ever and what it holds is doubtful until it is written anew.
-    fn append_block(&self, number: CommitNumber, block: &PreparedBlock, (inode, index): BlockAddress) -> Result<Pointer> {
+    fn append_block(&self, number: CommitNumber, block: PreparedBlock, (inode, index): BlockAddress) -> Result<Pointer> {
         let mut data = self.data_segments.lock();
         let generation = data.generation(number);
         if generation.open.as_ref().is_some_and(|open| !open.has_room_for(block.stored.len())) {
@@ -171,8 +183,8 @@ impl Volume {
             Some(open) => open,
             none => none.insert(self.segments.begin(SegmentKind::Data)?),
         };
-        let appended = writer.append(block, inode, index);
         generation.bytes += block.stored.len() as u64;
+        let appended = writer.append(block, inode, index);
         match appended {
             Ok(pointer) => Ok(pointer),
             Err(error) => {
@@ -330,8 +342,8 @@ impl Volume {
             let bytes = self.segments.read(BlockKind::Data, &pointer).map_err(|error| {
                 VolumeError::Damaged(format!("a block that was acknowledged cannot be read back: {error}"))
             })?;
-            let prepared = self.segments.prepare(BlockKind::Data, &bytes);
-            let target = self.append_block(number, &prepared, (key.inode, key.suffix))?;
+            let prepared = self.segments.prepare(BlockKind::Data, bytes);
+            let target = self.append_block(number, prepared, (key.inode, key.suffix))?;
             let mut state = self.state.write();
             let Some(generation) = state.generation_mut(number) else { return Ok(()) };
             let old = ExtentRecord::Stored(pointer).encode();

@@ -288,10 +288,7 @@ impl Volume {
 
     /// After a replay: what an earlier process left is noted, orphans go, and this device's record is up to date.
     fn settle_in(&self, heads: &Heads) -> std::result::Result<(), OpenError> {
-        if let Some(reason) = &self.state.read().read_only {
-            if !self.options.read_only {
-                self.warn(format!("mounted read-only: {reason}"));
-            }
+        if self.state.read().read_only.is_some() {
             return Ok(());
         }
         self.remove_orphans()?;
@@ -356,10 +353,9 @@ impl Volume {
     fn awaited_segments(&self, state: &State) -> u64 {
         let key = |suffix| Key::new(InodeNumber::VAULT, KeyKind::Segment, suffix);
         let table = self.context.tree.scan(&state.root, key(0), key(u64::MAX));
-        let missing = table.flatten().filter(|(key, _)| {
-            self.segments.ledger().find(crate::format::SegmentId(key.suffix)).is_none()
-        });
-        missing.count() as u64
+        // A node of the table that cannot be read is awaited itself.
+        let is_missing = |key: Key| self.segments.ledger().find(crate::format::SegmentId(key.suffix)).is_none();
+        table.filter(|item| item.as_ref().map_or(true, |(key, _)| is_missing(*key))).count() as u64
     }
 }
 
@@ -390,7 +386,7 @@ fn open_segments(
 fn root_directory(edit: &Edit<'_>, root: &NewNode) -> AttributesRecord {
     AttributesRecord {
         kind: FileKind::Directory as u8,
-        permissions: root.permissions,
+        permissions: root.permissions & !root.umask,
         link_count: 2,
         user: root.user,
         group: root.group,
