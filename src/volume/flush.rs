@@ -249,8 +249,8 @@ impl Volume {
         let has = !matches!(flushed, Flushed::Hole);
         let generation = state.generation_mut(number).expect("seen above");
         match flushed {
-            Flushed::Hole if had => generation.overlay.remove(key),
-            Flushed::Hole => {}
+            // Even where there was nothing: the journal may hold other bytes of this block, which a replay must drop.
+            Flushed::Hole => generation.overlay.remove(key),
             Flushed::Inline(bytes) => generation.overlay.put(key, ExtentRecord::Inline(&bytes).encode().into()),
             Flushed::Stored(pointer) => generation.overlay.put(key, ExtentRecord::Stored(pointer).encode().into()),
         }

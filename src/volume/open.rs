@@ -498,6 +498,8 @@ impl Volume {
         }
         state.current.overlay.mark_journaled();
         state.current.dirty.mark_journaled();
+        // A killed process may have appended what it never synced: the next fsync says all of it anew.
+        state.changes += u64::from(state.read_only.is_none() && !journal.frames.is_empty());
         let gained = super::replay::count_inodes(&state.current, &self.context.tree, &state.root)?;
         state.inode_count = state.inode_count.saturating_add_signed(gained);
         let replayed = journal.files.clone();
