@@ -85,13 +85,13 @@ class Vault:
         return self
 
     def __exit__(self, *_):
-        if self.is_mounted():
-            self.run("umount", self.mount, check=False)
+        for mount in self.mounts():
+            self.run("umount", mount, check=False)
         for pid in self.pids:
-            if os.path.exists(f"/proc/{pid}"):
+            if is_running(pid):
                 os.kill(pid, signal.SIGKILL)
-        while self.is_mounted():
-            subprocess.run(["umount", "-l", self.mount], check=False)
+        for mount in self.mounts():
+            subprocess.run(["umount", "-l", mount], check=False)
         shutil.rmtree(self.base, ignore_errors=True)
 
     def run(self, *arguments, check=True, seconds=300):
@@ -132,9 +132,14 @@ class Vault:
     def pid(self):
         return self.status()["daemon"]["pid"]
 
-    def is_mounted(self):
+    def mounts(self):
+        """What is mounted in this vault's temporary folder, the innermost first."""
         with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as table:
-            return any(line.split(" ")[1] == self.mount for line in table)
+            places = [line.split(" ")[1] for line in table]
+        return [place for place in reversed(places) if place.startswith(self.base + "/")]
+
+    def is_mounted(self):
+        return self.mount in self.mounts()
 
     def kill(self):
         """SIGKILL to the daemon: what it had not made durable is gone. The dead mount stays."""
@@ -168,16 +173,20 @@ class Vault:
         return folder
 
 
+def is_running(pid):
+    """Whether the process still runs; one that has ended and waits for its parent to notice does not."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def wait_until_gone(pid, seconds=60):
     end = time.monotonic() + seconds
-    while os.path.exists(f"/proc/{pid}") and time.monotonic() < end:
-        try:
-            if open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] == "Z":
-                return
-        except OSError:
-            return
+    while is_running(pid):
+        assert time.monotonic() < end, f"process {pid} does not end"
         time.sleep(0.01)
-    assert not os.path.exists(f"/proc/{pid}"), f"process {pid} does not end"
 
 
 def as_user(user, action, groups=()):
