@@ -63,11 +63,23 @@ if wants cargo; then
   check "tests without a mount (cargo test)" cargo test --locked --quiet
 fi
 
+install_and_uninstall() {
+  local folder left
+  folder=$(mktemp -d)
+  DESTDIR=$folder scripts/install.sh >/dev/null && "$folder/usr/local/bin/passkeyfs" --version >/dev/null &&
+    [ -n "$(find "$folder" -type l -name mount.passkeyfs -path '*sbin*')" ] &&
+    DESTDIR=$folder scripts/install.sh --uninstall >/dev/null || return 1
+  left=$(find "$folder" -not -type d)
+  rm -rf "$folder"
+  [ -z "$left" ] || { say "left behind: $left"; return 1; }
+}
+
 mount_tests() {
   install_missing fusermount3=fuse3 python3=python3 setfacl=acl getfattr=attr rsync=rsync git=git make=make useradd=passwd \
     mount=mount tar=tar flock=util-linux
   build_release
   export PASSKEYFS
+  check "install and uninstall" install_and_uninstall
   if wants posix; then
     check "the tool pjdfstest" tool pjdfstest "$PJDFSTEST_VERSION"
     check "the tool fsx" tool fsx "$FSX_VERSION"

@@ -33,7 +33,8 @@ def ends(claims, vault):
         fsync(folder)
         contents["renamed"] = contents.pop("1")
         vault.kill()
-        assert errno_of(os.listdir, vault.mount) == errno.ENOTCONN
+        dead = errno_of(os.listdir, vault.mount)
+        assert dead == errno.ENOTCONN, os.strerror(dead)
         vault.start()
         assert set(os.listdir(folder)) == set(contents)
         assert all(read(f"{folder}/{name}") == content for name, content in contents.items())
@@ -71,6 +72,25 @@ def ends(claims, vault):
         assert not is_running(pid)
         vault.start()
         assert all(read(f"{folder}/{number}") == pattern(number, 10_000) for number in range(200))
+
+    @claims.claim("a vault folder that vanishes under a mount: umount says so with exit code 1, and nothing is lost")
+    def _():
+        folder = vault.new_folder()
+        write(f"{folder}/f", b"published")
+        vault.sync()
+        write(f"{folder}/g", b"not yet")
+        os.rename(vault.folder, f"{vault.folder}.away")
+        status = vault.status()
+        assert status["daemon"]["pid"], status
+        pid = vault.pid()
+        done = vault.run("umount", vault.mount, check=False)
+        assert done.returncode == 1 and "journal" in done.stderr, f"exit {done.returncode}: {done.stderr}"
+        wait_until_gone(pid)
+        assert not vault.is_mounted()
+        assert not os.path.exists(vault.folder), "it is not made anew"
+        os.rename(f"{vault.folder}.away", vault.folder)
+        vault.start()
+        assert (read(f"{folder}/f"), read(f"{folder}/g")) == (b"published", b"not yet")
 
     @claims.claim("a state folder that is lost costs nothing that was published")
     def _():
@@ -203,7 +223,7 @@ def bad_vaults(claims):
         os.mkdir(vault.folder)
 
     spoilt("an empty folder is no vault", empty_folder, 6)
-    spoilt("a vault of a newer format", lambda vault: replace(vault, b'"format":1', b'"format":2'), 6)
+    spoilt("a vault of a newer format", lambda vault: replace(vault, b'"format": 1', b'"format": 2'), 6)
     spoilt("a truncated commit", lambda vault: os.truncate(only(vault, ".meta"), 5000), 11)
     spoilt("an emptied commit", lambda vault: os.truncate(only(vault, ".meta"), 0), 11)
     spoilt("a missing commit", lambda vault: os.unlink(only(vault, ".meta")), 11)

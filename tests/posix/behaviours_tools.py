@@ -5,9 +5,8 @@ import shutil
 import sqlite3
 import subprocess
 
-from harness import pattern, read, shell, write
+from harness import PROJECT, pattern, read, shell, write
 
-PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 GIT = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b", "GIT_CONFIG_GLOBAL": "/dev/null"}
 
 

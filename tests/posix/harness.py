@@ -7,7 +7,7 @@
         def _(): assert ...
     claims.finish()                              # prints "N passed, N failed", exits 1 if any failed
 
-PASSKEYFS is the program under test (default: passkeyfs on PATH). Scratch space is TMPDIR. Only mounts and processes that a
+PASSKEYFS is the program under test (default: target/release/passkeyfs). Scratch space is TMPDIR. Only mounts and processes that a
 `Vault` started are ended, by their own numbers.
 """
 
@@ -23,7 +23,10 @@ import tempfile
 import time
 import traceback
 
-PASSKEYFS = os.path.abspath(os.environ.get("PASSKEYFS") or shutil.which("passkeyfs") or "passkeyfs")
+PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PASSKEYFS = os.path.abspath(os.environ.get("PASSKEYFS") or os.path.join(PROJECT, "target", "release", "passkeyfs"))
+if not os.access(PASSKEYFS, os.X_OK):
+    sys.exit(f"There is no {PASSKEYFS}: build it (cargo build --release), or name it in PASSKEYFS.")
 LIBC = ctypes.CDLL(None, use_errno=True)
 NOBODY = 65534
 
@@ -174,12 +177,15 @@ class Vault:
 
 
 def is_running(pid):
-    """Whether the process still runs; one that has ended and waits for its parent to notice does not."""
+    """Whether a thread of the process still runs; one that has ended and waits for its parent to notice does not."""
     try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/stat", encoding="utf-8") as file:
+                if file.read().rsplit(")", 1)[1].split()[0] not in "ZX":
+                    return True
     except OSError:
-        return False
+        pass
+    return False
 
 
 def wait_until_gone(pid, seconds=60):
