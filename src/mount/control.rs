@@ -137,10 +137,14 @@ fn ask<T: DeserializeOwned>(
 ) -> Result<T, ControlError> {
     let name = |source: io::Error| name_error(mountpoint, source);
     let root = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(mountpoint).map_err(name)?;
-    // Not every filesystem is polite about an ioctl that it does not know: only FUSE ones are asked.
-    let kind = fstatfs(&root).map_err(|errno| name(errno.into()))?.filesystem_type();
-    if kind != FUSE_SUPER_MAGIC {
-        return Err(ControlError::NotPasskeyfs { mountpoint: mountpoint.into() });
+    // Not every filesystem is polite about an ioctl that it does not know: only FUSE ones are asked. One of ours whose
+    // vault folder has gone cannot tell its space, and fails with EIO, but answers here.
+    match fstatfs(&root) {
+        Ok(status) if status.filesystem_type() != FUSE_SUPER_MAGIC => {
+            return Err(ControlError::NotPasskeyfs { mountpoint: mountpoint.into() });
+        }
+        Err(errno) if errno != nix::Error::EIO => return Err(name(errno.into())),
+        _ => {}
     }
     let mut answer = [0; ANSWER_BYTES_MAX];
     ioctl(&root, &mut answer).map_err(|errno| name(errno.into()))?;
