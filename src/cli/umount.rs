@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs the command.
 pub fn run(arguments: &UmountArguments) -> anyhow::Result<Exit> {
-    // Outline: 1) find the mount, 2) refuse while it is busy, 3) publish, 4) detach, 5) wait for the daemon.
+    // Outline: 1) find the mount, 2) publish, 3) detach, or refuse where it is busy, 4) wait for the daemon.
     let mountpoint = find_mount(&arguments.mountpoint)?;
     // Called from inside the mount, this process would be in its own way.
     std::env::set_current_dir("/").context("cannot enter /")?;
@@ -44,7 +44,6 @@ pub fn run(arguments: &UmountArguments) -> anyhow::Result<Exit> {
         },
         Err(error) => return Err(error.into()),
     };
-    refuse_while_busy(&mountpoint, daemon)?;
     // Held before the detach: afterwards the number could come to mean another process.
     let process = Process::open(daemon).context("cannot watch the daemon")?;
     let published = request_publish(&mountpoint);
@@ -76,15 +75,6 @@ fn find_mount(given: &Path) -> anyhow::Result<PathBuf> {
         Some(_) => Err(not_mounted(format!("what is mounted at {} is not a vault", path.display()))),
         None => Err(not_mounted(format!("nothing is mounted at {}", path.display()))),
     }
-}
-
-fn refuse_while_busy(mountpoint: &Path, daemon: u32) -> anyhow::Result<()> {
-    let table = mount_table::read().context("cannot read the list of mounts")?;
-    let has_mounts_below = !mount_table::below(&table, mountpoint).is_empty();
-    if has_mounts_below || !holders::find(mountpoint, &[daemon, std::process::id()]).is_empty() {
-        return Err(busy(mountpoint, daemon));
-    }
-    Ok(())
 }
 
 /// Who is in the way, as far as it can be seen.
