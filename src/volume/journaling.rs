@@ -99,9 +99,6 @@ impl Volume {
     }
 
     fn journal_generation(&self, journal: &mut JournalState, number: CommitNumber) -> Result<()> {
-        if !self.data_segments.lock().doubtful_is_settled() {
-            self.evacuate(number)?;
-        }
         let too_large = |kept: &GenerationJournal| {
             kept.journal.as_ref().is_some_and(|journal| journal.bytes() > JOURNAL_BYTES_MAX)
         };
@@ -120,6 +117,7 @@ impl Volume {
     fn append_frame(&self, journal: &mut JournalState, number: CommitNumber) -> Result<()> {
         let kept = journal.generations.entry(number).or_default();
         let rewrite = kept.rewrite;
+        self.evacuate(number)?;
         self.flush_large_data(number, rewrite)?;
         let Some(records) = self.take_records(number, kept) else { return Ok(()) };
         // From here on the records are nowhere but in `records`: a failure must say all again.
