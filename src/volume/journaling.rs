@@ -5,7 +5,8 @@
 //! everything up to some frame, at least up to the last acknowledged one.
 //!
 //! After a failed write or sync nothing is retried on the same file: all that the generation's journal must hold goes to
-//! a new part. If that fails, too, the volume takes no more changes and says so.
+//! a new part. If that fails, too, the volume takes no more changes and says so; where the disk was only full, the next
+//! `fsync` tries again.
 
 use std::collections::BTreeMap;
 
@@ -110,7 +111,10 @@ impl Volume {
         let kept = journal.generations.entry(number).or_default();
         kept.rewrite = true;
         self.append_frame(journal, number).inspect_err(|error| {
-            self.stop_changes(format!("the journal cannot be written: {error}"));
+            // A full disk is the caller's to hear of: the next try says all anew, and may find room.
+            if !matches!(error, VolumeError::NoSpace(_)) {
+                self.stop_changes(format!("the journal cannot be written: {error}"));
+            }
         })
     }
 
