@@ -75,7 +75,8 @@ impl Journal {
         };
         let path = FilePath::state(format!("{FOLDER}/{generation}-{part:08x}"));
         let mut file = store.create(&path)?;
-        file.append(&header.encode())?;
+        // A file without a header is of no use, and a full disk is tried again and again.
+        file.append(&header.encode()).inspect_err(|_| drop(store.remove(&path)))?;
         let cipher = WriteOnceCipher::new(keys.cipher(&header));
         Ok(Self { path, header, keys, cipher, file, frames: 0 })
     }

@@ -157,7 +157,8 @@ impl Segments {
         let header = SegmentHeader { kind, vault, epoch, device, sequence, segment, salt };
         let path = ledger::staging_path(sequence, segment, kind);
         let file = self.store.create(&path)?;
-        let writer = SegmentWriter::begin(header, path.clone(), file, keys, self.compress)?;
+        let writer = SegmentWriter::begin(header, path.clone(), file, keys, self.compress)
+            .inspect_err(|_| drop(self.store.remove(&path)))?;
         self.ledger.note(segment, Location { path, device: DeviceId(0), sequence, kind, bytes: 0 });
         Ok(writer)
     }

@@ -19,6 +19,8 @@ use crate::segments::{BlockSource, FinishedSegment, PreparedBlock, SegmentWriter
 
 /// A file up to this size lies in the tree itself.
 const INLINE_BYTES_MAX: u64 = 2048;
+/// How often a block that is being written is flushed again before it is left dirty.
+const SETTLE_TRIES_MAX: usize = 8;
 
 /// The data segments that a generation has filled.
 #[derive(Default)]
@@ -28,6 +30,8 @@ pub(super) struct GenerationSegments {
     pub finished: Vec<FinishedSegment>,
     /// Bytes in them and in the open one.
     pub bytes: u64,
+    /// The count of doubts at which nothing of the generation pointed into a doubtful segment.
+    settled_doubts: u64,
 }
 
 /// The data segments of all generations that are not published.
@@ -37,8 +41,8 @@ pub(super) struct DataSegments {
     /// Segments that are not to be relied on (their sync failed, or a crash left them unfinished): what points into them
     /// is written anew before it is published.
     pub doubtful: BTreeSet<SegmentId>,
-    /// How many of them there were when nothing pointed into any of them.
-    settled: usize,
+    /// How often segments became doubtful.
+    doubts: u64,
 }
 
 impl DataSegments {
@@ -46,9 +50,15 @@ impl DataSegments {
         self.generations.entry(number).or_default()
     }
 
-    /// Whether nothing points into a doubtful segment that is not recorded to be safe.
-    pub fn doubtful_is_settled(&self) -> bool {
-        self.settled == self.doubtful.len()
+    /// Notes segments that are not to be relied on.
+    pub fn doubt(&mut self, segments: impl IntoIterator<Item = SegmentId>) {
+        self.doubtful.extend(segments);
+        self.doubts += 1;
+    }
+
+    /// Whether nothing of a generation points into a doubtful segment.
+    fn is_settled(&mut self, number: CommitNumber) -> bool {
+        self.doubtful.is_empty() || self.generation(number).settled_doubts == self.doubts
     }
 
     pub fn forget(&mut self, number: CommitNumber) {
@@ -94,22 +104,28 @@ impl State {
 impl Volume {
     /// Flushes one dirty block of a generation, if it is still dirty.
     pub(super) fn flush_block(&self, number: CommitNumber, at: BlockAddress) -> Result<()> {
-        let Some(flush) = self.plan_flush(number, at)? else { return Ok(()) };
-        let FlushPlan { version, length, plan, inline, candidates } = flush;
-        let bytes = self.assemble_block(plan, length)?;
-        let flushed = if bytes.iter().all(|byte| *byte == 0) {
-            Flushed::Hole
-        } else if inline {
-            Flushed::Inline(bytes)
-        } else {
-            let prepared = self.segments.prepare(BlockKind::Data, bytes);
-            let same = candidates.iter().find(|candidate| prepared.is_same_as(candidate));
-            match same.filter(|candidate| !self.data_segments.lock().doubtful.contains(&candidate.segment)) {
-                Some(same) => Flushed::Stored(*same),
-                None => Flushed::Stored(self.append_block(number, prepared, at)?),
+        // Written again meanwhile: tried again, but not for ever against a fast writer.
+        for _ in 0..SETTLE_TRIES_MAX {
+            let Some(flush) = self.plan_flush(number, at)? else { return Ok(()) };
+            let FlushPlan { version, length, plan, inline, candidates } = flush;
+            let bytes = self.assemble_block(plan, length)?;
+            let flushed = if bytes.iter().all(|byte| *byte == 0) {
+                Flushed::Hole
+            } else if inline {
+                Flushed::Inline(bytes)
+            } else {
+                let prepared = self.segments.prepare(BlockKind::Data, bytes);
+                let same = candidates.iter().find(|candidate| prepared.is_same_as(candidate));
+                match same.filter(|candidate| self.is_reliable(&self.data_segments.lock(), candidate)) {
+                    Some(same) => Flushed::Stored(*same),
+                    None => Flushed::Stored(self.append_block(number, prepared, at)?),
+                }
+            };
+            if self.settle_block(number, at, version, flushed)? {
+                break;
             }
-        };
-        self.settle_block(number, at, version, flushed)
+        }
+        Ok(())
     }
 
     fn assemble_block(&self, mut plan: BlockPlan, length: usize) -> Result<Vec<u8>> {
@@ -122,6 +138,11 @@ impl Volume {
         let mut bytes = vec![0; length];
         self.fill_block(&plan, 0, &mut bytes)?;
         Ok(bytes)
+    }
+
+    /// Whether a pointer leads into a segment that is there and not doubtful.
+    fn is_reliable(&self, data: &DataSegments, pointer: &Pointer) -> bool {
+        !data.doubtful.contains(&pointer.segment) && self.segments.ledger().find(pointer.segment).is_some()
     }
 
     /// What to flush, and the pointers that may lead to the same bytes already.
@@ -189,7 +210,7 @@ impl Volume {
             Ok(pointer) => Ok(pointer),
             Err(error) => {
                 let failed = generation.open.take().map(|open| open.header().segment);
-                data.doubtful.extend(failed);
+                data.doubt(failed);
                 Err(error.into())
             }
         }
@@ -206,7 +227,7 @@ impl Volume {
         match self.segments.finish(open, None) {
             Ok(finished) => data.generation(number).finished.push(finished),
             Err(error) => {
-                data.doubtful.insert(segment);
+                data.doubt([segment]);
                 return Err(error.into());
             }
         }
@@ -220,25 +241,36 @@ impl Volume {
         Ok(data.generation(number).finished.clone())
     }
 
-    /// Makes the blocks in the generation's open data segment durable, so that a journal frame may point to them.
+    /// Makes the blocks that the generation points to durable, so that a journal frame may point to them, too.
+    ///
+    /// # Errors
+    /// Also when a segment has failed since the generation was evacuated: what was taken for the frame may point into it.
     pub(super) fn sync_data_segments(&self, number: CommitNumber) -> Result<()> {
         let mut data = self.data_segments.lock();
         let generation = data.generation(number);
-        let Some(open) = generation.open.as_mut() else { return Ok(()) };
-        if let Err(error) = open.sync() {
+        if let Some(Err(error)) = generation.open.as_mut().map(SegmentWriter::sync) {
             let failed = generation.open.take().map(|open| open.header().segment);
-            data.doubtful.extend(failed);
+            data.doubt(failed);
             return Err(error.into());
         }
-        Ok(())
+        match data.is_settled(number) {
+            true => Ok(()),
+            false => Err(VolumeError::Io("a data segment has failed".into())),
+        }
     }
 
-    /// Puts a flushed block into its generation's overlay, unless it has changed since it was planned.
-    fn settle_block(&self, number: CommitNumber, at: BlockAddress, version: u64, flushed: Flushed) -> Result<()> {
+    /// Puts a flushed block into its generation's overlay, unless it has changed since it was planned. False when the
+    /// segment that it went to has failed meanwhile: it is to be flushed again.
+    fn settle_block(&self, number: CommitNumber, at: BlockAddress, version: u64, flushed: Flushed) -> Result<bool> {
+        // Held to the end: no one counts the generation as settled between this look at the segment and the pointer.
+        let data = self.data_segments.lock();
+        if matches!(&flushed, Flushed::Stored(pointer) if !self.is_reliable(&data, pointer)) {
+            return Ok(false);
+        }
         let mut state = self.state.write();
         let dirty = state.generation(number).and_then(|generation| generation.dirty.get(at));
         if dirty.is_none_or(|dirty| dirty.version != version) {
-            return Ok(());
+            return Ok(true);
         }
         let key = Key::new(at.0, KeyKind::Extent, at.1);
         let had = {
@@ -261,7 +293,7 @@ impl Volume {
             self.change_allocated(&mut state, number, key, change)?;
         }
         self.note_memory(&state);
-        Ok(())
+        Ok(true)
     }
 
     /// Counts a block in or out of a file's allocated bytes, in the generation and in those above that still see it.
@@ -320,11 +352,13 @@ impl Volume {
     /// Writes anew what a generation's overlay points to in doubtful segments: reads each block (it is verified) and
     /// appends it to the generation's own. The old files go once the commit is recorded.
     pub(super) fn evacuate(&self, number: CommitNumber) -> Result<()> {
-        let doubtful = self.data_segments.lock().doubtful.clone();
-        if doubtful.is_empty() {
-            return Ok(());
-        }
-        let is_last = self.state.read().current.number == number;
+        let (doubtful, doubts) = {
+            let mut data = self.data_segments.lock();
+            if data.is_settled(number) {
+                return Ok(());
+            }
+            (data.doubtful.clone(), data.doubts)
+        };
         let mut moved: Vec<(Key, Pointer)> = Vec::new();
         {
             let state = self.state.read();
@@ -352,11 +386,7 @@ impl Volume {
                 state.changes += 1;
             }
         }
-        let mut data = self.data_segments.lock();
-        if is_last && data.doubtful.len() == doubtful.len() {
-            // Older generations were seen to before this one.
-            data.settled = doubtful.len();
-        }
+        self.data_segments.lock().generation(number).settled_doubts = doubts;
         Ok(())
     }
 
@@ -379,7 +409,6 @@ impl Volume {
             self.segments.discard(segment);
             data.doubtful.remove(&segment);
         }
-        data.settled = data.settled.min(data.doubtful.len());
         Ok(())
     }
 }

@@ -5,7 +5,8 @@
 //! everything up to some frame, at least up to the last acknowledged one.
 //!
 //! After a failed write or sync nothing is retried on the same file: all that the generation's journal must hold goes to
-//! a new part. If that fails, too, the volume takes no more changes and says so.
+//! a new part. If that fails, too, the volume takes no more changes and says so; where the disk was only full, the next
+//! `fsync` tries again.
 
 use std::collections::BTreeMap;
 
@@ -99,9 +100,6 @@ impl Volume {
     }
 
     fn journal_generation(&self, journal: &mut JournalState, number: CommitNumber) -> Result<()> {
-        if !self.data_segments.lock().doubtful_is_settled() {
-            self.evacuate(number)?;
-        }
         let too_large = |kept: &GenerationJournal| {
             kept.journal.as_ref().is_some_and(|journal| journal.bytes() > JOURNAL_BYTES_MAX)
         };
@@ -113,13 +111,17 @@ impl Volume {
         let kept = journal.generations.entry(number).or_default();
         kept.rewrite = true;
         self.append_frame(journal, number).inspect_err(|error| {
-            self.stop_changes(format!("the journal cannot be written: {error}"));
+            // A full disk is the caller's to hear of: the next try says all anew, and may find room.
+            if !matches!(error, VolumeError::NoSpace(_)) {
+                self.stop_changes(format!("the journal cannot be written: {error}"));
+            }
         })
     }
 
     fn append_frame(&self, journal: &mut JournalState, number: CommitNumber) -> Result<()> {
         let kept = journal.generations.entry(number).or_default();
         let rewrite = kept.rewrite;
+        self.evacuate(number)?;
         self.flush_large_data(number, rewrite)?;
         let Some(records) = self.take_records(number, kept) else { return Ok(()) };
         // From here on the records are nowhere but in `records`: a failure must say all again.

@@ -489,8 +489,7 @@ impl Volume {
     fn replay(&self, journal: &UncoveredJournal, number: CommitNumber) -> std::result::Result<(), OpenError> {
         if !self.options.read_only {
             let staged = self.segments.ledger().select(|at| at.path.area == Area::State);
-            let mut data = self.data_segments.lock();
-            data.doubtful.extend(staged.into_iter().map(|(segment, _)| segment));
+            self.data_segments.lock().doubt(staged.into_iter().map(|(segment, _)| segment));
         }
         let mut state = self.state.write();
         for frame in journal.frames.values().flatten() {

@@ -81,7 +81,7 @@ impl Volume {
         let mut state = self.state.write();
         let next = Generation::new(state.current.number.next(), state.numbers.peek());
         let frozen = std::mem::replace(&mut state.current, next);
-        state.frozen = Some(frozen);
+        state.frozen = Some(Generation { inode_count: state.inode_count, ..frozen });
     }
 
     fn publish_frozen(&self, publisher: &mut Publisher) -> Result<()> {
@@ -228,7 +228,7 @@ impl Volume {
         };
         own.push((key(KeyKind::Device, publisher.device.device.0), device.encode()));
         let mut totals = ByteWriter::new();
-        totals.u64(state.inode_count);
+        totals.u64(frozen.inode_count);
         own.push((key(KeyKind::VaultRecord, 1), totals.finish()));
         let own = own.into_iter().map(|(key, value)| (key, Some(Arc::from(value))));
         let changed = frozen.overlay.items().map(|(key, value)| (*key, value.clone()));

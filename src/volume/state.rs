@@ -30,11 +30,13 @@ pub(super) struct Generation {
     pub dirty: DirtyData,
     /// The first inode number given out in it: inodes from there on do not exist below.
     pub first_inode: InodeNumber,
+    /// Inodes in use at its end: known when it is frozen.
+    pub inode_count: u64,
 }
 
 impl Generation {
     pub fn new(number: CommitNumber, first_inode: InodeNumber) -> Self {
-        Self { number, overlay: Overlay::default(), dirty: DirtyData::default(), first_inode }
+        Self { number, overlay: Overlay::default(), dirty: DirtyData::default(), first_inode, inode_count: 0 }
     }
 
     pub fn is_empty(&self) -> bool {
