@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use super::codec::{self, PreparedBlock};
 use super::keyring::{EpochKeys, KeyRing};
 use super::ledger::{self, Ledger, Location};
-use super::writer::{FinishedSegment, SegmentWriter, page_tag_parts};
+use super::writer::{FinishedSegment, SegmentWriter, page_tag_parts, sealed_bytes};
 use super::{BlockError, BlockSource};
 use crate::crypto::{Randomness, Tag, UnitCipher};
 use crate::format::segment::{
@@ -340,7 +340,7 @@ impl BlockSource for Segments {
         let segment = pointer.segment;
         let open = self.open_segment(segment)?;
         let stored_bytes = pointer.stored_bytes as usize;
-        let mut buffer = vec![0; stored_bytes.max(16)];
+        let mut buffer = vec![0; sealed_bytes(stored_bytes)];
         match open.file.read_at(pointer.offset_bytes(), &mut buffer) {
             Err(StoreError::Short { .. }) => {
                 self.open.lock().pop(&segment);
@@ -349,8 +349,10 @@ impl BlockSource for Segments {
             other => other?,
         }
         open.cipher.decrypt(u64::from(pointer.offset_units), &mut buffer);
+        let is_filled_with_zeros = buffer[stored_bytes..].iter().all(|byte| *byte == 0);
         buffer.truncate(stored_bytes);
-        if open.keys.tagger.tag(kind as u8, pointer.encoding as u8, &buffer) != pointer.tag {
+        let is_tagged = open.keys.tagger.tag(kind as u8, pointer.encoding as u8, &buffer) == pointer.tag;
+        if !(is_tagged && is_filled_with_zeros) {
             let what = "a block is not the one written";
             return Err(self.judge(&*open.file, segment, pointer.offset_bytes(), what));
         }
