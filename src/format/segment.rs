@@ -17,6 +17,8 @@
 //!  72  salt                16                49  commit             var   see commit.rs
 //!  88  reserved            40   zero             zeros to the end
 //! ```
+//! A block is filled up with zeros to a multiple of 16 and encrypted whole, so that nothing shows where it ends; a reader
+//! takes no block whose filling is not zero.
 //! The last page's tag covers the words "last page", the header's 128 bytes, the page's offset (u64) and the ciphertext,
 //! each behind its length: a page moved to another place, file or vault fails. Nothing else in a segment is
 //! authenticated by the segment itself: blocks are, by the tag in the pointer that leads to them.

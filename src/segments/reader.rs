@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use super::codec::{self, PreparedBlock};
 use super::keyring::{EpochKeys, KeyRing};
 use super::ledger::{self, Ledger, Location};
-use super::writer::{FinishedSegment, SegmentWriter, page_tag_parts};
+use super::writer::{FinishedSegment, SegmentWriter, page_tag_parts, sealed_bytes};
 use super::{BlockError, BlockSource};
 use crate::crypto::{Randomness, Tag, UnitCipher};
 use crate::format::segment::{
@@ -227,8 +227,7 @@ impl Segments {
         Ok(block)
     }
 
-    /// Reads blocks that lie one behind the other in a segment, stored plain and each as long as its part of `buffer`,
-    /// with one read, and verifies and decrypts them where they are to be.
+    /// Reads blocks that lie one behind the other in a segment, stored plain and without filling, with one read, and verifies and decrypts them where they are to be.
     ///
     /// # Errors
     /// See [`BlockError`]; what `buffer` then holds is not to be used.
@@ -239,7 +238,7 @@ impl Segments {
         let mut rest = buffer;
         for pointer in run {
             let (block, behind) = rest.split_at_mut(pointer.stored_bytes as usize);
-            self.unseal(&open, BlockKind::Data, pointer, block, block.len())?;
+            self.unseal(&open, BlockKind::Data, pointer, block)?;
             rest = behind;
         }
         Ok(())
@@ -261,17 +260,18 @@ impl Segments {
         }
     }
 
-    /// Decrypts a block in place and compares its tag.
+    /// Decrypts a block in place, compares its tag, and takes no filling but zeros.
     fn unseal(
         &self,
         open: &OpenSegment,
         kind: BlockKind,
         pointer: &Pointer,
         buffer: &mut [u8],
-        stored_bytes: usize,
     ) -> Result<(), BlockError> {
         open.cipher.decrypt(u64::from(pointer.offset_units), buffer);
-        if open.keys.tagger.tag(kind as u8, pointer.encoding as u8, &buffer[..stored_bytes]) != pointer.tag {
+        let (stored, filling) = buffer.split_at(pointer.stored_bytes as usize);
+        let is_tagged = open.keys.tagger.tag(kind as u8, pointer.encoding as u8, stored) == pointer.tag;
+        if !is_tagged || filling.iter().any(|byte| *byte != 0) {
             let what = "a block is not the one written";
             return Err(self.judge(&*open.file, pointer.segment, pointer.offset_bytes(), what));
         }
@@ -391,9 +391,9 @@ impl BlockSource for Segments {
     fn read(&self, kind: BlockKind, pointer: &Pointer) -> Result<Vec<u8>, BlockError> {
         let open = self.open_segment(pointer.segment)?;
         let stored_bytes = pointer.stored_bytes as usize;
-        let mut buffer = vec![0; stored_bytes.max(16)];
+        let mut buffer = vec![0; sealed_bytes(stored_bytes)];
         self.read_stored(&open, pointer.segment, pointer.offset_bytes(), &mut buffer)?;
-        self.unseal(&open, kind, pointer, &mut buffer, stored_bytes)?;
+        self.unseal(&open, kind, pointer, &mut buffer)?;
         buffer.truncate(stored_bytes);
         codec::decode(kind, pointer.encoding, buffer).map_err(|detail| BlockError::Damaged {
             segment: pointer.segment,

@@ -134,12 +134,9 @@ impl SegmentWriter {
             tag: block.tag,
         };
         let mut buffer = block.stored;
-        if buffer.len() < 16 {
-            buffer.resize(16, 0);
-        }
+        // The zeros are encrypted, too: in the clear they would show where a block ends, and so how long a file is.
+        buffer.resize(sealed_bytes(buffer.len()), 0);
         self.cipher.seal(offset_bytes, &mut buffer);
-        // What fills up to the next unit is never read; it is not secret that it is zero.
-        buffer.resize(buffer.len().next_multiple_of(16), 0);
         self.file.append(&buffer)?;
         Ok(pointer)
     }
@@ -191,6 +188,11 @@ impl SegmentWriter {
         self.file.append(tag.as_bytes())?;
         self.file.append(&ciphertext)
     }
+}
+
+/// How many bytes a block of `stored_bytes` takes in its segment: whole cipher blocks.
+pub(super) fn sealed_bytes(stored_bytes: usize) -> usize {
+    stored_bytes.next_multiple_of(16)
 }
 
 /// What a last page's tag covers: the segment's whole header, the page's place and its ciphertext.

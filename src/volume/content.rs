@@ -41,7 +41,8 @@ fn run_of(plans: &[(BlockPart, BlockPlan)]) -> Vec<Pointer> {
     for (part, plan) in plans {
         let BlockBase::Stored(pointer) = plan.base else { break };
         let is_whole = part.start == 0 && pointer.stored_bytes as usize == part.length && plan.patches.is_empty();
-        let is_plain = pointer.encoding == Encoding::Plain && part.length >= 16;
+        // Without filling: the next block begins where this one's bytes end.
+        let is_plain = pointer.encoding == Encoding::Plain && part.length % 16 == 0;
         let follows = run.last().is_none_or(|last| {
             let end = last.offset_bytes() + u64::from(last.stored_bytes);
             last.segment == pointer.segment && end == pointer.offset_bytes()

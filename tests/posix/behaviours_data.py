@@ -182,6 +182,18 @@ def contents(claims, vault):
                 assert seen.setdefault(name, what) == what, f"{name} was {seen[name]} and is {what}"
         return f"{len(seen)} files"
 
+    @claims.claim("nothing in the ciphertext shows where one block ends and the next begins")
+    def _():
+        folder = vault.new_folder()
+        for number in range(200):
+            write(f"{folder}/{number}", pattern(number, 3000 + 7 * number))
+        vault.sync()
+        zeros = 0
+        for name in vault.files():
+            if name.endswith((".data", ".meta")):
+                zeros += read(f"{vault.folder}/{name}")[128:].count(bytes(6))  # the header's 128 bytes are in the clear
+        assert zeros == 0, f"{zeros} runs of six zero bytes"
+
 
 def locks(claims, vault):
     def in_another_process(action):
