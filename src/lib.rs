@@ -1,5 +1,6 @@
 //! passkeyfs: an encrypted view of a backup, unlocked by a passkey, kept as write-once files any sync client can carry.
 
+pub mod check;
 pub mod cli;
 pub mod crypto;
 pub mod format;

@@ -75,6 +75,8 @@ pub enum Command {
     /// The keys that unlock a vault
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Look through a vault for damage and for what has not arrived; changes nothing
+    Check(CheckArguments),
     /// Look inside a vault, for developers; never prints secrets
     #[command(subcommand)]
     Debug(DebugCommand),
@@ -197,7 +199,7 @@ pub struct KeyTestArguments {
     pub authenticator: AuthenticatorArgument,
 }
 
-/// `passkeyfs check`: becomes a variant of [`Command`] together with what it calls.
+/// `passkeyfs check`
 #[derive(Debug, Args)]
 pub struct CheckArguments {
     /// The vault folder
@@ -206,7 +208,7 @@ pub struct CheckArguments {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub authenticator: AuthenticatorArgument,
-    /// Read the contents of files too: all of them, or this part of them, in percent
+    /// Read and verify the files' contents too: all of them, or a sample of so many percent
     #[arg(long, value_name = "PERCENT", num_args = 0..=1, require_equals = true, default_missing_value = "100",
           value_parser = clap::value_parser!(u8).range(1..=100))]
     pub data: Option<u8>,
@@ -307,7 +309,20 @@ mod tests {
     fn the_definitions_make_sense_to_clap() {
         Arguments::command().debug_assert();
         HelperArguments::command().debug_assert();
-        CheckArguments::augment_args(clap::Command::new("check")).debug_assert();
+    }
+
+    #[test]
+    fn data_is_checked_whole_or_by_percent() {
+        let data = |words: &[&str]| {
+            let line = ["passkeyfs", "check"].iter().chain(words);
+            let Command::Check(check) = Arguments::try_parse_from(line).ok()?.command else { return None };
+            Some(check.data)
+        };
+        assert_eq!(data(&["vault"]), Some(None));
+        assert_eq!(data(&["--data", "vault"]), Some(Some(100)));
+        assert_eq!(data(&["vault", "--data=5"]), Some(Some(5)));
+        assert_eq!(data(&["vault", "--data=0"]), None);
+        assert_eq!(data(&["vault", "--data=101"]), None);
     }
 
     #[test]

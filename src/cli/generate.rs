@@ -35,11 +35,12 @@ const FILES: [(&str, &str); 4] = [
     ),
 ];
 
-const EXAMPLES: [(&str, &str); 5] = [
+const EXAMPLES: [(&str, &str); 6] = [
     ("passkeyfs init ~/Sync/backup --no-recovery", "Make a vault in a folder that a sync client carries."),
     ("passkeyfs mount ~/Sync/backup ~/files", "Mount it: asks for the PIN, and for a touch of the key."),
     ("passkeyfs sync ~/files", "Have all that was written so far lie in the vault folder."),
     ("passkeyfs umount ~/files", "Publish what is left, unmount, and wait until all is done."),
+    ("passkeyfs check ~/Sync/backup --data=5", "Look for damage, and verify a sample of the contents."),
     ("passkeyfs status ~/Sync/backup --json", "What there is to know without a key, for a script."),
 ];
 

@@ -14,6 +14,7 @@
 
 pub mod advice;
 pub mod args;
+pub mod check;
 pub mod daemon;
 pub mod debug;
 pub mod exit;
@@ -66,6 +67,7 @@ fn run(command: &Command) -> anyhow::Result<u8> {
         Command::Status(arguments) => status::run(arguments),
         Command::Key(KeyCommand::List(arguments)) => key::list(arguments),
         Command::Key(KeyCommand::Test(arguments)) => key::test(arguments),
+        Command::Check(arguments) => check::run(arguments),
         Command::Debug(DebugCommand::Slots(arguments)) => debug::slots(arguments),
         Command::Debug(DebugCommand::Segment(arguments)) => debug::segment(arguments),
         Command::Completions(arguments) => generate::completions(arguments),

@@ -1,6 +1,6 @@
 //! Names of things: newtypes, so that no two numbers of one type stand side by side in a signature.
 //!
-//! All print as lower-case hex of a fixed width, which is also how they appear in file names.
+//! All print as lower-case hex of a fixed width, which is also how they appear in file names and in JSON.
 
 use std::fmt;
 use std::str::FromStr;
@@ -25,6 +25,12 @@ macro_rules! number_id {
         impl fmt::Display for $name {
             fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(formatter, concat!("{:0", $digits, "x}"), self.0)
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
             }
         }
 
@@ -53,6 +59,12 @@ macro_rules! byte_id {
         impl fmt::Display for $name {
             fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
             }
         }
 

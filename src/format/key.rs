@@ -86,6 +86,11 @@ impl Key {
     /// Encoded size.
     pub const BYTES: usize = 17;
 
+    /// The key of the names' hash.
+    pub const NAME_KEY: Self = Self { inode: InodeNumber::VAULT, kind: KeyKind::VaultRecord, suffix: 0 };
+    /// The totals: how many inodes there are.
+    pub const TOTALS: Self = Self { inode: InodeNumber::VAULT, kind: KeyKind::VaultRecord, suffix: 1 };
+
     /// Builds a key.
     pub fn new(inode: InodeNumber, kind: KeyKind, suffix: u64) -> Self {
         Self { inode, kind, suffix }

@@ -6,6 +6,7 @@
 use super::state::{Edit, View};
 use super::types::{DirectoryEntry, FileKind};
 use super::{Result, Volume, VolumeError};
+use crate::crypto::NameHasher;
 use crate::format::items::{BackReferenceRecord, EntryRecord, decode_list, encode_list};
 use crate::format::{InodeNumber, Key, KeyKind};
 
@@ -80,9 +81,13 @@ impl View<'_> {
     }
 
     fn back_reference_key(&self, inode: InodeNumber, parent: InodeNumber, name: &[u8]) -> Key {
-        let hash = self.context.names.hash64(&[&parent.0.to_le_bytes(), name]);
-        Key::new(inode, KeyKind::BackReference, hash)
+        back_reference_key(&self.context.names, inode, parent, name)
     }
+}
+
+/// Where the back reference of `inode` to its name in `parent` lies.
+pub(crate) fn back_reference_key(names: &NameHasher, inode: InodeNumber, parent: InodeNumber, name: &[u8]) -> Key {
+    Key::new(inode, KeyKind::BackReference, names.hash64(&[&parent.0.to_le_bytes(), name]))
 }
 
 impl Edit<'_> {

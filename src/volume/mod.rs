@@ -42,6 +42,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+pub(crate) use directory::back_reference_key;
 pub use error::VolumeError;
 pub use open::{Environment, OpenError, OpenKeys, VolumeOptions};
 pub use types::*;

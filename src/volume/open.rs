@@ -118,9 +118,6 @@ pub enum OpenError {
     System(String),
 }
 
-const NAME_KEY: Key = Key { inode: InodeNumber::VAULT, kind: KeyKind::VaultRecord, suffix: 0 };
-const TOTALS: Key = Key { inode: InodeNumber::VAULT, kind: KeyKind::VaultRecord, suffix: 1 };
-
 struct Parts {
     environment: Environment,
     options: VolumeOptions,
@@ -171,7 +168,7 @@ impl Volume {
         {
             let mut guard = volume.edit_guard();
             let mut edit = guard.edit();
-            edit.put(NAME_KEY, name_key.as_slice());
+            edit.put(Key::NAME_KEY, name_key.as_slice());
             for slot in slots {
                 let suffix = u64::from_be_bytes(slot.slot.0);
                 edit.put(Key::new(InodeNumber::VAULT, KeyKind::Slot, suffix), slot.encode());
@@ -214,10 +211,10 @@ impl Volume {
         let own = heads.newest.get(&device.device).map(Head::entry).or(device.published);
         let number = next_number(own, &journal);
         let root = head.root();
-        let name_key = vault_record(&tree, &root, NAME_KEY)?
+        let name_key = vault_record(&tree, &root, Key::NAME_KEY)?
             .and_then(|value| value.as_ref().try_into().ok())
             .ok_or_else(|| OpenError::Damaged("the tree has no key for names".into()))?;
-        let totals = vault_record(&tree, &root, TOTALS)?;
+        let totals = vault_record(&tree, &root, Key::TOTALS)?;
         let inode_count = totals.and_then(|value| ByteReader::new("totals", &value).u64().ok()).unwrap_or(1);
         let last_inode = last_inode(&tree, &root, device.inode_lease, &journal)?;
         let seconds = head.page.seconds;

@@ -1,0 +1,95 @@
+//! `passkeyfs check`: reads the published state of a vault and lists what is wrong with it.
+//!
+//! The report goes to standard output; the exit code says the worst of it. Progress is drawn on standard error, and only
+//! where that is a terminal.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::args::CheckArguments;
+use super::exit::Exit;
+use super::failure::failure;
+use super::output;
+use super::vault::{VaultPlace, open_keys};
+use crate::check::{CheckOptions, CheckReport, Progress, Severity, check_vault};
+
+/// Runs the command.
+pub fn run(arguments: &CheckArguments) -> anyhow::Result<Exit> {
+    let place = VaultPlace::find(&arguments.vault)?;
+    let unlocked = place.unlock(&arguments.authenticator.authenticator)?;
+    let options = CheckOptions { data_percent: arguments.data, ..CheckOptions::default() };
+    let mut shown = ShownProgress::new();
+    let checked = check_vault(&place.environment(), open_keys(unlocked), &options, &mut |progress| shown.update(progress));
+    shown.bar.finish_and_clear();
+    let report = checked?;
+    if arguments.json {
+        output::print_json(&report)?;
+    } else {
+        output::print(&report.to_string())?;
+    }
+    outcome(&report)
+}
+
+/// The worst of the report as an exit code, with what to do about it.
+fn outcome(report: &CheckReport) -> anyhow::Result<Exit> {
+    let issues = report.issues.len() as u64 + report.issues_not_listed;
+    let count = if issues == 1 { "1 issue".to_owned() } else { format!("{issues} issues") };
+    match report.worst {
+        None | Some(Severity::Warning) => Ok(Exit::Done),
+        Some(Severity::Damage) => Err(failure(
+            Exit::Damage,
+            format!("the vault is damaged ({count})"),
+            "Bring the files that are named back from the sync client's older versions or from another device, then check \
+             again. What is not named can be read.",
+        )),
+        Some(Severity::Rollback) => Err(failure(
+            Exit::Rollback,
+            format!("the folder is older than what this device has seen ({count})"),
+            "Let the sync client bring what is missing. Should it be gone for good, `passkeyfs mount -o accept-rollback` goes \
+             on with what is here.",
+        )),
+        Some(Severity::NotArrived) => Err(failure(
+            Exit::NotArrived,
+            format!("not all data has arrived ({count})"),
+            "Let the sync client finish, then check again.",
+        )),
+    }
+}
+
+/// A bar for each phase; hidden unless standard error is a terminal.
+struct ShownProgress {
+    bar: ProgressBar,
+    is_content: bool,
+}
+
+impl ShownProgress {
+    fn new() -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        bar.set_message("metadata");
+        Self { bar, is_content: false }
+    }
+
+    fn update(&mut self, progress: Progress) {
+        match progress {
+            Progress::Metadata { inodes, inodes_total } => {
+                if let Some(total) = inodes_total {
+                    self.bar.set_style(style("{msg} {bar:30} {pos}/{len} inodes"));
+                    self.bar.set_length(total.max(inodes));
+                }
+                self.bar.set_position(inodes);
+            }
+            Progress::Content { blocks, blocks_total } => {
+                if !self.is_content {
+                    self.is_content = true;
+                    self.bar.set_message("content ");
+                    self.bar.set_style(style("{msg} {bar:30} {pos}/{len} blocks, {eta} left"));
+                }
+                self.bar.set_length(blocks_total.max(blocks));
+                self.bar.set_position(blocks);
+            }
+        }
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
