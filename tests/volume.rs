@@ -181,7 +181,8 @@ fn extended_attributes_are_kept_and_a_default_acl_is_inherited() {
     assert_eq!(volume.extended_attributes(file).unwrap().len(), 2);
     volume.remove_extended_attribute(file, b"user.b").unwrap();
     assert!(matches!(volume.extended_attribute(file, b"user.b"), Err(VolumeError::NoAttribute)));
-    let entry = |tag: u16, bits: u16, id: u32| [&tag.to_le_bytes()[..], &bits.to_le_bytes(), &id.to_le_bytes()].concat();
+    let entry =
+        |tag: u16, bits: u16, id: u32| [&tag.to_le_bytes()[..], &bits.to_le_bytes(), &id.to_le_bytes()].concat();
     let none = u32::MAX;
     let list = [
         2u32.to_le_bytes().to_vec(),

@@ -70,7 +70,8 @@ impl DataPass<'_> {
     fn blocks_of(&self, batch: &[(SegmentId, u64)]) -> Vec<Vec<ContentBlock>> {
         let is_whole = self.options.data_percent == Some(100);
         let room = |blocks: u64| if is_whole { blocks as usize } else { 0 };
-        let mut blocks: Vec<Vec<ContentBlock>> = batch.iter().map(|(_, more)| Vec::with_capacity(room(*more))).collect();
+        let mut blocks: Vec<Vec<ContentBlock>> =
+            batch.iter().map(|(_, more)| Vec::with_capacity(room(*more))).collect();
         if batch.iter().all(|(_, blocks)| *blocks == 0) {
             return blocks;
         }
@@ -153,7 +154,8 @@ impl Reading<'_> {
         if self.pass.options.data_percent.is_none() {
             return;
         }
-        let read = segments.last_page(segment).and_then(|(_, page)| Ok((page.blocks, segments.summary(segment)?.len())));
+        let read =
+            segments.last_page(segment).and_then(|(_, page)| Ok((page.blocks, segments.summary(segment)?.len())));
         let fault = match read {
             Err(error) => (&error).into(),
             Ok((blocks, listed)) if blocks != listed as u64 => {
@@ -177,7 +179,8 @@ impl Reading<'_> {
                 Ok(bytes) => self.check_length(block, *bytes),
                 Err(fault) => {
                     let entry = failed.entry((block.inode, fault.severity()));
-                    let failed = entry.or_insert_with(|| Failed { first_index: block.index, blocks: 0, fault: fault.clone() });
+                    let failed =
+                        entry.or_insert_with(|| Failed { first_index: block.index, blocks: 0, fault: fault.clone() });
                     failed.first_index = failed.first_index.min(block.index);
                     failed.blocks += 1;
                 }

@@ -78,7 +78,8 @@ impl SegmentUse {
             }
             let recorded_bytes = record.map(|record| record.bytes);
             let Some(location) = published(segments, segment) else {
-                let path = |record: &SegmentRecord| vault_path(record.owner, record.sequence, segment, record.kind).name;
+                let path =
+                    |record: &SegmentRecord| vault_path(record.owner, record.sequence, segment, record.kind).name;
                 findings.add(Issue::SegmentMissing { segment, file: record.map(path), bytes: recorded_bytes });
                 self.not_whole.insert(segment, Presence::Missing);
                 continue;

@@ -335,9 +335,14 @@ impl Issue {
                 write!(f, "{path}: has extended attributes that are not shown")
             }
             Self::ExtentsBehindEnd { path, size_bytes, first_block, blocks, .. } => {
-                write!(f, "{path}: {blocks} blocks from number {first_block} on lie behind its end at {size_bytes} bytes")
+                write!(
+                    f,
+                    "{path}: {blocks} blocks from number {first_block} on lie behind its end at {size_bytes} bytes"
+                )
             }
-            Self::NameHash { item, path, name } => write!(f, "{path}: the name {name} lies under a wrong hash ({item})"),
+            Self::NameHash { item, path, name } => {
+                write!(f, "{path}: the name {name} lies under a wrong hash ({item})")
+            }
             Self::NameTwice { item, path, name } => write!(f, "{path}: the name {name} is listed twice ({item})"),
             Self::EntryWithoutInode { path, inode } => write!(f, "{path}: names inode {inode}, which does not exist"),
             Self::EntryKind { path, inode, entry, node } => {

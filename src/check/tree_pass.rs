@@ -3,6 +3,7 @@
 //! Keys ascend, so the vault's own items come first (the names' hash key, the segment table, the orphans), and the items
 //! of one inode come together.
 
+use super::Progress;
 use super::folder::SegmentUse;
 use super::hidden::Hidden;
 use super::inode::{InodeItems, Surroundings, path_of_item};
@@ -10,15 +11,12 @@ use super::issue::{Issue, ItemPlace, PlainPath};
 use super::links::Links;
 use super::paths::Paths;
 use super::report::{Findings, Summary};
-use super::Progress;
 use crate::crypto::NameHasher;
 use crate::format::items::{
     AttributesRecord, BackReferenceRecord, DeviceRecord, EntryRecord, ExtendedAttributeRecord, ExtentRecord,
     SegmentRecord, decode_list,
 };
-use crate::format::{
-    ByteReader, EpochRecord, FormatError, InodeNumber, Key, KeyKind, Pointer, SegmentId, SlotRecord,
-};
+use crate::format::{ByteReader, EpochRecord, FormatError, InodeNumber, Key, KeyKind, Pointer, SegmentId, SlotRecord};
 use crate::tree::{Root, StoredValue, Tree, WalkStep};
 use crate::volume::{FileKind, back_reference_key};
 

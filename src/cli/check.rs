@@ -18,7 +18,8 @@ pub fn run(arguments: &CheckArguments) -> anyhow::Result<Exit> {
     let unlocked = place.unlock(&arguments.authenticator.authenticator)?;
     let options = CheckOptions { data_percent: arguments.data, ..CheckOptions::default() };
     let mut shown = ShownProgress::new();
-    let checked = check_vault(&place.environment(), open_keys(unlocked), &options, &mut |progress| shown.update(progress));
+    let checked =
+        check_vault(&place.environment(), open_keys(unlocked), &options, &mut |progress| shown.update(progress));
     shown.bar.finish_and_clear();
     let report = checked?;
     if arguments.json {

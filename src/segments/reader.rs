@@ -298,8 +298,11 @@ impl Segments {
             return Err(self.judge(&*open.file, segment, offset_bytes, "its last page is not the one written"));
         }
         open.cipher.decrypt(offset_bytes / 16 + 1, ciphertext);
-        let page = LastPage::decode(ciphertext)
-            .map_err(|error| BlockError::Damaged { segment, offset_bytes, detail: error.to_string() })?;
+        let page = LastPage::decode(ciphertext).map_err(|error| BlockError::Damaged {
+            segment,
+            offset_bytes,
+            detail: error.to_string(),
+        })?;
         Ok((open.header, page))
     }
 
@@ -311,8 +314,11 @@ impl Segments {
         let (_, page) = self.last_page(segment)?;
         let bytes = self.read(BlockKind::Summary, &page.summary)?;
         let offset_bytes = page.summary.offset_bytes();
-        decode_summary(segment, &bytes)
-            .map_err(|error| BlockError::Damaged { segment, offset_bytes, detail: error.to_string() })
+        decode_summary(segment, &bytes).map_err(|error| BlockError::Damaged {
+            segment,
+            offset_bytes,
+            detail: error.to_string(),
+        })
     }
 
     fn open_segment(&self, segment: SegmentId) -> Result<Arc<OpenSegment>, BlockError> {

@@ -16,8 +16,8 @@ use super::keyring::EpochKeys;
 use crate::crypto::{Randomness, UnitCipher};
 use crate::format::commit::CommitPage;
 use crate::format::segment::{
-    DATA_SEGMENT_BYTES_MAX, HEADER_BYTES, LAST_PAGE_BYTES, LastPage, SegmentHeader, SummaryEntry,
-    encode_summary, padded_bytes,
+    DATA_SEGMENT_BYTES_MAX, HEADER_BYTES, LAST_PAGE_BYTES, LastPage, SegmentHeader, SummaryEntry, encode_summary,
+    padded_bytes,
 };
 use crate::format::{BlockKind, InodeNumber, Pointer};
 use crate::store::{FilePath, FileWriter, StoreError};
@@ -196,10 +196,6 @@ pub(super) fn sealed_bytes(stored_bytes: usize) -> usize {
 }
 
 /// What a last page's tag covers: the segment's whole header, the page's place and its ciphertext.
-pub(super) fn page_tag_parts<'a>(
-    header: &'a [u8],
-    offset_bytes: &'a [u8; 8],
-    ciphertext: &'a [u8],
-) -> [&'a [u8]; 4] {
+pub(super) fn page_tag_parts<'a>(header: &'a [u8], offset_bytes: &'a [u8; 8], ciphertext: &'a [u8]) -> [&'a [u8]; 4] {
     [b"last page", header, offset_bytes, ciphertext]
 }

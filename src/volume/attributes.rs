@@ -20,7 +20,12 @@ impl Volume {
         Ok(self.public_attributes(&guard.view(), inode, &record))
     }
 
-    pub(super) fn public_attributes(&self, view: &View<'_>, inode: InodeNumber, record: &AttributesRecord) -> Attributes {
+    pub(super) fn public_attributes(
+        &self,
+        view: &View<'_>,
+        inode: InodeNumber,
+        record: &AttributesRecord,
+    ) -> Attributes {
         let kind = FileKind::from_byte(record.kind);
         Attributes {
             inode,

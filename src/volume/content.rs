@@ -77,7 +77,8 @@ impl Volume {
         let mut plans = plans.as_slice();
         while let Some((part, plan)) = plans.first() {
             let run = run_of(plans);
-            let run_bytes = if run.is_empty() { part.length } else { run.iter().map(|at| at.stored_bytes as usize).sum() };
+            let run_bytes =
+                if run.is_empty() { part.length } else { run.iter().map(|at| at.stored_bytes as usize).sum() };
             let (buffer, behind) = rest.split_at_mut(run_bytes);
             match run.is_empty() {
                 true => self.fill_block(plan, part.start, buffer)?,

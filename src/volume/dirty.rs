@@ -236,7 +236,8 @@ mod tests {
     #[test]
     fn random_writes_to_a_block_read_back_as_written() {
         let randomness = SeededRandomness::new(7);
-        let below = |length: usize, start: usize, end: usize| (randomness.u64() as usize % (end - start)) + start + length;
+        let below =
+            |length: usize, start: usize, end: usize| (randomness.u64() as usize % (end - start)) + start + length;
         for _ in 0..50 {
             let (mut dirty, mut model, mut journal) = (DirtyData::default(), vec![0u8; 512], vec![0u8; 512]);
             for value in 1..=40u8 {

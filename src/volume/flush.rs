@@ -193,7 +193,12 @@ impl Volume {
     /// Appends a block to the generation's open data segment, or to a new one when it is full.
     ///
     /// After a failed write the segment is closed for ever and what it holds is doubtful until it is written anew.
-    fn append_block(&self, number: CommitNumber, block: PreparedBlock, (inode, index): BlockAddress) -> Result<Pointer> {
+    fn append_block(
+        &self,
+        number: CommitNumber,
+        block: PreparedBlock,
+        (inode, index): BlockAddress,
+    ) -> Result<Pointer> {
         let mut data = self.data_segments.lock();
         let generation = data.generation(number);
         if generation.open.as_ref().is_some_and(|open| !open.has_room_for(block.stored.len())) {
@@ -341,9 +346,8 @@ impl Volume {
         let dirty: Vec<(CommitNumber, u64)> = {
             let state = self.state.read();
             let generations = state.frozen.iter().chain([&state.current]);
-            let blocks = generations.flat_map(|layer| {
-                layer.dirty.range(inode, 0, u64::MAX).map(|(block, _)| (layer.number, block))
-            });
+            let blocks = generations
+                .flat_map(|layer| layer.dirty.range(inode, 0, u64::MAX).map(|(block, _)| (layer.number, block)));
             blocks.collect()
         };
         dirty.into_iter().try_for_each(|(number, block)| self.flush_block(number, (inode, block)))

@@ -100,9 +100,8 @@ impl Volume {
     }
 
     fn journal_generation(&self, journal: &mut JournalState, number: CommitNumber) -> Result<()> {
-        let too_large = |kept: &GenerationJournal| {
-            kept.journal.as_ref().is_some_and(|journal| journal.bytes() > JOURNAL_BYTES_MAX)
-        };
+        let too_large =
+            |kept: &GenerationJournal| kept.journal.as_ref().is_some_and(|journal| journal.bytes() > JOURNAL_BYTES_MAX);
         let kept = journal.generations.entry(number).or_default();
         kept.rewrite |= too_large(kept);
         let first_try = self.append_frame(journal, number);

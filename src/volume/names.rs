@@ -246,4 +246,3 @@ impl Edit<'_> {
         self.put_attributes(inode, &record);
     }
 }
-

@@ -307,10 +307,8 @@ impl Volume {
 
     fn remove_orphans(&self) -> Result<()> {
         let mut orphans = Vec::new();
-        let (first, last) = (
-            Key::new(InodeNumber::VAULT, KeyKind::Orphan, 0),
-            Key::new(InodeNumber::VAULT, KeyKind::Orphan, u64::MAX),
-        );
+        let (first, last) =
+            (Key::new(InodeNumber::VAULT, KeyKind::Orphan, 0), Key::new(InodeNumber::VAULT, KeyKind::Orphan, u64::MAX));
         self.view().view().scan(first, last, &mut |key, _| {
             orphans.push(InodeNumber(key.suffix));
             Ok(true)
@@ -436,11 +434,7 @@ struct UncoveredJournal {
     next_part: u32,
 }
 
-fn read_journal(
-    store: &dyn Store,
-    ring: &KeyRing,
-    heads: &Heads,
-) -> std::result::Result<UncoveredJournal, OpenError> {
+fn read_journal(store: &dyn Store, ring: &KeyRing, heads: &Heads) -> std::result::Result<UncoveredJournal, OpenError> {
     let mut journal = UncoveredJournal { frames: BTreeMap::new(), files: Vec::new(), next_part: 0 };
     for file in crate::history::journal::list(store)? {
         journal.next_part = journal.next_part.max(file.part + 1);

@@ -210,8 +210,7 @@ impl Volume {
         let key = |kind, suffix| Key::new(InodeNumber::VAULT, kind, suffix);
         if let Some(head) = &publisher.head {
             let mut record = |segment: u64, sequence, kind, bytes| {
-                let record =
-                    SegmentRecord { owner: head.device, sequence, kind, state: SegmentState::Live, bytes };
+                let record = SegmentRecord { owner: head.device, sequence, kind, state: SegmentState::Live, bytes };
                 own.push((key(KeyKind::Segment, segment), record.encode()));
             };
             record(head.segment.0, head.sequence, SegmentKind::Meta, head.bytes);

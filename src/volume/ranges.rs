@@ -277,8 +277,8 @@ impl Volume {
                 let (from, to) = ((source_offset + done) / block_bytes, (target_offset + done) / block_bytes);
                 let step = block_bytes.min(length - done);
                 // A part of a block is cloned only where it is the end of both files.
-                let ends_both = source_offset + done + step >= source_size
-                    && target_offset + done + step >= record.size_bytes;
+                let ends_both =
+                    source_offset + done + step >= source_size && target_offset + done + step >= record.size_bytes;
                 if step == 0 || (step < block_bytes && !ends_both) || edit.view().is_dirty(source, from) {
                     break;
                 }

@@ -118,10 +118,8 @@ fn exchange(
     if source.inode == target.inode {
         return Ok(());
     }
-    let records: [(InodeNumber, AttributesRecord); 2] = [
-        (source.inode, edit.view().attributes(source.inode)?),
-        (target.inode, edit.view().attributes(target.inode)?),
-    ];
+    let records: [(InodeNumber, AttributesRecord); 2] =
+        [(source.inode, edit.view().attributes(source.inode)?), (target.inode, edit.view().attributes(target.inode)?)];
     edit.remove_entry(from.parent, from.name, source.inode)?;
     edit.remove_entry(to.parent, to.name, target.inode)?;
     edit.add_entry(to.parent, to.name, source.inode, source.kind)?;

@@ -218,7 +218,8 @@ impl<'a> View<'a> {
     ) -> Result<BlockPlan, VolumeError> {
         if let Some(newest) = self.generations().next().and_then(|top| top.dirty.get((inode, block))) {
             // The common case of reading back what was just written needs no look below.
-            if let Some(piece) = newest.pieces().iter().find(|piece| piece.start <= start && piece.end() >= start + length)
+            if let Some(piece) =
+                newest.pieces().iter().find(|piece| piece.start <= start && piece.end() >= start + length)
             {
                 let bytes = piece.bytes[start - piece.start..start - piece.start + length].to_vec();
                 return Ok(BlockPlan { base: BlockBase::Hole, patches: vec![(0, bytes)] });

@@ -10,27 +10,102 @@ pub type Which = usize;
 /// One operation. Names are indices into [`NAMES`](super::driver::name).
 #[derive(Debug, Clone, Copy)]
 pub enum Operation {
-    Create { directory: Which, name: usize, keep_open: bool },
-    MakeDirectory { directory: Which, name: usize },
-    MakeNode { directory: Which, name: usize, kind: FileKind },
-    MakeSymlink { directory: Which, name: usize, bytes: usize },
-    Link { file: Which, directory: Which, name: usize },
-    Unlink { directory: Which, name: usize },
-    RemoveDirectory { directory: Which, name: usize },
-    Rename { from: (Which, usize), to: (Which, usize), mode: RenameMode },
-    Write { file: Which, offset: usize, length: usize, fill: Fill },
-    Append { file: Which, length: usize, fill: Fill },
-    Truncate { file: Which, size: usize },
-    Allocate { file: Which, what: Allocate, offset: usize, length: usize },
-    Copy { source: Which, from: usize, target: Which, to: usize, length: usize },
-    SetMode { node: Which, permissions: u16 },
-    SetOwner { node: Which, user: u32 },
-    SetTimes { node: Which, seconds: i64 },
-    SetExtended { node: Which, name: usize, bytes: usize, mode: SetExtendedAttribute },
-    RemoveExtended { node: Which, name: usize },
-    Open { file: Which },
-    Close { handle: Which },
-    Sync { node: Which },
+    Create {
+        directory: Which,
+        name: usize,
+        keep_open: bool,
+    },
+    MakeDirectory {
+        directory: Which,
+        name: usize,
+    },
+    MakeNode {
+        directory: Which,
+        name: usize,
+        kind: FileKind,
+    },
+    MakeSymlink {
+        directory: Which,
+        name: usize,
+        bytes: usize,
+    },
+    Link {
+        file: Which,
+        directory: Which,
+        name: usize,
+    },
+    Unlink {
+        directory: Which,
+        name: usize,
+    },
+    RemoveDirectory {
+        directory: Which,
+        name: usize,
+    },
+    Rename {
+        from: (Which, usize),
+        to: (Which, usize),
+        mode: RenameMode,
+    },
+    Write {
+        file: Which,
+        offset: usize,
+        length: usize,
+        fill: Fill,
+    },
+    Append {
+        file: Which,
+        length: usize,
+        fill: Fill,
+    },
+    Truncate {
+        file: Which,
+        size: usize,
+    },
+    Allocate {
+        file: Which,
+        what: Allocate,
+        offset: usize,
+        length: usize,
+    },
+    Copy {
+        source: Which,
+        from: usize,
+        target: Which,
+        to: usize,
+        length: usize,
+    },
+    SetMode {
+        node: Which,
+        permissions: u16,
+    },
+    SetOwner {
+        node: Which,
+        user: u32,
+    },
+    SetTimes {
+        node: Which,
+        seconds: i64,
+    },
+    SetExtended {
+        node: Which,
+        name: usize,
+        bytes: usize,
+        mode: SetExtendedAttribute,
+    },
+    RemoveExtended {
+        node: Which,
+        name: usize,
+    },
+    Open {
+        file: Which,
+    },
+    Close {
+        handle: Which,
+    },
+    Sync {
+        node: Which,
+    },
     Publish,
     Look,
     /// Closed as at unmount, and opened again.
@@ -38,7 +113,9 @@ pub enum Operation {
     /// The process is killed, and another opens the volume.
     Kill,
     /// The same after a power loss.
-    PowerLoss { seed: u64 },
+    PowerLoss {
+        seed: u64,
+    },
 }
 
 /// What is written.

@@ -64,8 +64,11 @@ impl Picture {
         let (found, wanted) = (self.0.get(path), wanted.0.get(path));
         let mut text = format!("{path}:\n  found  {}\n  wanted {}", short(found), short(wanted));
         if let (Some(found), Some(wanted)) = (found, wanted) {
-            if let Some(at) = (0..found.content.len().min(wanted.content.len())).find(|at| found.content[*at] != wanted.content[*at]) {
-                text += &format!("\n  content differs from byte {at}: {} not {}", found.content[at], wanted.content[at]);
+            if let Some(at) =
+                (0..found.content.len().min(wanted.content.len())).find(|at| found.content[*at] != wanted.content[*at])
+            {
+                text +=
+                    &format!("\n  content differs from byte {at}: {} not {}", found.content[at], wanted.content[at]);
             }
             for name in found.extended_attributes.keys().chain(wanted.extended_attributes.keys()) {
                 if found.extended_attributes.get(name) != wanted.extended_attributes.get(name) {
@@ -181,7 +184,8 @@ pub fn check_holes(volume: &Volume, inode: u64, bytes: &[u8], block_bytes: usize
             Err(VolumeError::NoSuchOffset) => break,
             Err(error) => return Err(format!("seek: {error}")),
         };
-        let end = volume.seek(inode, start as u64, SeekTarget::Hole).map_err(|error| format!("seek: {error}"))? as usize;
+        let end =
+            volume.seek(inode, start as u64, SeekTarget::Hole).map_err(|error| format!("seek: {error}"))? as usize;
         if start < at || end <= start || end > bytes.len() {
             return Err(format!("inode {inode}: data from {start} to {end} was found at {at} of {}", bytes.len()));
         }

@@ -152,7 +152,15 @@ impl Reference {
     }
 
     /// Makes a node that the volume has given number `inode`.
-    pub fn make(&mut self, parent: u64, name: &[u8], inode: u64, kind: FileKind, mode: u16, content: Content) -> Result {
+    pub fn make(
+        &mut self,
+        parent: u64,
+        name: &[u8],
+        inode: u64,
+        kind: FileKind,
+        mode: u16,
+        content: Content,
+    ) -> Result {
         self.check_free(parent, name)?;
         assert!(!self.nodes.contains_key(&inode), "inode number {inode} was given out twice");
         let node = self.node(kind, mode, content);
@@ -233,7 +241,10 @@ impl Reference {
     fn is_within(&self, directory: u64, ancestor: u64) -> bool {
         directory == ancestor
             || self.is_directory(ancestor)
-                && self.entries(ancestor).values().any(|child| self.is_directory(*child) && self.is_within(directory, *child))
+                && self
+                    .entries(ancestor)
+                    .values()
+                    .any(|child| self.is_directory(*child) && self.is_within(directory, *child))
     }
 
     pub fn rename(&mut self, from: (u64, &[u8]), to: (u64, &[u8]), mode: RenameMode) -> Result {
