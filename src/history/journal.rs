@@ -137,6 +137,9 @@ pub fn list(store: &dyn Store) -> Result<Vec<JournalFile>, StoreError> {
     Ok(files)
 }
 
+/// Whose journal a file is, and the records of each of its whole frames.
+pub type FoundJournal = (DeviceId, Vec<Vec<u8>>);
+
 /// Reads the whole frames of a journal file: its writer's device, and each frame's records.
 ///
 /// A file that ends within its header has no frame and gives `None`.
@@ -144,11 +147,7 @@ pub fn list(store: &dyn Store) -> Result<Vec<JournalFile>, StoreError> {
 /// # Errors
 /// [`HistoryError::State`] when the header is another vault's or names an epoch that was not opened: the journal holds
 /// acknowledged changes, so it is never passed over.
-pub fn read(
-    store: &dyn Store,
-    ring: &KeyRing,
-    path: &FilePath,
-) -> Result<Option<(DeviceId, Vec<Vec<u8>>)>, HistoryError> {
+pub fn read(store: &dyn Store, ring: &KeyRing, path: &FilePath) -> Result<Option<FoundJournal>, HistoryError> {
     let invalid = |detail: String| HistoryError::State { path: path.clone(), detail };
     let file = store.open(path)?;
     let length = file.len()?;

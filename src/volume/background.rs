@@ -122,10 +122,10 @@ impl Volume {
         }
         let mut gate = self.pressure.gate.lock();
         while self.pressure.used_bytes() > self.options.dirty_bytes_max || self.is_staging_full() {
-            if let Some(error) = gate.publish_error.clone() {
-                if self.pressure.item_bytes.load(Ordering::Relaxed) > self.options.dirty_bytes_max / 2 {
-                    return Err(VolumeError::NoSpace(format!("changes cannot be published: {error}")));
-                }
+            if let Some(error) = gate.publish_error.clone()
+                && self.pressure.item_bytes.load(Ordering::Relaxed) > self.options.dirty_bytes_max / 2
+            {
+                return Err(VolumeError::NoSpace(format!("changes cannot be published: {error}")));
             }
             gate.waiting += 1;
             gate.publish_wanted |= self.pressure.item_bytes.load(Ordering::Relaxed) > COMMIT_ITEM_BYTES;

@@ -106,15 +106,6 @@ impl DirtyBlock {
     fn unjournaled_bytes(&self) -> usize {
         self.unjournaled.iter().map(|(start, end)| end - start).sum()
     }
-
-    /// Copies the part of the pieces that lies in `start..start + buffer.len()` over `buffer`.
-    pub fn copy_to(&self, start: usize, buffer: &mut [u8]) {
-        let end = start + buffer.len();
-        for piece in self.pieces.iter().filter(|piece| piece.start < end && piece.end() > start) {
-            let (from, to) = (piece.start.max(start), piece.end().min(end));
-            buffer[from - start..to - start].copy_from_slice(&piece.bytes[from - piece.start..to - piece.start]);
-        }
-    }
 }
 
 /// All dirty data of one generation.
@@ -182,11 +173,6 @@ impl DirtyData {
         self.bytes
     }
 
-    /// How many blocks are dirty.
-    pub fn len(&self) -> usize {
-        self.blocks.len()
-    }
-
     /// Whether nothing is dirty.
     pub fn is_empty(&self) -> bool {
         self.blocks.is_empty()
@@ -233,6 +219,15 @@ mod tests {
 
     const AT: BlockAddress = (InodeNumber(9), 3);
 
+    /// What the pieces say of `start..start + buffer.len()`.
+    fn copy_to(block: &DirtyBlock, start: usize, buffer: &mut [u8]) {
+        let end = start + buffer.len();
+        for piece in block.pieces().iter().filter(|piece| piece.start < end && piece.end() > start) {
+            let (from, to) = (piece.start.max(start), piece.end().min(end));
+            buffer[from - start..to - start].copy_from_slice(&piece.bytes[from - piece.start..to - piece.start]);
+        }
+    }
+
     #[test]
     fn random_writes_to_a_block_read_back_as_written() {
         let randomness = SeededRandomness::new(7);
@@ -253,10 +248,10 @@ mod tests {
                 }
             }
             let mut read = vec![0; 512];
-            dirty.get(AT).unwrap().copy_to(0, &mut read);
+            copy_to(dirty.get(AT).unwrap(), 0, &mut read);
             assert_eq!(read, model);
             let mut part = vec![0; 100];
-            dirty.get(AT).unwrap().copy_to(77, &mut part);
+            copy_to(dirty.get(AT).unwrap(), 77, &mut part);
             assert_eq!(part, model[77..177]);
             let bytes = dirty.blocks.values().map(DirtyBlock::bytes).sum::<usize>();
             assert_eq!(dirty.bytes(), bytes);

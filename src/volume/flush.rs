@@ -129,11 +129,11 @@ impl Volume {
     }
 
     fn assemble_block(&self, mut plan: BlockPlan, length: usize) -> Result<Vec<u8>> {
-        if let [(0, patch)] = plan.patches.as_mut_slice() {
-            if patch.len() == length {
-                // Written whole: nothing to put together.
-                return Ok(std::mem::take(patch));
-            }
+        if let [(0, patch)] = plan.patches.as_mut_slice()
+            && patch.len() == length
+        {
+            // Written whole: nothing to put together.
+            return Ok(std::mem::take(patch));
         }
         let mut bytes = vec![0; length];
         self.fill_block(&plan, 0, &mut bytes)?;
@@ -369,10 +369,10 @@ impl Volume {
             let Some(generation) = state.generation(number) else { return Ok(()) };
             for (key, value) in generation.overlay.items().filter(|(key, _)| key.kind == KeyKind::Extent) {
                 let Some(value) = value else { continue };
-                if let ExtentRecord::Stored(pointer) = ExtentRecord::decode(value)? {
-                    if doubtful.contains(&pointer.segment) {
-                        moved.push((*key, pointer));
-                    }
+                if let ExtentRecord::Stored(pointer) = ExtentRecord::decode(value)?
+                    && doubtful.contains(&pointer.segment)
+                {
+                    moved.push((*key, pointer));
                 }
             }
         }

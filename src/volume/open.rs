@@ -465,10 +465,11 @@ fn last_inode(
     let mut newest = committed.filter(|inode| *inode >= first);
     for frame in journal.frames.values().flatten() {
         for record in crate::format::journal::JournalRecord::decode_all(frame)? {
-            if let crate::format::journal::JournalRecord::Put(key, _) = record {
-                if key.inode >= first && key.inode <= last {
-                    newest = newest.max(Some(key.inode));
-                }
+            if let crate::format::journal::JournalRecord::Put(key, _) = record
+                && key.inode >= first
+                && key.inode <= last
+            {
+                newest = newest.max(Some(key.inode));
             }
         }
     }

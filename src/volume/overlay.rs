@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::format::{InodeNumber, Key};
+use crate::format::Key;
 
 /// What a map entry costs besides its value, roughly: for the memory budget.
 const ITEM_OVERHEAD_BYTES: usize = 96;
@@ -96,11 +96,11 @@ impl Overlay {
 
     /// Keeps the ranges disjoint: those that overlap the new one become part of it.
     fn add_removed(&mut self, mut first: Key, mut last: Key) {
-        if let Some((start, end)) = self.removed.range(..=first).next_back().map(|(start, end)| (*start, *end)) {
-            if end >= first {
-                first = start;
-                last = last.max(end);
-            }
+        if let Some((start, end)) = self.removed.range(..=first).next_back().map(|(start, end)| (*start, *end))
+            && end >= first
+        {
+            first = start;
+            last = last.max(end);
         }
         let swallowed: Vec<(Key, Key)> =
             self.removed.range((Bound::Included(first), Bound::Included(last))).map(|(a, b)| (*a, *b)).collect();
@@ -114,11 +114,6 @@ impl Overlay {
     /// The changed items from `first` to `last`.
     pub fn range(&self, first: Key, last: Key) -> impl DoubleEndedIterator<Item = (&Key, &Option<Arc<[u8]>>)> {
         self.items.range(first..=last)
-    }
-
-    /// The first changed item at or after `first`, up to `last`.
-    pub fn next_item(&self, first: Key, last: Key) -> Option<(Key, Option<Arc<[u8]>>)> {
-        self.items.range(first..=last).next().map(|(key, value)| (*key, value.clone()))
     }
 
     /// The end of the removed range that holds `key`.
@@ -151,11 +146,6 @@ impl Overlay {
         self.bytes
     }
 
-    /// Whether something was changed that no journal frame holds.
-    pub fn has_unjournaled(&self) -> bool {
-        !self.unjournaled_items.is_empty() || !self.unjournaled_ranges.is_empty()
-    }
-
     /// Takes what the next journal frame must hold.
     pub fn take_unjournaled(&mut self) -> Unjournaled {
         let ranges = std::mem::take(&mut self.unjournaled_ranges);
@@ -177,17 +167,12 @@ impl Overlay {
         self.unjournaled_items.clear();
         self.unjournaled_ranges.clear();
     }
-
-    /// Removes all that belongs to `inode`.
-    pub fn remove_inode(&mut self, inode: InodeNumber, below: bool) {
-        self.remove_range(Key::first_of(inode), Key::last_of(inode), below);
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::KeyKind;
+    use crate::format::{InodeNumber, KeyKind};
 
     fn key(inode: u64, suffix: u64) -> Key {
         Key::new(InodeNumber(inode), KeyKind::Extent, suffix)
@@ -204,7 +189,7 @@ mod tests {
         assert_eq!(overlay.get(&key(1, 10)), Found::Unknown);
         let frame = overlay.take_unjournaled();
         assert_eq!((frame.ranges.len(), frame.items.len()), (1, 1));
-        assert!(!overlay.has_unjournaled());
+        assert!(overlay.take_unjournaled().items.is_empty());
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //!  4. commit    changed tree nodes to a meta segment, renamed          the new commit (the state is one behind)
 //!  5. record    the device's own record                                the new commit; its journal is void
 //!  6. forget    journal, doubtful segments                             the new commit
+//!
 //! A failure before 4 keeps the generation frozen and its journal; the next try goes on from 3 with new segments.
 
 use std::sync::Arc;

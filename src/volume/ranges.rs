@@ -62,11 +62,11 @@ impl Volume {
             edit.state.current.dirty.remove_range(inode, first_whole, end_whole - 1);
         }
         // At most two blocks are touched in part: the one the range begins in and the one it ends in.
-        if start % block_bytes != 0 {
+        if !start.is_multiple_of(block_bytes) {
             let until = end.min(first_whole * block_bytes);
             self.clear_part(edit, inode, start, until)?;
         }
-        if !end_of_file && end % block_bytes != 0 && end / block_bytes >= first_whole {
+        if !end_of_file && !end.is_multiple_of(block_bytes) && end / block_bytes >= first_whole {
             self.clear_part(edit, inode, end - end % block_bytes, end)?;
         }
         Ok(())
@@ -143,7 +143,10 @@ impl Volume {
         length: u64,
     ) -> Result<()> {
         let block_bytes = self.context.block_bytes as u64;
-        if offset % block_bytes != 0 || length % block_bytes != 0 || offset + length >= record.size_bytes {
+        if !offset.is_multiple_of(block_bytes)
+            || !length.is_multiple_of(block_bytes)
+            || offset + length >= record.size_bytes
+        {
             return Err(VolumeError::Invalid("a range to collapse"));
         }
         let (first, count) = (offset / block_bytes, length / block_bytes);
@@ -167,7 +170,7 @@ impl Volume {
         length: u64,
     ) -> Result<()> {
         let block_bytes = self.context.block_bytes as u64;
-        if offset % block_bytes != 0 || length % block_bytes != 0 || offset >= record.size_bytes {
+        if !offset.is_multiple_of(block_bytes) || !length.is_multiple_of(block_bytes) || offset >= record.size_bytes {
             return Err(VolumeError::Invalid("a range to insert"));
         }
         if record.size_bytes + length > FILE_BYTES_MAX {

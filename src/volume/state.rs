@@ -82,6 +82,9 @@ pub(super) struct BlockPlan {
     pub patches: Vec<(usize, Vec<u8>)>,
 }
 
+/// What a scan calls with each item; it goes on while the answer is true.
+pub(super) type Visit<'a> = dyn FnMut(Key, &[u8]) -> Result<bool, VolumeError> + 'a;
+
 /// The state as readers see it: all generations as one, or all up to a given one.
 #[derive(Clone, Copy)]
 pub(super) struct View<'a> {
@@ -110,12 +113,7 @@ impl<'a> View<'a> {
     }
 
     /// Calls `visit` with each item from `first` to `last`, in order, until it answers false.
-    pub fn scan(
-        &self,
-        first: Key,
-        last: Key,
-        visit: &mut dyn FnMut(Key, &[u8]) -> Result<bool, VolumeError>,
-    ) -> Result<(), VolumeError> {
+    pub fn scan(&self, first: Key, last: Key, visit: &mut Visit<'_>) -> Result<(), VolumeError> {
         let generations: Vec<&Generation> = self.generations().collect();
         let mut changed: Vec<_> =
             generations.iter().map(|generation| generation.overlay.range(first, last).peekable()).collect();
@@ -149,10 +147,10 @@ impl<'a> View<'a> {
                 let (_, item) = stored.next().expect("just seen")?;
                 value.get_or_insert(Some(item.value));
             }
-            if let Some(Some(value)) = value {
-                if !visit(key, &value)? {
-                    return Ok(());
-                }
+            if let Some(Some(value)) = value
+                && !visit(key, &value)?
+            {
+                return Ok(());
             }
         }
     }
