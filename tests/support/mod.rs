@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use passkeyfs::crypto::{EpochKey, Randomness, SeededRandomness};
+use passkeyfs::crypto::{EpochKey, SeededRandomness};
 use passkeyfs::format::{EpochId, InodeNumber, VaultFile, VaultId, VaultParameters};
 use passkeyfs::store::{MemoryStore, SimulatedClock, Store};
 use passkeyfs::volume::{Environment, NewNode, OpenError, OpenKeys, Volume, VolumeOptions};
