@@ -19,7 +19,7 @@ use super::{Result, Volume, VolumeError};
 use crate::format::commit::{ClockEntry, DATA_FILES_MAX, DataFile, VectorClock};
 use crate::format::items::{DeviceRecord, SegmentRecord, SegmentState};
 use crate::format::segment::SegmentKind;
-use crate::format::{ByteWriter, CommitId, CommitNumber, InodeNumber, Key, KeyKind, Stamp};
+use crate::format::{ByteWriter, CommitId, CommitNumber, InodeNumber, Key, KeyKind, SegmentId, Stamp};
 use crate::history::{CommitDraft, CommitWriter, DeviceState, Head};
 use crate::segments::{FinishedSegment, Location};
 use crate::tree::{Change, Changes, Root};
@@ -140,7 +140,9 @@ impl Volume {
         number: CommitNumber,
         finished: Vec<FinishedSegment>,
     ) -> Result<(Root, Head)> {
-        let data_files = self.data_files(&finished)?;
+        let mut data_files = self.data_files(&finished)?;
+        // A commit page lists so many. The rest enter the segment table with this commit instead of the next.
+        let unlisted = data_files.split_off(data_files.len().min(DATA_FILES_MAX));
         let now = self.now();
         let (seconds, nanoseconds) = match now.seconds >= publisher.seconds {
             true => (now.seconds, now.nanoseconds),
@@ -150,7 +152,7 @@ impl Volume {
         let device = publisher.device.device;
         let (changes, old_root) = {
             let state = self.state.read();
-            (self.changes_to_commit(&state, publisher, number)?, state.root)
+            (self.changes_to_commit(&state, publisher, number, &unlisted)?, state.root)
         };
         let mut writer = CommitWriter::begin(&self.segments)?;
         let segment = writer.segment();
@@ -197,27 +199,31 @@ impl Volume {
                 files.push(DataFile { segment, sequence, bytes: bytes as u32 });
             }
         }
-        if files.len() > DATA_FILES_MAX {
-            return Err(VolumeError::Io(format!("{} data files do not fit one commit", files.len())));
-        }
         Ok(files)
     }
 
     /// The frozen overlay and the vault's own items, as changes of the tree.
-    fn changes_to_commit(&self, state: &State, publisher: &Publisher, number: CommitNumber) -> Result<Changes> {
+    fn changes_to_commit(
+        &self,
+        state: &State,
+        publisher: &Publisher,
+        number: CommitNumber,
+        unlisted: &[DataFile],
+    ) -> Result<Changes> {
         let frozen = state.frozen.as_ref().expect("frozen until it is published");
         let stamp = Stamp { device: publisher.device.device, commit: number };
         let mut own: Vec<(Key, Vec<u8>)> = Vec::new();
         let key = |kind, suffix| Key::new(InodeNumber::VAULT, kind, suffix);
+        let mut record = |segment: SegmentId, owner, sequence, kind, bytes| {
+            let record = SegmentRecord { owner, sequence, kind, state: SegmentState::Live, bytes };
+            own.push((key(KeyKind::Segment, segment.0), record.encode()));
+        };
         if let Some(head) = &publisher.head {
-            let mut record = |segment: u64, sequence, kind, bytes| {
-                let record = SegmentRecord { owner: head.device, sequence, kind, state: SegmentState::Live, bytes };
-                own.push((key(KeyKind::Segment, segment), record.encode()));
-            };
-            record(head.segment.0, head.sequence, SegmentKind::Meta, head.bytes);
-            for file in &head.page.data_files {
-                record(file.segment.0, file.sequence, SegmentKind::Data, u64::from(file.bytes));
-            }
+            record(head.segment, head.device, head.sequence, SegmentKind::Meta, head.bytes);
+        }
+        let listed = publisher.head.iter().flat_map(|head| head.page.data_files.iter().map(|file| (head.device, file)));
+        for (owner, file) in listed.chain(unlisted.iter().map(|file| (publisher.device.device, file))) {
+            record(file.segment, owner, file.sequence, SegmentKind::Data, u64::from(file.bytes));
         }
         let published = publisher.device.published;
         let device = DeviceRecord {

@@ -2,6 +2,7 @@
 //!
 //! After a crash the volume must show some state that the reference went through, at least as new as the last that was
 //! acknowledged: the reference's states since then are kept, one an operation.
+#![allow(dead_code)]
 
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use passkeyfs::store::memory::chosen_by;
 use passkeyfs::store::{Clock, Store};
 use passkeyfs::volume::{FileKind, NewNode, SetAttributes, SetTime, Timestamp, Volume, VolumeError, VolumeOptions};
 
+use super::commit_check;
 use super::operations::{Fill, Operation, Which};
 use super::picture::{Picture, check_holes};
 use super::reference::{Content, Reference, Refusal};
@@ -134,6 +136,7 @@ impl Driver {
                 self.volume.publish().map_err(Stop::Failed)?;
                 self.acknowledged();
                 self.look(true)?;
+                self.check_commit()?;
             }
             Operation::Look => self.look(false)?,
             Operation::Reopen => {
@@ -432,6 +435,11 @@ impl Driver {
             return wrong(format!("{inodes} inodes are counted, not {}", self.reference.nodes.len()));
         }
         Ok(())
+    }
+
+    /// Reads the newest commit without the volume, and holds its items against each other.
+    pub fn check_commit(&self) -> Outcome {
+        commit_check::check(&self.world, BLOCK_BYTES).map(drop).or_else(|text| wrong(format!("the commit: {text}")))
     }
 
     fn open(&mut self) -> Outcome {

@@ -3,6 +3,7 @@
 //! `PASSKEYFS_TEST_SEEDS` says how many sequences to try (a number), or which (`17,40-45`). A sequence that fails is
 //! shortened before it is shown.
 
+mod commit_check;
 mod driver;
 mod operations;
 mod picture;

@@ -1,0 +1,198 @@
+//! What a crash or a failing disk must not do: each test is a mistake that was once made.
+
+mod support;
+
+use std::sync::Arc;
+
+use passkeyfs::crypto::{Randomness, SeededRandomness};
+use passkeyfs::format::InodeNumber;
+use passkeyfs::store::faulty::{CallKind, Failure, Fault};
+use passkeyfs::store::memory::chosen_by;
+use passkeyfs::store::{FaultyStore, MemoryStore};
+use passkeyfs::volume::{Volume, VolumeOptions};
+use support::{OWNER, ROOT, World};
+
+fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut noise = vec![0; bytes];
+    SeededRandomness::new(seed).fill(&mut noise);
+    noise
+}
+
+fn create(volume: &Volume, name: &str) -> InodeNumber {
+    let inode = volume.create_file(ROOT, name.as_bytes(), &OWNER).unwrap().inode;
+    volume.close_file(inode);
+    inode
+}
+
+fn read(volume: &Volume, name: &str) -> Vec<u8> {
+    let found = volume.lookup(ROOT, name.as_bytes()).unwrap();
+    volume.read(found.inode, 0, found.size_bytes as usize).unwrap()
+}
+
+fn open_faulty(world: &World) -> (FaultyStore<MemoryStore>, Arc<Volume>) {
+    let store = FaultyStore::new(Arc::new(world.disk.clone()));
+    let volume = world.try_open(Arc::new(store.clone()), World::options()).unwrap();
+    store.reset();
+    (store, volume)
+}
+
+#[test]
+fn zeros_written_over_a_journaled_block_are_zeros_after_a_replay() {
+    let mut world = World::new(1);
+    let volume = world.open();
+    let inode = create(&volume, "a");
+    volume.write(inode, 0, &noise(1, 12_000), false).unwrap();
+    volume.sync_file(inode).unwrap();
+    volume.write(inode, 4096, &[0; 4096], false).unwrap();
+    // A clone flushes the file without a commit: the block of zeros becomes a hole that was never anything else.
+    let copy = create(&volume, "copy");
+    volume.copy_range(inode, 0, copy, 0, 12_000, false).unwrap();
+    volume.sync_file(inode).unwrap();
+    world.disk = world.disk.kill();
+    let mut wanted = noise(1, 12_000);
+    wanted[4096..8192].fill(0);
+    assert_eq!(read(&world.open(), "a"), wanted);
+}
+
+#[test]
+fn a_frame_that_was_read_back_before_it_was_synced_is_synced_by_the_next_fsync() {
+    for seed in 0..8 {
+        let mut world = World::new(seed);
+        let (store, volume) = open_faulty(&world);
+        let inode = create(&volume, "a");
+        // Killed when the frame is written and not yet synced.
+        let appended = calls_of_a_sync(&World::new(seed));
+        store.crash_at(appended);
+        assert!(volume.sync_file(inode).is_err());
+        world.disk = world.disk.kill();
+        let volume = world.open();
+        assert!(volume.lookup(ROOT, b"a").is_ok(), "the frame was whole on the disk");
+        volume.sync_file(ROOT).unwrap();
+        world.disk = world.disk.crash(&mut chosen_by(&*world.randomness));
+        assert!(world.open().lookup(ROOT, b"a").is_ok(), "seed {seed}");
+    }
+}
+
+/// The number of the call that syncs the frame of the first `fsync`.
+fn calls_of_a_sync(world: &World) -> u64 {
+    let (store, volume) = open_faulty(world);
+    let inode = create(&volume, "a");
+    store.reset();
+    volume.sync_file(inode).unwrap();
+    store.trace().iter().position(|call| call.kind == CallKind::Sync).unwrap() as u64
+}
+
+#[test]
+fn after_a_failed_append_an_acknowledged_fsync_does_not_point_into_the_file_that_failed() {
+    for append in 1..100 {
+        let mut world = World::new(append);
+        let (store, volume) = open_faulty(&world);
+        let inode = create(&volume, "a");
+        volume.write(inode, 0, &noise(2, 400_000), false).unwrap();
+        store.reset();
+        store.fail(&[CallKind::Append], append, Fault::Before(Failure::Io));
+        volume.sync_file(inode).unwrap();
+        world.disk = world.disk.crash(&mut chosen_by(&*world.randomness));
+        assert!(read(&world.open(), "a") == noise(2, 400_000), "append {append}");
+    }
+}
+
+#[test]
+fn a_commit_may_have_more_data_files_than_its_page_can_list() {
+    let mut world = World::new(4);
+    for round in 0..140_u64 {
+        let (store, volume) = open_faulty(&world);
+        let inode = create(&volume, &format!("{round}"));
+        volume.write(inode, 0, &noise(round, 5000), false).unwrap();
+        // Its data reaches the folder, its commit does not.
+        let is_full = Fault::Before(Failure::Full);
+        store.fail(&[CallKind::Rename], 1, is_full);
+        assert!(volume.publish().is_err());
+        volume.sync_file(inode).unwrap();
+        world.disk = world.disk.kill();
+    }
+    world.open().publish().unwrap();
+    world.disk = world.disk.kill();
+    let volume = world.open();
+    for round in 0..140 {
+        assert!(read(&volume, &format!("{round}")) == noise(round, 5000), "file {round}");
+    }
+    assert_eq!(volume.status().awaited_segments, 0);
+    volume.publish().unwrap();
+}
+
+#[test]
+fn inodes_made_while_a_publish_fails_are_counted_once() {
+    let mut world = World::new(5);
+    let (store, volume) = open_faulty(&world);
+    create(&volume, "first");
+    store.fail(&[CallKind::Rename], 0, Fault::Before(Failure::Io));
+    assert!(volume.publish().is_err());
+    create(&volume, "second");
+    // The first commit goes through now, the second does not.
+    let renames = store.calls().of(CallKind::Rename);
+    store.fail(&[CallKind::Rename], renames + 2, Fault::Before(Failure::Io));
+    assert!(volume.publish().is_err());
+    volume.sync_file(ROOT).unwrap();
+    assert_eq!(volume.space().unwrap().inodes, 3);
+    world.disk = world.disk.kill();
+    assert_eq!(world.open().space().unwrap().inodes, 3);
+}
+
+#[test]
+fn a_full_disk_fails_an_fsync_and_when_there_is_room_again_the_next_one_holds() {
+    let mut world = World::new(6);
+    let (store, volume) = open_faulty(&world);
+    let inode = create(&volume, "a");
+    volume.write(inode, 0, b"first", false).unwrap();
+    volume.sync_file(inode).unwrap();
+    volume.write(inode, 0, b"again", false).unwrap();
+    store.set_full(passkeyfs::store::Area::State, true);
+    for _ in 0..3 {
+        assert!(volume.sync_file(inode).is_err());
+    }
+    store.set_full(passkeyfs::store::Area::State, false);
+    world.clock.advance(std::time::Duration::from_secs(1));
+    volume.sync_file(inode).unwrap();
+    volume.write(inode, 5, b" and more", false).unwrap();
+    volume.sync_file(inode).unwrap();
+    world.disk = world.disk.crash(&mut chosen_by(&*world.randomness));
+    let volume = world.open();
+    assert_eq!(read(&volume, "a"), b"again and more");
+    volume.close().unwrap();
+}
+
+#[test]
+fn a_segment_that_fails_after_older_doubtful_ones_went_is_evacuated_all_the_same() {
+    for append in 0..60 {
+        let mut world = World::new(append);
+        let small = VolumeOptions { dirty_bytes_max: 1 << 20, ..World::options() };
+        let volume = world.try_open(Arc::new(world.disk.clone()), small.clone()).unwrap();
+        let inode = create(&volume, "a");
+        volume.write(inode, 0, &noise(3, 300_000), false).unwrap();
+        volume.sync_file(inode).unwrap();
+        // What this process staged is doubtful to the next one.
+        world.disk = world.disk.kill();
+        let (store, volume) = open_faulty(&world);
+        volume.write(inode, 0, b"!", false).unwrap();
+        volume.sync_file(inode).unwrap();
+        volume.write(inode, 300_000, &noise(4, 300_000), false).unwrap();
+        store.reset();
+        store.fail(&[CallKind::Append], append, Fault::Halfway(Failure::Io));
+        if volume.publish().is_err() {
+            let copy = create(&volume, "copy");
+            volume.copy_range(inode, 0, copy, 0, 600_000, false).unwrap();
+        }
+        volume.publish().unwrap();
+        let copy = create(&volume, "another");
+        let mut done = 0;
+        while done < 600_000 {
+            done += volume.copy_range(inode, done, copy, done, 600_000 - done, false).unwrap();
+        }
+        volume.sync_file(copy).unwrap();
+        world.disk = world.disk.crash(&mut chosen_by(&*world.randomness));
+        let volume = world.open();
+        let wanted = [b"!", &noise(3, 300_000)[1..], &noise(4, 300_000)].concat();
+        assert!(read(&volume, "a") == wanted && read(&volume, "another") == wanted, "append {append}");
+    }
+}
