@@ -52,7 +52,7 @@ tool() {
 }
 
 if wants style; then
-  if cargo fmt --version >/dev/null 2>&1; then check "style (cargo fmt)" cargo fmt --check; else say "no rustfmt here: style is not checked"; fi
+  if cargo fmt --version >/dev/null 2>&1; then check "style (cargo fmt)" cargo fmt --check -- --color "$CARGO_TERM_COLOR"; else say "no rustfmt here: style is not checked"; fi
   if cargo clippy --version >/dev/null 2>&1; then
     check "lints (cargo clippy)" cargo clippy --quiet --locked --all-targets -- -D warnings
   else

@@ -18,6 +18,11 @@ def main():
     with harness.Vault("behaviours") as vault:
         for part in (behaviours_metadata, behaviours_data, behaviours_tools):
             part.check(claims, vault)
+
+        @claims.claim("after all this, check --data finds nothing wrong with the vault")
+        def _():
+            vault.stop()
+            vault.check()
     behaviours_daemon.check(claims)
     claims.finish()
 

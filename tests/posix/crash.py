@@ -8,7 +8,8 @@ step what its fsync has acknowledged. The daemon is killed at a random moment an
     that the step was writing may be mixed;
   - nothing else is there;
   - nothing refuses to be read;
-  - no ciphertext file that was published before has changed.
+  - no ciphertext file that was published before has changed;
+  - `passkeyfs check --data` finds nothing wrong.
 Publishing runs meanwhile (`publish=1`), so that kills hit journal, segments and commits alike.
 """
 
@@ -150,6 +151,8 @@ def one_round(seed):
         assert files == sum(worker.verify() for worker in workers)
         for name, what in published.items():
             assert after.get(name) == what, f"{name} was {what} and is {after.get(name)}"
+        vault.stop()
+        vault.check()
         return f"{sum(worker.steps for worker in workers)} steps acknowledged, {files} files"
 
 

@@ -126,6 +126,11 @@ class Vault:
         self.stop()
         self.start()
 
+    def check(self):
+        """Reads and verifies every byte of the unmounted vault."""
+        done = self.run("check", self.folder, "--data", "--authenticator", f"software:{self.key}", check=False)
+        assert done.returncode == 0, f"check: exit {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-1000:]}"
+
     def sync(self):
         self.run("sync", self.mount)
 
