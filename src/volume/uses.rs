@@ -7,21 +7,21 @@ use super::{Result, Volume};
 use crate::format::{InodeNumber, Key, KeyKind};
 use crate::tree::Root;
 
-/// Uses of one inode.
+/// Uses of one inode. Small: the kernel may know a million inodes.
 #[derive(Debug, Default, Clone)]
 struct Use {
     references: u64,
     handles: u32,
     /// It lost its last name; its orphan item stands.
     unlinked: bool,
-    /// The tree that still holds the extents a truncation took away: a rewrite is compared with them.
-    compare: Option<Root>,
 }
 
 /// Uses of all inodes that have any.
 #[derive(Debug, Default)]
 pub(super) struct Uses {
     uses: HashMap<InodeNumber, Use>,
+    /// The tree that still holds the extents a truncation took away: a rewrite of the file is compared with them.
+    compared: HashMap<InodeNumber, Root>,
 }
 
 impl Uses {
@@ -51,7 +51,7 @@ impl Uses {
         let Some(uses) = self.uses.get_mut(&inode) else { return false };
         uses.references = uses.references.saturating_sub(references);
         uses.handles = uses.handles.saturating_sub(handles);
-        if uses.references > 0 || uses.handles > 0 || uses.compare.is_some() && !uses.unlinked {
+        if uses.references > 0 || uses.handles > 0 {
             return false;
         }
         self.uses.remove(&inode).is_some_and(|uses| uses.unlinked)
@@ -59,21 +59,17 @@ impl Uses {
 
     /// Keeps `root` to compare a rewrite of the file with, unless an older one is kept already.
     pub fn keep_compare(&mut self, inode: InodeNumber, root: Root) {
-        self.uses.entry(inode).or_default().compare.get_or_insert(root);
+        self.compared.entry(inode).or_insert(root);
     }
 
     pub fn compare(&self, inode: InodeNumber) -> Option<Root> {
-        self.uses.get(&inode).and_then(|uses| uses.compare)
+        self.compared.get(&inode).copied()
     }
 
     /// After a commit: files that no one has open are not being rewritten.
     pub fn drop_compares(&mut self) {
-        self.uses.retain(|_, uses| {
-            if uses.handles == 0 {
-                uses.compare = None;
-            }
-            uses.references > 0 || uses.handles > 0 || uses.unlinked
-        });
+        let uses = &self.uses;
+        self.compared.retain(|inode, _| uses.get(inode).is_some_and(|uses| uses.handles > 0));
     }
 }
 
