@@ -274,6 +274,7 @@ impl Volume {
                 device_name: parts.environment.device_name.clone(),
                 seconds: parts.seconds,
                 interval,
+                unplaced: None,
             }),
             pressure: Pressure::default(),
             threads: Mutex::new(Vec::new()),
