@@ -192,6 +192,7 @@ impl Volume {
     ) -> std::result::Result<Arc<Self>, OpenError> {
         let store = Arc::clone(&environment.store);
         let loaded = DeviceState::load(&*store)?;
+        let recorded = loaded.clone();
         let device = match loaded {
             Some(state) if state.identity == environment.identity => state,
             Some(copied) => {
@@ -237,7 +238,7 @@ impl Volume {
         for (device, sequence, error) in &heads.awaited {
             volume.warn(format!("commit {sequence} of device {device} cannot be used: {error}"));
         }
-        volume.settle_in(&heads)?;
+        volume.settle_in(&heads, recorded.as_ref())?;
         if volume.options.background {
             volume.start_threads().map_err(|error| OpenError::System(format!("threads: {error}")))?;
         }
@@ -274,6 +275,7 @@ impl Volume {
                 device_name: parts.environment.device_name.clone(),
                 seconds: parts.seconds,
                 interval,
+                unplaced: None,
             }),
             pressure: Pressure::default(),
             threads: Mutex::new(Vec::new()),
@@ -283,8 +285,9 @@ impl Volume {
         }
     }
 
-    /// After a replay: what an earlier process left is noted, orphans go, and this device's record is up to date.
-    fn settle_in(&self, heads: &Heads) -> std::result::Result<(), OpenError> {
+    /// After a replay: what an earlier process left is noted, orphans go, and this device's record, of which `recorded`
+    /// is there already, is up to date.
+    fn settle_in(&self, heads: &Heads, recorded: Option<&DeviceState>) -> std::result::Result<(), OpenError> {
         if self.state.read().read_only.is_some() {
             return Ok(());
         }
@@ -302,7 +305,19 @@ impl Volume {
             let known = heads.newest.clone();
             publisher.device.seen.0.retain(|device, _| known.contains_key(device));
         }
-        Ok(publisher.device.save(&*self.environment.store)?)
+        if recorded == Some(&publisher.device) {
+            return Ok(());
+        }
+        match publisher.device.save(&*self.environment.store) {
+            // A full disk must not keep anyone from reading, or from making room. The next commit records the same.
+            Err(error @ StoreError::Full { .. })
+                if recorded.is_some_and(|recorded| recorded.device == publisher.device.device) =>
+            {
+                log::warn!("what was seen of the folder could not be recorded: {error}");
+                Ok(())
+            }
+            saved => Ok(saved?),
+        }
     }
 
     fn remove_orphans(&self) -> Result<()> {

@@ -8,7 +8,8 @@
 //!  5. record    the device's own record                                the new commit; its journal is void
 //!  6. forget    journal, doubtful segments                             the new commit
 //!
-//! A failure before 4 keeps the generation frozen and its journal; the next try goes on from 3 with new segments.
+//! A failure before 4 keeps the generation frozen and its journal; the next try goes on from 3 with new segments. A
+//! failed rename in 4 may have gone through: the next try renames the same file, so a number never means two commits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +43,15 @@ pub(super) struct Publisher {
     pub seconds: i64,
     /// How long small commits wait now.
     pub interval: Duration,
+    /// A commit that is whole, and of which it is not known that it has its place in the folder.
+    pub unplaced: Option<UnplacedCommit>,
+}
+
+/// A commit whose meta segment is complete: whatever its rename said, no other may have its number.
+pub(super) struct UnplacedCommit {
+    root: Root,
+    head: Head,
+    segment: FinishedSegment,
 }
 
 impl Volume {
@@ -133,13 +143,31 @@ impl Volume {
         }
     }
 
-    /// Step 4: the tree's changed nodes and the commit page, in one meta segment.
+    /// Step 4: the commit is written, and given its place in the folder.
     fn write_commit(
         &self,
         publisher: &mut Publisher,
         number: CommitNumber,
         finished: Vec<FinishedSegment>,
     ) -> Result<(Root, Head)> {
+        let commit = match publisher.unplaced.take() {
+            Some(commit) => commit,
+            None => self.stage_commit(publisher, number, finished)?,
+        };
+        if let Err(error) = self.segments.publish(&commit.segment) {
+            publisher.unplaced = Some(commit);
+            return Err(error.into());
+        }
+        Ok((commit.root, commit.head))
+    }
+
+    /// The tree's changed nodes and the commit page in one meta segment, complete in staging.
+    fn stage_commit(
+        &self,
+        publisher: &mut Publisher,
+        number: CommitNumber,
+        finished: Vec<FinishedSegment>,
+    ) -> Result<UnplacedCommit> {
         let mut data_files = self.data_files(&finished)?;
         // A commit page lists so many. The rest enter the segment table with this commit instead of the next.
         let unlisted = data_files.split_off(data_files.len().min(DATA_FILES_MAX));
@@ -162,9 +190,8 @@ impl Volume {
             clock.0.insert(device, ClockEntry { number, id });
             let parent = publisher.device.published.map_or(CommitId::default(), |published| published.id);
             let draft = CommitDraft { number, id, parent, seconds, nanoseconds, root, data_files };
-            let (head, finished) = writer.finish(draft, clock)?;
-            self.segments.publish(&finished)?;
-            Ok((root, head))
+            let (head, segment) = writer.finish(draft, clock)?;
+            Ok(UnplacedCommit { root, head, segment })
         });
         match &written {
             Ok(_) => publisher.seconds = seconds,

@@ -47,6 +47,14 @@ pub fn name(index: usize) -> Vec<u8> {
     }
 }
 
+/// A disk that fails may keep a volume from being read; nothing else may.
+fn unreadable(error: VolumeError) -> Stop {
+    match error {
+        VolumeError::Io(_) => Stop::Failed(error),
+        _ => Stop::Wrong(format!("the volume cannot be looked at: {error}")),
+    }
+}
+
 fn extended_name(index: usize) -> Vec<u8> {
     format!("user.{index}").into_bytes()
 }
@@ -78,6 +86,20 @@ impl Driver {
         let reference = Reference::new(ROOT.0, OWNER.permissions, created);
         let history = vec![reference.clone()];
         Self { world, volume, options, reference, history, store: None, handles: Vec::new(), seed }
+    }
+
+    /// Another driver on a copy of the disk; its volume is this one's until it is opened again.
+    pub fn on_a_copy(&self) -> Self {
+        Self {
+            world: self.world.fork(),
+            volume: Arc::clone(&self.volume),
+            options: self.options.clone(),
+            reference: self.reference.clone(),
+            history: self.history.clone(),
+            store: None,
+            handles: Vec::new(),
+            seed: self.seed,
+        }
     }
 
     fn now(&self) -> Timestamp {
@@ -413,8 +435,7 @@ impl Driver {
     }
 
     fn picture(&self) -> Outcome<Picture> {
-        let picture = Picture::of_volume(&self.volume, ROOT);
-        picture.or_else(|error| wrong(format!("the volume cannot be looked at: {error}")))
+        Picture::of_volume(&self.volume, ROOT).map_err(unreadable)
     }
 
     /// Compares everything. `settled`: all is in the tree, so that holes and what is allocated are exact.
@@ -424,8 +445,8 @@ impl Driver {
         }
         for inode in self.files() {
             let node = self.reference.get(inode);
-            let found = self.volume.read(InodeNumber(inode), 0, FILE_BYTES_MAX * 2);
-            if found.as_ref().ok() != Some(&node.bytes().to_vec()) {
+            let found = self.volume.read(InodeNumber(inode), 0, FILE_BYTES_MAX * 2).map_err(unreadable)?;
+            if found != node.bytes() {
                 return wrong(format!("inode {inode}, which has {} names, reads otherwise", node.links));
             }
             check_holes(&self.volume, inode, node.bytes(), BLOCK_BYTES, settled).or_else(wrong)?;

@@ -38,6 +38,17 @@ impl World {
         world
     }
 
+    /// The same vault on a copy of the disk as it is.
+    pub fn fork(&self) -> Self {
+        Self {
+            disk: self.disk.fork(),
+            clock: self.clock.clone(),
+            randomness: self.randomness.clone(),
+            vault: self.vault.clone(),
+            key: self.key.duplicate(),
+        }
+    }
+
     pub fn environment(&self, store: Arc<dyn Store>) -> Environment {
         Environment {
             store,
