@@ -68,7 +68,9 @@ fn work_on_a_small_disk(area: Area, room_bytes: u64) -> usize {
     // And with room again it goes on.
     disk.set_capacity(area, 1 << 40);
     driver.world.clock.advance(Duration::from_secs(1));
-    for operation in Generator::new(seed + 1, BLOCK_BYTES).operations(30).iter().filter(|operation| !is_crash(operation)) {
+    for operation in
+        Generator::new(seed + 1, BLOCK_BYTES).operations(30).iter().filter(|operation| !is_crash(operation))
+    {
         must(driver.step(operation), &format!("{what}, and room again"));
     }
     must(driver.step(&Operation::Publish), &what);
@@ -248,10 +250,7 @@ fn a_sparse_file_of_a_tebibyte_costs_what_is_in_it() {
     volume.write(inode, i64::MAX as u64 - 1, b"!", false).unwrap();
     assert!(matches!(volume.write(inode, i64::MAX as u64, b"!", false), Err(VolumeError::FileTooLarge)));
     assert!(matches!(volume.set_attributes(inode, &size(u64::MAX)), Err(VolumeError::FileTooLarge)));
-    assert!(matches!(
-        volume.allocate(inode, Allocate::Insert, 0, 4096, false),
-        Err(VolumeError::FileTooLarge)
-    ));
+    assert!(matches!(volume.allocate(inode, Allocate::Insert, 0, 4096, false), Err(VolumeError::FileTooLarge)));
     volume.publish().unwrap();
     assert_eq!(volume.read(inode, i64::MAX as u64 - 1, 10).unwrap(), b"!");
     volume.set_attributes(inode, &size(3)).unwrap();

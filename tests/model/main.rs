@@ -40,7 +40,7 @@ fn run(seed: u64, operations: &[Operation]) -> Result<(), String> {
                 Err(Stop::Wrong(text)) => return Err(format!("after operation {index}, {operation:?}: {text}")),
                 Err(Stop::Failed(error)) => return Err(format!("operation {index}, {operation:?} failed: {error}")),
             }
-            if seed % 4 == 0 {
+            if seed.is_multiple_of(4) {
                 watch.look(&driver.world.disk, matches!(operation, Operation::Kill | Operation::PowerLoss { .. }))?;
             }
         }
