@@ -61,6 +61,7 @@ fn a_frame_that_was_read_back_before_it_was_synced_is_synced_by_the_next_fsync()
         let (store, volume) = open_faulty(&world);
         let inode = create(&volume, "a");
         // Killed when the frame is written and not yet synced.
+        store.reset();
         let appended = calls_of_a_sync(&World::new(seed));
         store.crash_at(appended);
         assert!(volume.sync_file(inode).is_err());
