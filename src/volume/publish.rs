@@ -125,16 +125,17 @@ impl Volume {
 
     /// Step 3: all data of the frozen generation lies in complete segments in the vault folder on return.
     fn publish_data(&self, number: CommitNumber) -> Result<Vec<FinishedSegment>> {
-        self.flush_generation(number)?;
         loop {
+            self.flush_generation(number)?;
             self.evacuate(number)?;
             let finished = self.finish_data_segments(number)?;
             let doubtful = self.data_segments.lock().doubtful.clone();
-            let used = {
+            let (used, is_flushed) = {
                 let state = self.state.read();
-                segments_of(state.frozen.as_ref().expect("frozen until it is published"))?
+                let frozen = state.frozen.as_ref().expect("frozen until it is published");
+                (segments_of(frozen)?, frozen.dirty.is_empty())
             };
-            if used.is_disjoint(&doubtful) {
+            if is_flushed && used.is_disjoint(&doubtful) {
                 for segment in &finished {
                     self.segments.publish(segment)?;
                 }

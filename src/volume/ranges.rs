@@ -271,7 +271,11 @@ impl Volume {
         let block_bytes = self.context.block_bytes as u64;
         let mut done = 0;
         while done < length {
-            let mut guard = self.change()?;
+            let mut guard = match self.change() {
+                // What was cloned stays cloned: the caller hears how much, and of the error when it goes on.
+                Err(_) if done > 0 => break,
+                guard => guard?,
+            };
             let mut edit = guard.edit();
             let source_size = edit.view().regular_file(source)?.size_bytes;
             let mut record = edit.view().regular_file(target)?;
