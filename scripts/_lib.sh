@@ -108,5 +108,7 @@ why_no_fuse() {
       "in a container, start it with --device /dev/fuse --cap-add SYS_ADMIN."
   elif [ "$(id -u)" -ne 0 ] && ! command -v fusermount3 >/dev/null; then
     say "fusermount3 is missing (package fuse3)."
+  elif [ "$(id -u)" -ne 0 ] && [ ! -e /etc/mtab ]; then
+    say "fusermount3 cannot unmount without /etc/mtab, which every booted system has. As root: ln -s /proc/self/mounts /etc/mtab"
   fi
 }
