@@ -15,7 +15,7 @@ use super::{Result, Volume, VolumeError};
 use crate::format::items::{AttributesRecord, ExtentRecord};
 use crate::format::segment::SegmentKind;
 use crate::format::{BlockKind, CommitNumber, InodeNumber, Key, KeyKind, Pointer, SegmentId};
-use crate::segments::{BlockSource, FinishedSegment, PreparedBlock, SegmentWriter};
+use crate::segments::{BlockError, BlockSource, FinishedSegment, PreparedBlock, SegmentWriter};
 
 /// A file up to this size lies in the tree itself.
 const INLINE_BYTES_MAX: u64 = 2048;
@@ -377,8 +377,10 @@ impl Volume {
             }
         }
         for (key, pointer) in moved {
-            let bytes = self.segments.read(BlockKind::Data, &pointer).map_err(|error| {
-                VolumeError::Damaged(format!("a block that was acknowledged cannot be read back: {error}"))
+            let bytes = self.segments.read(BlockKind::Data, &pointer).map_err(|error| match error {
+                // The disk failed, not the block: the next attempt may succeed.
+                BlockError::Store(error) => error.into(),
+                error => VolumeError::Damaged(format!("a block that was acknowledged cannot be read back: {error}")),
             })?;
             let prepared = self.segments.prepare(BlockKind::Data, bytes);
             let target = self.append_block(number, prepared, (key.inode, key.suffix))?;
