@@ -1,4 +1,3 @@
-#![allow(unsafe_code)]
 //! Secrets in memory: on pages of their own, locked where allowed, overwritten when dropped.
 //!
 //! Relies on `mmap`, `mlock` and `madvise`. Promises of a [`Secret`] that no copy is made by accident, that it is not
@@ -10,6 +9,7 @@
 //! page. The price, 4 KiB and four system calls each, is fine for what lies here: a few keys for the vault, and a pair
 //! of AES key schedules for each open segment. `RLIMIT_MEMLOCK` (8 MiB under systemd) has room for two thousand;
 //! beyond it a secret is still kept, not locked.
+#![allow(unsafe_code)]
 
 use std::ffi::c_void;
 use std::fmt;

@@ -205,9 +205,13 @@ impl LastPage {
         writer.finish()
     }
 
-    /// Reads a decrypted and verified last page.
+    /// Reads a decrypted and verified last page, from exactly [`LAST_PAGE_CONTENT_BYTES`] bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
-        let mut reader = ByteReader::new("last page", bytes);
+        const STRUCTURE: &str = "last page";
+        if let Some(extra_bytes) = bytes.len().checked_sub(LAST_PAGE_CONTENT_BYTES).filter(|extra| *extra > 0) {
+            return Err(FormatError::Long { structure: STRUCTURE, extra_bytes });
+        }
+        let mut reader = ByteReader::new(STRUCTURE, bytes);
         let kind = SegmentKind::from_byte(reader.u8()?).ok_or_else(|| reader.invalid("kind"))?;
         reader.zeros(7)?;
         let blocks = reader.u64()?;
@@ -220,8 +224,8 @@ impl LastPage {
         if commit.is_some() != (kind == SegmentKind::Meta) {
             return Err(reader.invalid("commit present"));
         }
-        let left = reader.remaining();
-        reader.zeros(left)?;
+        let used = bytes.len() - reader.remaining();
+        reader.zeros(LAST_PAGE_CONTENT_BYTES - used)?;
         Ok(Self { kind, blocks, summary, commit })
     }
 }
@@ -251,6 +255,19 @@ mod tests {
         }
         assert_eq!(padded_bytes(16 << 20), 16 << 20);
         assert!(padded_bytes((16 << 20) - 5) <= 16 << 20);
+    }
+
+    #[test]
+    fn a_last_page_has_one_length() {
+        let tag = Tag::from_bytes([7; 16]);
+        let summary =
+            Pointer { segment: SegmentId(5), offset_units: 8, stored_bytes: 44, encoding: Encoding::Plain, tag };
+        let page = LastPage { kind: SegmentKind::Data, blocks: 1, summary, commit: None };
+        let bytes = page.encode();
+        assert_eq!(LastPage::decode(&bytes), Ok(page));
+        assert!(matches!(LastPage::decode(&bytes[..4079]), Err(FormatError::Short { needed_bytes: 1, .. })));
+        let longer = [&bytes[..], &[0]].concat();
+        assert!(matches!(LastPage::decode(&longer), Err(FormatError::Long { extra_bytes: 1, .. })));
     }
 
     #[test]

@@ -11,11 +11,13 @@ use serde::{Deserialize, Serialize};
 use super::HistoryError;
 use crate::crypto::Randomness;
 use crate::format::commit::{ClockEntry, VectorClock};
-use crate::format::{CommitId, CommitNumber, DeviceId};
+use crate::format::{CommitId, CommitNumber, DeviceId, Sequence};
 use crate::store::{FilePath, Store, StoreError};
 
 const FILE: &str = "device.json";
 const FILE_BYTES_MAX: u64 = 1 << 20;
+/// Leases of inode numbers have 40 bits.
+const LEASE_MAX: u64 = (1 << 40) - 1;
 
 /// This device's record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,8 +112,9 @@ impl DeviceState {
                 Some(entry) => Some(entry.entry()?),
                 None => None,
             };
+            let in_bounds = (1..=LEASE_MAX).contains(&file.inode_lease) && file.next_sequence <= Sequence::MAX.0;
             Some(Self {
-                device: file.device.parse().ok().filter(|device| *device != DeviceId(0))?,
+                device: file.device.parse().ok().filter(|device| *device != DeviceId(0) && in_bounds)?,
                 identity: file.identity.clone(),
                 inode_lease: file.inode_lease,
                 next_sequence: file.next_sequence,
@@ -119,7 +122,7 @@ impl DeviceState {
                 seen,
             })
         };
-        read().map(Some).ok_or_else(|| invalid("an id is not valid".into()))
+        read().map(Some).ok_or_else(|| invalid("an id or a number is not valid".into()))
     }
 
     /// Replaces the record. Durable on return.
@@ -138,5 +141,25 @@ impl DeviceState {
         };
         let bytes = serde_json::to_vec_pretty(&file).expect("a record of plain values");
         store.put_whole(&FilePath::state(FILE), &bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::SeededRandomness;
+    use crate::store::MemoryStore;
+
+    #[test]
+    fn numbers_out_of_bounds_are_refused_when_the_record_is_read() {
+        let store = MemoryStore::new();
+        let fresh = DeviceState::fresh(&SeededRandomness::new(1), "here");
+        fresh.save(&store).expect("a disk with room");
+        assert_eq!(DeviceState::load(&store).expect("valid"), Some(fresh.clone()));
+        for (inode_lease, next_sequence) in [(0, 1), (LEASE_MAX + 1, 1), (1, Sequence::MAX.0 + 1)] {
+            let wrong = DeviceState { inode_lease, next_sequence, ..fresh.clone() };
+            wrong.save(&store).expect("a disk with room");
+            assert!(matches!(DeviceState::load(&store), Err(HistoryError::State { .. })), "{wrong:?}");
+        }
     }
 }

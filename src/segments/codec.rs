@@ -91,6 +91,11 @@ fn bytes_max(kind: BlockKind) -> usize {
     }
 }
 
+/// The most that `stored` bytes of zstd can say: what takes least is a block of one repeated byte, 4 bytes for 128 KiB.
+fn decompressed_bytes_max(stored: usize) -> usize {
+    stored.saturating_mul(128 * 1024 / 4)
+}
+
 /// Undoes the encoding of verified stored bytes.
 ///
 /// # Errors
@@ -103,7 +108,7 @@ pub fn decode(kind: BlockKind, encoding: Encoding, stored: Vec<u8>) -> Result<Ve
         Ok(Some(size)) => usize::try_from(size).unwrap_or(usize::MAX),
         _ => return Err("a compressed block does not say its size".into()),
     };
-    if size > bytes_max(kind) {
+    if size > bytes_max(kind).min(decompressed_bytes_max(stored.len())) {
         return Err(format!("a compressed block claims {size} bytes"));
     }
     let bytes = zstd::bulk::decompress(&stored, size).map_err(|error| format!("decompression failed: {error}"))?;
@@ -140,5 +145,10 @@ mod tests {
         let stored = zstd::bulk::compress(&zeros, 1).unwrap();
         assert!(decode(BlockKind::Data, Encoding::Zstd, stored).unwrap_err().contains("claims"));
         assert!(decode(BlockKind::Data, Encoding::Zstd, vec![1, 2, 3]).is_err());
+        // Magic, a header with a size of 4 bytes (200 MiB), an empty last block: 12 bytes that would take 200 MiB.
+        let mut short = b"\x28\xb5\x2f\xfd\xa0".to_vec();
+        short.extend((200u32 << 20).to_le_bytes());
+        short.extend([1, 0, 0]);
+        assert!(decode(BlockKind::Summary, Encoding::Zstd, short).unwrap_err().contains("claims"));
     }
 }

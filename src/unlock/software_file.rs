@@ -155,8 +155,10 @@ impl SoftwareState {
 
     fn encode(&self) -> Zeroizing<Vec<u8>> {
         // Large enough from the start: a vector that grows leaves secrets behind in its former place.
-        let names: usize = self.credentials.iter().map(|one| one.relying_party.len() + one.user_name.len()).sum();
-        let capacity = 4096 + 4096 * self.credentials.len() + 8 * names;
+        let texts =
+            |one: &StoredCredential| one.relying_party.len() + one.user_name.len() + one.id.len() + one.user_id.len();
+        let texts: usize = self.credentials.iter().map(texts).sum();
+        let capacity = 4096 + 4096 * self.credentials.len() + 8 * texts;
         let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
         serde_json::to_writer_pretty(&mut *bytes, self).expect("plain structures always have a JSON form");
         bytes.push(b'\n');
@@ -348,5 +350,30 @@ impl<'de> Deserialize<'de> for SecretText {
             }
         }
         deserializer.deserialize_str(Text).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_ids_fit_the_buffer_that_must_not_grow() {
+        let secret = || SecretText(Secret::new([0xFF; 32]));
+        let credential = StoredCredential {
+            id: vec![1; 10_000],
+            relying_party: "\n".repeat(1000),
+            user_id: vec![2; 10_000],
+            user_name: "\0".repeat(1000),
+            discoverable: true,
+            protection: 3,
+            sign_counter: u32::MAX,
+            private_key: secret(),
+            random_with_verification: secret(),
+            random_without_verification: secret(),
+        };
+        let state = SoftwareState { credentials: vec![credential], ..SoftwareState::default() };
+        let bytes = state.encode();
+        assert!(bytes.len() > 30_000 && SoftwareState::decode(&bytes).is_ok());
     }
 }

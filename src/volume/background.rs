@@ -55,6 +55,7 @@ struct Gate {
     waiting: usize,
     publish_wanted: bool,
     publish_error: Option<String>,
+    flush_error: Option<String>,
 }
 
 impl Pressure {
@@ -65,6 +66,12 @@ impl Pressure {
     /// Notes how the last publish ended: writers do not wait for what cannot happen.
     pub fn note_publish(&self, error: Option<String>) {
         self.gate.lock().publish_error = error;
+        self.freed.notify_all();
+    }
+
+    /// Notes how the flusher's last pass ended.
+    fn note_flush(&self, error: Option<String>) {
+        self.gate.lock().flush_error = error;
         self.freed.notify_all();
     }
 
@@ -122,11 +129,7 @@ impl Volume {
         }
         let mut gate = self.pressure.gate.lock();
         while self.pressure.used_bytes() > self.options.dirty_bytes_max || self.is_staging_full() {
-            if let Some(error) = gate.publish_error.clone()
-                && self.pressure.item_bytes.load(Ordering::Relaxed) > self.options.dirty_bytes_max / 2
-            {
-                return Err(VolumeError::NoSpace(format!("changes cannot be published: {error}")));
-            }
+            self.refuse_to_wait_in_vain(&gate)?;
             gate.waiting += 1;
             gate.publish_wanted |= self.pressure.item_bytes.load(Ordering::Relaxed) > COMMIT_ITEM_BYTES;
             self.pressure.filled.notify_one();
@@ -138,6 +141,19 @@ impl Volume {
             }
         }
         Ok(())
+    }
+
+    /// Memory that only a publish or a flush can free is not waited for while these fail.
+    fn refuse_to_wait_in_vain(&self, gate: &Gate) -> Result<()> {
+        if let Some(error) = &gate.flush_error {
+            return Err(VolumeError::NoSpace(format!("data cannot be written out: {error}")));
+        }
+        let items = self.pressure.item_bytes.load(Ordering::Relaxed);
+        let needs_publish = items > self.options.dirty_bytes_max / 2 || self.is_staging_full();
+        match &gate.publish_error {
+            Some(error) if needs_publish => Err(VolumeError::NoSpace(format!("changes cannot be published: {error}"))),
+            _ => Ok(()),
+        }
     }
 
     fn is_staging_full(&self) -> bool {
@@ -192,7 +208,9 @@ impl Volume {
             if volume.pressure.is_stopping() {
                 return;
             }
-            match volume.flush_pass(&mut cursor) {
+            let passed = volume.flush_pass(&mut cursor);
+            volume.pressure.note_flush(passed.as_ref().err().map(ToString::to_string));
+            match passed {
                 Ok(true) => continue,
                 Ok(false) => {}
                 Err(error) => volume.warn(format!("data could not be written out: {error}")),
@@ -207,7 +225,8 @@ impl Volume {
         while let Some(volume) = volume.upgrade() {
             {
                 let mut gate = volume.pressure.gate.lock();
-                if !gate.publish_wanted && !volume.pressure.is_stopping() {
+                let may_try = volume.environment.clock.monotonic() >= schedule.retry_at;
+                if !(gate.publish_wanted && may_try) && !volume.pressure.is_stopping() {
                     volume.pressure.due.wait_for(&mut gate, Duration::from_secs(1));
                 }
             }
@@ -248,7 +267,10 @@ impl Volume {
                     self.warn(format!("changes could not be published: {error}"));
                 }
             }
-            self.pressure.staged_bytes.store(0, Ordering::Relaxed);
+            let number = self.state.read().current.number;
+            let staged = self.data_segments.lock().bytes(number);
+            self.pressure.staged_bytes.store(staged, Ordering::Relaxed);
+            self.pressure.freed.notify_all();
         }
     }
 

@@ -378,8 +378,9 @@ impl Volume {
         }
         for (key, pointer) in moved {
             let bytes = self.segments.read(BlockKind::Data, &pointer).map_err(|error| match error {
+                // The disk failed, not the block: the next attempt may succeed.
                 BlockError::Store(error) => error.into(),
-                lost => VolumeError::Damaged(format!("a block that was acknowledged cannot be read back: {lost}")),
+                error => VolumeError::Damaged(format!("a block that was acknowledged cannot be read back: {error}")),
             })?;
             let prepared = self.segments.prepare(BlockKind::Data, bytes);
             let target = self.append_block(number, prepared, (key.inode, key.suffix))?;

@@ -27,15 +27,20 @@ impl World {
     }
 
     pub fn with_block_bytes(seed: u64, block_size_bytes: u32) -> Self {
+        let world = Self::of_seed(seed, block_size_bytes);
+        Volume::create(world.environment(Arc::new(world.disk.clone())), world.keys(), Vec::new(), OWNER).unwrap();
+        world
+    }
+
+    /// What the vault of this seed is drawn from, with an empty disk: to be given a copy of that vault's disk.
+    pub fn of_seed(seed: u64, block_size_bytes: u32) -> Self {
         let randomness = Arc::new(SeededRandomness::new(seed));
         let parameters = VaultParameters { block_size_bytes, ..VaultParameters::default() };
         let vault = VaultFile::new(VaultId(randomness.array()), randomness.array(), parameters).unwrap();
         let clock = Arc::new(SimulatedClock::default());
         let disk = MemoryStore::with_clock(clock.clone());
         let key = EpochKey::generate(&*randomness);
-        let world = Self { disk, clock, randomness, vault, key };
-        Volume::create(world.environment(Arc::new(world.disk.clone())), world.keys(), Vec::new(), OWNER).unwrap();
-        world
+        Self { disk, clock, randomness, vault, key }
     }
 
     /// The same vault on a copy of the disk as it is.
