@@ -226,7 +226,8 @@ impl Volume {
             {
                 let mut gate = volume.pressure.gate.lock();
                 let may_try = volume.environment.clock.monotonic() >= schedule.retry_at;
-                if !(gate.publish_wanted && may_try) && !volume.pressure.is_stopping() {
+                let has_work = gate.publish_wanted && may_try;
+                if !has_work && !volume.pressure.is_stopping() {
                     volume.pressure.due.wait_for(&mut gate, Duration::from_secs(1));
                 }
             }
