@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use super::dirty::BlockAddress;
 use super::state::State;
 use super::{Result, Volume, VolumeError};
-use crate::format::journal::JournalRecord;
+use crate::format::journal::{FRAME_BYTES_MAX, JournalRecord};
 use crate::format::{ByteWriter, CommitNumber, InodeNumber};
 use crate::history::Journal;
 use crate::store::{FilePath, StoreError};
@@ -125,6 +125,10 @@ impl Volume {
         let Some(records) = self.take_records(number, kept) else { return Ok(()) };
         // From here on the records are nowhere but in `records`: a failure must say all again.
         kept.rewrite = true;
+        if records.len() > FRAME_BYTES_MAX {
+            // Only where memory was raised and nothing could be published for long.
+            return Err(VolumeError::NoSpace("more has changed than a journal frame holds".into()));
+        }
         self.sync_data_segments(number)?;
         if rewrite || kept.journal.is_none() {
             if let Some(old) = kept.journal.take() {

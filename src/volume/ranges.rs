@@ -103,10 +103,17 @@ impl Volume {
         if matches!(what, Allocate::Reserve | Allocate::ReserveKeepSize) {
             self.check_room(length)?;
         }
-        if matches!(what, Allocate::Collapse | Allocate::Insert) {
-            self.write_out_file(inode)?;
-        }
-        let mut guard = self.change()?;
+        let moves_blocks = matches!(what, Allocate::Collapse | Allocate::Insert);
+        let mut guard = loop {
+            if moves_blocks {
+                self.write_out_file(inode)?;
+            }
+            let mut guard = self.change()?;
+            // Only stored blocks can be moved: what was written meanwhile must be written out, too.
+            if !moves_blocks || !guard.edit().view().has_dirty_blocks(inode) {
+                break guard;
+            }
+        };
         let mut edit = guard.edit();
         let mut record = edit.view().regular_file(inode)?;
         match what {

@@ -246,6 +246,11 @@ impl<'a> View<'a> {
         Ok(self.block_layers(inode, block)?.1)
     }
 
+    /// Whether any block of a file has dirty pieces.
+    pub fn has_dirty_blocks(&self, inode: InodeNumber) -> bool {
+        self.generations().any(|generation| generation.dirty.range(inode, 0, u64::MAX).next().is_some())
+    }
+
     /// Whether a block has dirty pieces.
     pub fn is_dirty(&self, inode: InodeNumber, block: u64) -> bool {
         self.generations().any(|generation| generation.dirty.get((inode, block)).is_some())

@@ -14,7 +14,7 @@ use passkeyfs::volume::{FileKind, NewNode, SetAttributes, SetTime, Timestamp, Vo
 
 use super::commit_check;
 use super::operations::{Fill, Operation, Which};
-use super::picture::{Picture, check_holes};
+use super::picture::{Picture, find_wrong_hole};
 use super::reference::{Content, Reference, Refusal};
 use super::support::{OWNER, ROOT, World};
 
@@ -420,9 +420,12 @@ impl Driver {
         match *operation {
             Operation::Open { file } => {
                 let inode = self.file(file)?;
-                next.change(inode).handles += 1;
-                self.handles.push(inode);
-                Some((self.volume.open_file(InodeNumber(inode)), Ok(())))
+                let opened = self.volume.open_file(InodeNumber(inode));
+                if opened.is_ok() {
+                    next.change(inode).handles += 1;
+                    self.handles.push(inode);
+                }
+                Some((opened, Ok(())))
             }
             Operation::Close { handle } if !self.handles.is_empty() => {
                 let inode = self.handles.swap_remove(handle % self.handles.len());
@@ -449,7 +452,10 @@ impl Driver {
             if found != node.bytes() {
                 return wrong(format!("inode {inode}, which has {} names, reads otherwise", node.links));
             }
-            check_holes(&self.volume, inode, node.bytes(), BLOCK_BYTES, settled).or_else(wrong)?;
+            let wrong_hole = find_wrong_hole(&self.volume, inode, node.bytes(), BLOCK_BYTES, settled);
+            if let Some(text) = wrong_hole.map_err(unreadable)? {
+                return wrong(text);
+            }
         }
         let inodes = self.volume.space().map_err(Stop::Failed)?.inodes;
         if inodes != self.reference.nodes.len() as u64 {

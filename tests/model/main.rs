@@ -14,9 +14,14 @@ mod support;
 mod write_once;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use driver::{BLOCK_BYTES, Driver, Stop};
 use operations::{Generator, Operation};
+use passkeyfs::crypto::{Randomness, SeededRandomness};
+use passkeyfs::store::faulty::{CallKind, Failure, Fault};
+use passkeyfs::store::memory::chosen_by;
+use passkeyfs::store::{FaultyStore, MemoryStore};
 use passkeyfs::volume::VolumeOptions;
 use write_once::WriteOnce;
 
@@ -68,6 +73,70 @@ fn shorten(seed: u64, mut operations: Vec<Operation>) -> Vec<Operation> {
         size /= 2;
     }
     operations
+}
+
+/// What the disk does in one round: fails a few calls and goes on, or takes the process with it at some call.
+fn plan_faults(store: &FaultyStore<MemoryStore>, randomness: &SeededRandomness) {
+    let below = |bound: u64| randomness.u64() % bound;
+    store.reset();
+    let mut number = 0;
+    for _ in 0..below(4) {
+        number += below(60);
+        let failure = if below(2) == 0 { Failure::Io } else { Failure::Full };
+        let faults = [Fault::Before(failure), Fault::Halfway(failure), Fault::After(failure)];
+        store.fail(&CallKind::CHANGES, number, faults[below(3) as usize]);
+    }
+    if below(2) == 0 {
+        store.crash_at(below(600));
+    }
+}
+
+/// Rounds of operations on a disk that fails now and then; after each the process ends and another opens the volume.
+fn run_with_faults(seed: u64) -> Result<usize, String> {
+    let randomness = SeededRandomness::new(seed);
+    let world = support::World::with_block_bytes(seed, BLOCK_BYTES as u32);
+    let mut store = FaultyStore::new(Arc::new(world.disk.clone()));
+    let volume = world.try_open(Arc::new(store.clone()), options(seed)).unwrap();
+    let mut driver = Driver::with(world, volume, options(seed), seed);
+    let mut failures = 0;
+    for round in 0..6 {
+        plan_faults(&store, &randomness);
+        for (index, operation) in Generator::new(randomness.u64(), BLOCK_BYTES).operations(50).iter().enumerate() {
+            if matches!(operation, Operation::Kill | Operation::PowerLoss { .. } | Operation::Reopen) {
+                continue;
+            }
+            match driver.step(operation) {
+                Ok(()) => {}
+                Err(Stop::Failed(_)) => failures += 1,
+                Err(Stop::Wrong(text)) => return Err(format!("round {round}, operation {index}, {operation:?}: {text}")),
+            }
+        }
+        driver.world.disk = match randomness.u64() % 2 {
+            0 => driver.world.disk.kill(),
+            _ => driver.world.disk.crash(&mut chosen_by(&randomness)),
+        };
+        store = FaultyStore::new(Arc::new(driver.world.disk.clone()));
+        driver.store = Some(Arc::new(store.clone()));
+        match driver.recover() {
+            Ok(()) => {}
+            Err(Stop::Wrong(text)) => return Err(format!("after round {round}: {text}")),
+            Err(Stop::Failed(error)) => return Err(format!("after round {round}: {error}")),
+        }
+    }
+    store.reset();
+    match driver.step(&Operation::Publish) {
+        Ok(()) => Ok(failures),
+        Err(stop) => Err(format!("at last: {stop:?}")),
+    }
+}
+
+#[test]
+fn on_a_disk_that_fails_random_operations_are_done_or_not_done() {
+    let mut failures = 0;
+    for seed in seeds::from_environment(60) {
+        failures += run_with_faults(seed).unwrap_or_else(|text| panic!("seed {seed}: {text}"));
+    }
+    assert!(failures > 60, "only {failures} operations failed");
 }
 
 #[test]

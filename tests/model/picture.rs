@@ -175,20 +175,25 @@ fn take_reference(reference: &Reference, inode: u64, path: String, picture: &mut
 }
 
 /// Walks a file by SEEK_DATA and SEEK_HOLE: all that is not zero must lie in data. With `exact`, blocks of zeros must
-/// be holes, and what is counted as allocated must be the data.
-pub fn check_holes(volume: &Volume, inode: u64, bytes: &[u8], block_bytes: usize, exact: bool) -> Result<(), String> {
+/// be holes, and what is counted as allocated must be the data. Answers what is wrong.
+pub fn find_wrong_hole(
+    volume: &Volume,
+    inode: u64,
+    bytes: &[u8],
+    block_bytes: usize,
+    exact: bool,
+) -> Result<Option<String>, VolumeError> {
     let inode = InodeNumber(inode);
     let (mut at, mut is_data) = (0_usize, vec![false; bytes.len()]);
     while at < bytes.len() {
         let start = match volume.seek(inode, at as u64, SeekTarget::Data) {
-            Ok(start) => start as usize,
             Err(VolumeError::NoSuchOffset) => break,
-            Err(error) => return Err(format!("seek: {error}")),
+            start => start? as usize,
         };
-        let end =
-            volume.seek(inode, start as u64, SeekTarget::Hole).map_err(|error| format!("seek: {error}"))? as usize;
+        let end = volume.seek(inode, start as u64, SeekTarget::Hole)? as usize;
         if start < at || end <= start || end > bytes.len() {
-            return Err(format!("inode {inode}: data from {start} to {end} was found at {at} of {}", bytes.len()));
+            let size = bytes.len();
+            return Ok(Some(format!("inode {inode}: data from {start} to {end} was found at {at} of {size}")));
         }
         is_data[start..end].fill(true);
         at = end;
@@ -198,13 +203,11 @@ pub fn check_holes(volume: &Volume, inode: u64, bytes: &[u8], block_bytes: usize
         let data = &is_data[index * block_bytes..][..block.len()];
         let is_zero = block.iter().all(|byte| *byte == 0);
         if data.iter().any(|here| *here != data[0]) || (!is_zero && !data[0]) || (exact && is_zero && data[0]) {
-            return Err(format!("inode {inode}: block {index} (zero: {is_zero}) is data: {}", data[0]));
+            return Ok(Some(format!("inode {inode}: block {index} (zero: {is_zero}) is data: {}", data[0])));
         }
         allocated += if is_zero { 0 } else { block_bytes as u64 };
     }
-    let found = volume.attributes(inode).map_err(|error| error.to_string())?.allocated_bytes;
-    match exact && found != allocated {
-        true => Err(format!("inode {inode}: {found} bytes are counted as allocated, not {allocated}")),
-        false => Ok(()),
-    }
+    let found = volume.attributes(inode)?.allocated_bytes;
+    let is_wrong = exact && found != allocated;
+    Ok(is_wrong.then(|| format!("inode {inode}: {found} bytes are counted as allocated, not {allocated}")))
 }
