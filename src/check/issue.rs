@@ -134,6 +134,15 @@ impl Serialize for ItemPlace {
     }
 }
 
+/// Commit numbers are counted with, so JSON has them as numbers.
+pub(super) fn as_number<S: Serializer>(number: &CommitNumber, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(number.0)
+}
+
+fn as_number_or_null<S: Serializer>(number: &Option<CommitNumber>, serializer: S) -> Result<S::Ok, S::Error> {
+    number.map(|number| number.0).serialize(serializer)
+}
+
 /// What an item is, in words.
 pub fn kind_words(kind: KeyKind) -> &'static str {
     match kind {
@@ -172,7 +181,13 @@ pub fn file_kind_words(kind: u8) -> &'static str {
 #[allow(missing_docs)] // the fields say what the variant's words name
 pub enum Issue {
     /// This device has seen a newer commit of a device than the folder holds.
-    Rollback { device: DeviceId, seen: CommitNumber, found: Option<CommitNumber> },
+    Rollback {
+        device: DeviceId,
+        #[serde(serialize_with = "as_number")]
+        seen: CommitNumber,
+        #[serde(serialize_with = "as_number_or_null")]
+        found: Option<CommitNumber>,
+    },
     /// A newer commit than the one checked is incomplete or damaged.
     CommitUnusable { device: DeviceId, sequence: Sequence, fault: Fault },
     /// No commit is complete.

@@ -1,6 +1,6 @@
 //! What a check answers: the issues, what was looked at, and what is worth knowing besides.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
 use serde::Serialize;
 
@@ -33,6 +33,7 @@ pub struct CheckedCommit {
     /// Whose.
     pub device: DeviceId,
     /// Its number.
+    #[serde(serialize_with = "super::issue::as_number")]
     pub number: CommitNumber,
     /// Its id.
     pub id: CommitId,
@@ -130,36 +131,6 @@ impl CheckReport {
     /// Whether nothing but warnings was found.
     pub fn is_clean(&self) -> bool {
         self.worst.is_none_or(|worst| worst == Severity::Warning)
-    }
-}
-
-/// Issues, notes and summary, a line each.
-impl fmt::Display for CheckReport {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for listed in &self.issues {
-            writeln!(formatter, "{}: {}", listed.severity, listed.message)?;
-        }
-        if self.issues_not_listed > 0 {
-            writeln!(formatter, "… and {} more", self.issues_not_listed)?;
-        }
-        for note in &self.notes {
-            writeln!(formatter, "note: {note}")?;
-        }
-        for commit in &self.commits {
-            writeln!(formatter, "checked commit {} of device {}", commit.number.0, commit.device)?;
-        }
-        let summary = &self.summary;
-        let Summary { files, directories, symlinks, file_bytes, .. } = summary;
-        writeln!(formatter, "{files} files ({file_bytes} bytes), {directories} directories, {symlinks} symlinks")?;
-        let mut content = format!("{} metadata blocks verified", summary.metadata_blocks);
-        let (verified, bytes) = (summary.content_blocks_verified, summary.content_bytes_verified);
-        let _ = match verified {
-            0 => write!(content, "; none of {} content blocks was read", summary.content_blocks),
-            _ => write!(content, "; {verified} of {} content blocks verified ({bytes} bytes)", summary.content_blocks),
-        };
-        writeln!(formatter, "{content}")?;
-        let (unused, unused_bytes) = (summary.segments_unreferenced, summary.segments_unreferenced_bytes);
-        writeln!(formatter, "{} segments in use, {unused} not ({unused_bytes} bytes)", summary.segments_in_use)
     }
 }
 

@@ -3,12 +3,16 @@
 //! The report goes to standard output; the exit code says the worst of it. Progress is drawn on standard error, and only
 //! where that is a terminal.
 
+use std::fmt::Write;
+
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::args::CheckArguments;
 use super::exit::Exit;
 use super::failure::failure;
 use super::output;
+use super::size::format_size;
+use super::status::format_seconds;
 use super::vault::{VaultPlace, open_keys};
 use crate::check::{CheckOptions, CheckReport, Progress, Severity, check_vault};
 
@@ -25,16 +29,50 @@ pub fn run(arguments: &CheckArguments) -> anyhow::Result<Exit> {
     if arguments.json {
         output::print_json(&report)?;
     } else {
-        output::print(&report.to_string())?;
+        output::print(&describe(&report, arguments.data.is_some()))?;
     }
-    outcome(&report)
+    outcome(report.worst, report.issues.len() as u64 + report.issues_not_listed)
+}
+
+/// Issues, notes and summary, a line each.
+fn describe(report: &CheckReport, with_content: bool) -> String {
+    let mut text = String::new();
+    for listed in &report.issues {
+        let _ = writeln!(text, "{}: {}", listed.severity, listed.message);
+    }
+    if report.issues_not_listed > 0 {
+        let _ = writeln!(text, "and {} more issues", report.issues_not_listed);
+    }
+    for note in &report.notes {
+        let _ = writeln!(text, "note: {note}");
+    }
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(text, "{name:<12} {value}");
+    };
+    for commit in &report.commits {
+        let made = format_seconds(commit.seconds);
+        line("checked", format!("commit {} of device {}, {made}", commit.number.0, commit.device));
+    }
+    let summary = &report.summary;
+    line("files", format!("{} ({})", summary.files, format_size(summary.file_bytes)));
+    line("directories", summary.directories.to_string());
+    line("symlinks", summary.symlinks.to_string());
+    line("metadata", format!("blocks verified: {}", summary.metadata_blocks));
+    let (blocks, verified) = (summary.content_blocks, summary.content_blocks_verified);
+    let content = match with_content {
+        true => format!("blocks verified: {verified} of {blocks} ({})", format_size(summary.content_bytes_verified)),
+        false => format!("not read: --data verifies its {blocks} blocks"),
+    };
+    line("content", content);
+    let (unused, bytes) = (summary.segments_unreferenced, format_size(summary.segments_unreferenced_bytes));
+    line("segments", format!("{} in use, {unused} not ({bytes})", summary.segments_in_use));
+    text
 }
 
 /// The worst of the report as an exit code, with what to do about it.
-fn outcome(report: &CheckReport) -> anyhow::Result<Exit> {
-    let issues = report.issues.len() as u64 + report.issues_not_listed;
+fn outcome(worst: Option<Severity>, issues: u64) -> anyhow::Result<Exit> {
     let count = if issues == 1 { "1 issue".to_owned() } else { format!("{issues} issues") };
-    match report.worst {
+    match worst {
         None | Some(Severity::Warning) => Ok(Exit::Done),
         Some(Severity::Damage) => Err(failure(
             Exit::Damage,
@@ -93,4 +131,24 @@ impl ShownProgress {
 
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::advice;
+
+    #[test]
+    fn the_exit_code_says_the_worst() {
+        for (worst, exit) in [
+            (None, Exit::Done),
+            (Some(Severity::Warning), Exit::Done),
+            (Some(Severity::NotArrived), Exit::NotArrived),
+            (Some(Severity::Rollback), Exit::Rollback),
+            (Some(Severity::Damage), Exit::Damage),
+        ] {
+            let ended = outcome(worst, 1).unwrap_or_else(|error| advice::of(&error).exit);
+            assert_eq!(ended, exit, "{worst:?}");
+        }
+    }
 }
