@@ -108,7 +108,9 @@ fn run_with_faults(seed: u64) -> Result<usize, String> {
             match driver.step(operation) {
                 Ok(()) => {}
                 Err(Stop::Failed(_)) => failures += 1,
-                Err(Stop::Wrong(text)) => return Err(format!("round {round}, operation {index}, {operation:?}: {text}")),
+                Err(Stop::Wrong(text)) => {
+                    return Err(format!("round {round}, operation {index}, {operation:?}: {text}"));
+                }
             }
         }
         driver.world.disk = match randomness.u64() % 2 {
