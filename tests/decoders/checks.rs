@@ -79,13 +79,6 @@ pub const DECODERS: &[Decoder] = &[
     decoder("options", "ids", checks_above::ids),
 ];
 
-/// Lets the first byte choose a decoder of the group, and checks the rest.
-pub fn check_group(group: &str, input: &[u8]) {
-    let Some((choice, input)) = input.split_first() else { return };
-    let members: Vec<_> = DECODERS.iter().filter(|decoder| decoder.group == group).collect();
-    (members[usize::from(*choice) % members.len()].check)(input);
-}
-
 /// What a decoder may allocate at one time.
 #[derive(Clone, Copy)]
 pub struct Memory {

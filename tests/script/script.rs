@@ -385,7 +385,7 @@ impl<'a> Run<'a> {
     fn reopen(&mut self, disk: MemoryStore) {
         self.world.disk = disk;
         self.store = FaultyStore::new(Arc::new(self.world.disk.clone()));
-        if self.script.byte() % 4 == 0 {
+        if self.script.byte().is_multiple_of(4) {
             self.plan_fault();
             // It may fail or not, but must leave everything as it is.
             drop(self.world.try_open(Arc::new(self.store.clone()), World::options()));

@@ -15,6 +15,13 @@ mod support;
 #[macro_export]
 macro_rules! decoder_target {
     ($group:literal) => {
-        libfuzzer_sys::fuzz_target!(|input: &[u8]| $crate::checks::check_group($group, input));
+        libfuzzer_sys::fuzz_target!(|input: &[u8]| $crate::check_group($group, input));
     };
+}
+
+/// Lets the first byte choose a decoder of the group, and checks the rest.
+pub fn check_group(group: &str, input: &[u8]) {
+    let Some((choice, input)) = input.split_first() else { return };
+    let members: Vec<_> = checks::DECODERS.iter().filter(|decoder| decoder.group == group).collect();
+    (members[usize::from(*choice) % members.len()].check)(input);
 }
