@@ -110,7 +110,7 @@ impl Forge {
     /// Changes the tree's total of inodes.
     pub fn count(&mut self, change: i64) -> &mut Self {
         let total = u64::from_le_bytes(self.get(Key::TOTALS).try_into().unwrap());
-        self.put(Key::TOTALS, total.strict_add_signed(change).to_le_bytes())
+        self.put(Key::TOTALS, total.wrapping_add_signed(change).to_le_bytes())
     }
 
     /// Publishes a segment with one block of content; the commit names it only when `is_listed`.
