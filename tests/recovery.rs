@@ -197,3 +197,26 @@ fn a_segment_that_fails_after_older_doubtful_ones_went_is_evacuated_all_the_same
         assert!(read(&volume, "a") == wanted && read(&volume, "another") == wanted, "append {append}");
     }
 }
+
+#[test]
+fn an_evacuated_block_keeps_what_was_journaled_of_the_writes_above_it() {
+    let mut world = World::new(7);
+    let (store, volume) = open_faulty(&world);
+    let (first, second) = (create(&volume, "first"), create(&volume, "second"));
+    volume.write(first, 0, &noise(1, 8192), false).unwrap();
+    let copy = create(&volume, "copy");
+    volume.copy_range(first, 0, copy, 0, 8192, false).unwrap();
+    volume.sync_file(first).unwrap();
+    volume.write(first, 100, b"above", false).unwrap();
+    volume.sync_file(first).unwrap();
+    // The segment with the block fails: the block goes to another, and the next frame says so.
+    volume.write(second, 0, &noise(2, 8192), false).unwrap();
+    store.reset();
+    store.fail(&[CallKind::Append], 0, Fault::Before(Failure::Io));
+    volume.copy_range(second, 0, copy, 0, 8192, false).unwrap_err();
+    volume.sync_file(second).unwrap();
+    world.disk = world.disk.kill();
+    let mut wanted = noise(1, 8192);
+    wanted[100..105].copy_from_slice(b"above");
+    assert!(read(&world.open(), "first") == wanted);
+}

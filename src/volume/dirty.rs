@@ -103,6 +103,10 @@ impl DirtyBlock {
         self.unjournaled.splice(first..last, [joined]);
     }
 
+    fn mark_unjournaled(&mut self) {
+        self.unjournaled = self.pieces.iter().map(|piece| (piece.start, piece.end())).collect();
+    }
+
     fn unjournaled_bytes(&self) -> usize {
         self.unjournaled.iter().map(|(start, end)| end - start).sum()
     }
@@ -204,11 +208,19 @@ impl DirtyData {
 
     /// Counts all as not journaled: a new journal must hold it.
     pub fn mark_unjournaled(&mut self) {
-        for block in self.blocks.values_mut() {
-            block.unjournaled = block.pieces.iter().map(|piece| (piece.start, piece.end())).collect();
-        }
+        self.blocks.values_mut().for_each(DirtyBlock::mark_unjournaled);
         self.unjournaled = self.blocks.keys().copied().collect();
         self.unjournaled_bytes = self.blocks.values().map(DirtyBlock::unjournaled_bytes).sum();
+    }
+
+    /// Counts a block as not journaled: the next frame must hold it.
+    pub fn mark_block_unjournaled(&mut self, at: BlockAddress) {
+        if let Some(block) = self.blocks.get_mut(&at) {
+            self.unjournaled_bytes -= block.unjournaled_bytes();
+            block.mark_unjournaled();
+            self.unjournaled_bytes += block.unjournaled_bytes();
+            self.unjournaled.insert(at);
+        }
     }
 }
 

@@ -389,6 +389,8 @@ impl Volume {
             let old = ExtentRecord::Stored(pointer).encode();
             if generation.overlay.get(&key) == super::overlay::Found::Value(old.into()) {
                 generation.overlay.put(key, ExtentRecord::Stored(target).encode().into());
+                // To a replay the new pointer voids what the journal holds of the writes above it.
+                generation.dirty.mark_block_unjournaled((key.inode, key.suffix));
                 state.changes += 1;
             }
         }
