@@ -34,6 +34,9 @@ pub struct DeviceState {
     pub published: Option<ClockEntry>,
     /// The newest commit seen of each device.
     pub seen: VectorClock,
+    /// Other devices whose journals were found in this state (it was copied), each with the commit of this device that
+    /// holds what they said: once that is there they are void, should a crash bring their files back.
+    pub adopted: BTreeMap<DeviceId, CommitNumber>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -46,6 +49,8 @@ struct DeviceFile {
     next_sequence: u64,
     published: Option<SeenFile>,
     seen: BTreeMap<String, SeenFile>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    adopted: BTreeMap<String, u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -85,6 +90,7 @@ impl DeviceState {
             next_sequence: 1,
             published: None,
             seen: VectorClock::default(),
+            adopted: BTreeMap::new(),
         }
     }
 
@@ -112,6 +118,10 @@ impl DeviceState {
                 Some(entry) => Some(entry.entry()?),
                 None => None,
             };
+            let mut adopted = BTreeMap::new();
+            for (device, number) in &file.adopted {
+                adopted.insert(device.parse().ok()?, CommitNumber(*number));
+            }
             let in_bounds = (1..=LEASE_MAX).contains(&file.inode_lease) && file.next_sequence <= Sequence::MAX.0;
             Some(Self {
                 device: file.device.parse().ok().filter(|device| *device != DeviceId(0) && in_bounds)?,
@@ -120,6 +130,7 @@ impl DeviceState {
                 next_sequence: file.next_sequence,
                 published,
                 seen,
+                adopted,
             })
         };
         read().map(Some).ok_or_else(|| invalid("an id or a number is not valid".into()))
@@ -138,6 +149,7 @@ impl DeviceState {
             next_sequence: self.next_sequence,
             published: self.published.as_ref().map(SeenFile::new),
             seen: self.seen.0.iter().map(|(device, entry)| (device.to_string(), SeenFile::new(entry))).collect(),
+            adopted: self.adopted.iter().map(|(device, number)| (device.to_string(), number.0)).collect(),
         };
         let bytes = serde_json::to_vec_pretty(&file).expect("a record of plain values");
         store.put_whole(&FilePath::state(FILE), &bytes)

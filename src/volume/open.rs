@@ -198,7 +198,7 @@ impl Volume {
             Some(copied) => {
                 log::warn!("the local state was copied from another machine: this one writes as a device of its own");
                 let fresh = DeviceState::fresh(&*environment.randomness, &environment.identity);
-                DeviceState { device: fresh.device, inode_lease: fresh.inode_lease, published: None, ..copied }
+                DeviceState { seen: copied.seen, adopted: copied.adopted, next_sequence: copied.next_sequence, ..fresh }
             }
             None => DeviceState::fresh(&*environment.randomness, &environment.identity),
         };
@@ -208,7 +208,7 @@ impl Volume {
         let head = choose_head(&heads, &device)?;
         segments.ring().write_in(head.page.epoch);
         let read_only = read_only_reason(&heads, &device, &options);
-        let journal = read_journal(&*store, segments.ring(), &heads)?;
+        let journal = read_journal(&*store, segments.ring(), &heads, &device)?;
         let own = heads.newest.get(&device.device).map(Head::entry).or(device.published);
         let number = next_number(own, &journal);
         let root = head.root();
@@ -226,7 +226,7 @@ impl Volume {
             tree,
             block_bytes,
             name_key,
-            device: DeviceState { published: own, ..device },
+            device: DeviceState { published: own, adopted: adopt(&device, &journal, number), ..device },
             head: Some(head),
             seconds,
             read_only,
@@ -311,7 +311,9 @@ impl Volume {
         match publisher.device.save(&*self.environment.store) {
             // A full disk must not keep anyone from reading, or from making room. The next commit records the same.
             Err(error @ StoreError::Full { .. })
-                if recorded.is_some_and(|recorded| recorded.device == publisher.device.device) =>
+                if recorded.is_some_and(|recorded| {
+                    (recorded.device, &recorded.adopted) == (publisher.device.device, &publisher.device.adopted)
+                }) =>
             {
                 log::warn!("what was seen of the folder could not be recorded: {error}");
                 Ok(())
@@ -447,21 +449,40 @@ struct UncoveredJournal {
     frames: BTreeMap<CommitNumber, Vec<Vec<u8>>>,
     files: Vec<(CommitNumber, FilePath)>,
     next_part: u32,
+    /// Who wrote them, where it was not this device.
+    others: Vec<DeviceId>,
 }
 
-fn read_journal(store: &dyn Store, ring: &KeyRing, heads: &Heads) -> std::result::Result<UncoveredJournal, OpenError> {
-    let mut journal = UncoveredJournal { frames: BTreeMap::new(), files: Vec::new(), next_part: 0 };
+fn read_journal(
+    store: &dyn Store,
+    ring: &KeyRing,
+    heads: &Heads,
+    own: &DeviceState,
+) -> std::result::Result<UncoveredJournal, OpenError> {
+    let has_commit = |device, number| heads.newest.get(&device).is_some_and(|head| head.page.number >= number);
+    let mut journal = UncoveredJournal { frames: BTreeMap::new(), files: Vec::new(), next_part: 0, others: Vec::new() };
     for file in crate::history::journal::list(store)? {
         journal.next_part = journal.next_part.max(file.part + 1);
         journal.files.push((file.generation, file.path.clone()));
         let Some((device, frames)) = crate::history::journal::read(store, ring, &file.path)? else { continue };
-        let covered = heads.newest.get(&device).is_some_and(|head| head.page.number >= file.generation);
-        if covered || frames.is_empty() {
+        let covered = has_commit(device, file.generation);
+        let adopted = own.adopted.get(&device).is_some_and(|number| has_commit(own.device, *number));
+        if covered || adopted || frames.is_empty() {
             continue;
+        }
+        if device != own.device {
+            journal.others.push(device);
         }
         journal.frames.insert(file.generation, frames);
     }
     Ok(journal)
+}
+
+/// Notes with which commit of this device the journals of others become void.
+fn adopt(device: &DeviceState, journal: &UncoveredJournal, number: CommitNumber) -> BTreeMap<DeviceId, CommitNumber> {
+    let mut adopted = device.adopted.clone();
+    adopted.extend(journal.others.iter().map(|other| (*other, number)));
+    adopted
 }
 
 fn next_number(own: Option<ClockEntry>, journal: &UncoveredJournal) -> CommitNumber {
