@@ -173,6 +173,7 @@ impl Driver {
             Operation::PowerLoss { seed } => {
                 self.world.disk = self.world.disk.crash(&mut chosen_by(&SeededRandomness::new(seed)));
                 self.recover()?;
+                self.acknowledged();
             }
             _ => {
                 self.change(operation)?;
@@ -491,13 +492,13 @@ impl Driver {
         self.look(true)
     }
 
-    /// Opens the volume after a crash: it must show one of the states since the last that was acknowledged. What it
-    /// shows, an `fsync` makes durable.
+    /// Opens the volume after a crash: it must show one of the states since the last that was acknowledged. After a kill
+    /// that state may not be durable yet (a frame was written and not synced): only the next `fsync` acknowledges it.
     pub fn recover(&mut self) -> Outcome {
         self.open()?;
         let picture = self.picture()?;
-        let is_shown = |state: &&Reference| picture.difference(&Picture::of_reference(state)).is_none();
-        let Some(shown) = self.history.iter().rev().find(is_shown) else {
+        let is_shown = |state: &Reference| picture.difference(&Picture::of_reference(state)).is_none();
+        let Some(shown) = self.history.iter().rposition(is_shown) else {
             let newest = Picture::of_reference(self.history.last().unwrap());
             let oldest = Picture::of_reference(&self.history[0]);
             return wrong(format!(
@@ -508,10 +509,10 @@ impl Driver {
                 picture.difference(&newest).unwrap(),
             ));
         };
-        self.reference = shown.clone();
+        self.history.truncate(shown + 1);
+        self.reference = self.history[shown].clone();
         self.reference.drop_handles();
         self.reference.now = self.now();
-        self.acknowledged();
         self.look(false)
     }
 }

@@ -113,13 +113,15 @@ fn run_with_faults(seed: u64) -> Result<usize, String> {
                 }
             }
         }
-        driver.world.disk = match randomness.u64() % 2 {
-            0 => driver.world.disk.kill(),
-            _ => driver.world.disk.crash(&mut chosen_by(&randomness)),
+        let is_power_loss = randomness.u64() % 2 == 0;
+        driver.world.disk = match is_power_loss {
+            true => driver.world.disk.crash(&mut chosen_by(&randomness)),
+            false => driver.world.disk.kill(),
         };
         store = FaultyStore::new(Arc::new(driver.world.disk.clone()));
         driver.store = Some(Arc::new(store.clone()));
         match driver.recover() {
+            Ok(()) if is_power_loss => driver.history = vec![driver.reference.clone()],
             Ok(()) => {}
             Err(Stop::Wrong(text)) => return Err(format!("after round {round}: {text}")),
             Err(Stop::Failed(error)) => return Err(format!("after round {round}: {error}")),
