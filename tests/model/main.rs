@@ -113,7 +113,7 @@ fn run_with_faults(seed: u64) -> Result<usize, String> {
                 }
             }
         }
-        let is_power_loss = randomness.u64() % 2 == 0;
+        let is_power_loss = randomness.u64().is_multiple_of(2);
         driver.world.disk = match is_power_loss {
             true => driver.world.disk.crash(&mut chosen_by(&randomness)),
             false => driver.world.disk.kill(),
