@@ -18,18 +18,20 @@ cd "$ROOT/tests/fuzz"
 [ $# -gt 0 ] || set -- $(sed -n 's/^name = "\([a-z]*\)"$/\1/p' Cargo.toml)
 command -v cargo-fuzz >/dev/null || fail "cargo-fuzz is not installed" "Run: cargo install cargo-fuzz"
 
-# The toolchain is stable and has no sanitizers; coverage alone needs only the leave to pass its flags.
-export RUSTC_BOOTSTRAP=1
-FUZZ=(--fuzz-dir . --sanitizer none -O)
+# The toolchain is stable and has no sanitizers; coverage alone needs only the leave to pass its flags. Not exported: the
+# ordinary build below would begin anew for it.
+fuzz() { # fuzz COMMAND [ARGUMENT...]
+  RUSTC_BOOTSTRAP=1 nice -n 19 cargo fuzz "$1" --fuzz-dir . --sanitizer none -O "${@:2}"
+}
 step "building"
-cargo fuzz build "${FUZZ[@]}"
+fuzz build
 PASSKEYFS_WRITE_CORPUS=$PWD/corpus cargo test --quiet --manifest-path ../../Cargo.toml --test decoders --test script \
   written_where_a_fuzzer_begins >/dev/null
 
 run() {
   local target=$1
   mkdir -p "corpus/$target" logs
-  if nice -n 19 cargo fuzz run "${FUZZ[@]}" "$target" -- "-max_total_time=$SECONDS_EACH" -max_len=20000 -timeout=25 \
+  if fuzz run "$target" -- "-max_total_time=$SECONDS_EACH" -max_len=20000 -timeout=25 \
     -rss_limit_mb=2048 -print_final_stats=1 >"logs/$target.log" 2>&1; then
     say "$target: $(sed -n 's/^stat::number_of_executed_units: *//p' "logs/$target.log") executions, nothing found"
   else
