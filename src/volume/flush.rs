@@ -104,6 +104,7 @@ impl State {
 impl Volume {
     /// Flushes one dirty block of a generation, if it is still dirty.
     pub(super) fn flush_block(&self, number: CommitNumber, at: BlockAddress) -> Result<()> {
+        let _flushing = self.flushing.lock();
         // Written again meanwhile: tried again, but not for ever against a fast writer.
         for _ in 0..SETTLE_TRIES_MAX {
             let Some(flush) = self.plan_flush(number, at)? else { return Ok(()) };

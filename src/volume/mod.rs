@@ -11,8 +11,8 @@
 //! `flush` encrypts a block into a data segment and puts the pointer into the overlay → `publish` writes the overlay into
 //! the tree and the commit into a meta segment. `fsync` goes through `journaling` and waits for neither.
 //!
-//! Locks, in the order in which they are taken: publisher, journal, data segments, state, uses. I/O happens under the
-//! first three only, but for tree nodes that are not cached.
+//! Locks, in the order in which they are taken: publisher, journal, flushing, data segments, state, uses. I/O happens
+//! under the first four only, but for tree nodes that are not cached.
 
 mod acl;
 mod attributes;
@@ -62,6 +62,8 @@ pub struct Volume {
     segments: Arc<Segments>,
     state: RwLock<State>,
     uses: Mutex<uses::Uses>,
+    /// Held while a block is flushed: two threads would append it twice.
+    flushing: Mutex<()>,
     data_segments: Mutex<flush::DataSegments>,
     journal: Mutex<journaling::JournalState>,
     publisher: Mutex<publish::Publisher>,

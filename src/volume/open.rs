@@ -266,6 +266,7 @@ impl Volume {
                 read_only: parts.read_only,
             }),
             uses: Mutex::new(Uses::default()),
+            flushing: Mutex::new(()),
             data_segments: Mutex::new(DataSegments::default()),
             journal: Mutex::new(JournalState::default()),
             publisher: Mutex::new(Publisher {
