@@ -9,7 +9,7 @@ use passkeyfs::format::InodeNumber;
 use passkeyfs::store::faulty::{CallKind, Failure, Fault};
 use passkeyfs::store::memory::chosen_by;
 use passkeyfs::store::{FaultyStore, MemoryStore};
-use passkeyfs::volume::{Volume, VolumeOptions};
+use passkeyfs::volume::{Place, Volume, VolumeOptions};
 use support::{OWNER, ROOT, World};
 
 fn noise(seed: u64, bytes: usize) -> Vec<u8> {
@@ -46,7 +46,7 @@ fn zeros_written_over_a_journaled_block_are_zeros_after_a_replay() {
     volume.write(inode, 4096, &[0; 4096], false).unwrap();
     // A clone flushes the file without a commit: the block of zeros becomes a hole that was never anything else.
     let copy = create(&volume, "copy");
-    volume.copy_range(inode, 0, copy, 0, 12_000, false).unwrap();
+    volume.copy_range(Place { inode, offset: 0 }, Place { inode: copy, offset: 0 }, 12_000, false).unwrap();
     volume.sync_file(inode).unwrap();
     world.disk = world.disk.kill();
     let mut wanted = noise(1, 12_000);
@@ -182,13 +182,15 @@ fn a_segment_that_fails_after_older_doubtful_ones_went_is_evacuated_all_the_same
         store.fail(&[CallKind::Append], append, Fault::Halfway(Failure::Io));
         if volume.publish().is_err() {
             let copy = create(&volume, "copy");
-            volume.copy_range(inode, 0, copy, 0, 600_000, false).unwrap();
+            volume.copy_range(Place { inode, offset: 0 }, Place { inode: copy, offset: 0 }, 600_000, false).unwrap();
         }
         volume.publish().unwrap();
         let copy = create(&volume, "another");
         let mut done = 0;
         while done < 600_000 {
-            done += volume.copy_range(inode, done, copy, done, 600_000 - done, false).unwrap();
+            done += volume
+                .copy_range(Place { inode, offset: done }, Place { inode: copy, offset: done }, 600_000 - done, false)
+                .unwrap();
         }
         volume.sync_file(copy).unwrap();
         world.disk = world.disk.crash(&mut chosen_by(&*world.randomness));
@@ -205,7 +207,7 @@ fn an_evacuated_block_keeps_what_was_journaled_of_the_writes_above_it() {
     let (first, second) = (create(&volume, "first"), create(&volume, "second"));
     volume.write(first, 0, &noise(1, 8192), false).unwrap();
     let copy = create(&volume, "copy");
-    volume.copy_range(first, 0, copy, 0, 8192, false).unwrap();
+    volume.copy_range(Place { inode: first, offset: 0 }, Place { inode: copy, offset: 0 }, 8192, false).unwrap();
     volume.sync_file(first).unwrap();
     volume.write(first, 100, b"above", false).unwrap();
     volume.sync_file(first).unwrap();
@@ -213,7 +215,7 @@ fn an_evacuated_block_keeps_what_was_journaled_of_the_writes_above_it() {
     volume.write(second, 0, &noise(2, 8192), false).unwrap();
     store.reset();
     store.fail(&[CallKind::Append], 0, Fault::Before(Failure::Io));
-    volume.copy_range(second, 0, copy, 0, 8192, false).unwrap_err();
+    volume.copy_range(Place { inode: second, offset: 0 }, Place { inode: copy, offset: 0 }, 8192, false).unwrap_err();
     volume.sync_file(second).unwrap();
     world.disk = world.disk.kill();
     let mut wanted = noise(1, 8192);

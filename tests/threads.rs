@@ -24,7 +24,7 @@ use passkeyfs::format::InodeNumber;
 use passkeyfs::store::FaultyStore;
 use passkeyfs::store::faulty::{CallKind, Failure, Fault};
 use passkeyfs::store::memory::chosen_by;
-use passkeyfs::volume::{FileKind, RenameMode, SetAttributes, Volume, VolumeError, VolumeOptions};
+use passkeyfs::volume::{FileKind, Place, RenameMode, SetAttributes, Volume, VolumeError, VolumeOptions};
 use picture::Picture;
 use reference::{Content, Reference};
 use support::{OWNER, ROOT, World};
@@ -106,7 +106,12 @@ impl Worker {
                 };
                 let bytes = next.get(source).bytes().to_vec();
                 let (from, to) = (InodeNumber(source), InodeNumber(target));
-                let copied = self.volume.copy_range(from, 0, to, 0, bytes.len() as u64, false)?;
+                let copied = self.volume.copy_range(
+                    Place { inode: from, offset: 0 },
+                    Place { inode: to, offset: 0 },
+                    bytes.len() as u64,
+                    false,
+                )?;
                 next.write(target, 0, &bytes[..copied as usize]);
             }
             (_, Some(inode)) => {

@@ -5,7 +5,7 @@ mod support;
 use passkeyfs::format::InodeNumber;
 use passkeyfs::store::memory::chosen_by;
 use passkeyfs::volume::{
-    Allocate, NewNode, RenameMode, SeekTarget, SetAttributes, SetExtendedAttribute, Volume, VolumeError,
+    Allocate, NewNode, Place, RenameMode, SeekTarget, SetAttributes, SetExtendedAttribute, Volume, VolumeError,
 };
 use support::{OWNER, ROOT, World};
 
@@ -110,7 +110,14 @@ fn holes_are_found_and_punched_and_cloned() {
     let copy = volume.create_file(ROOT, b"copy", &OWNER).unwrap().inode;
     let mut done = 0;
     while done < wanted.len() as u64 {
-        done += volume.copy_range(inode, done, copy, done, wanted.len() as u64 - done, false).unwrap();
+        done += volume
+            .copy_range(
+                Place { inode, offset: done },
+                Place { inode: copy, offset: done },
+                wanted.len() as u64 - done,
+                false,
+            )
+            .unwrap();
     }
     assert_eq!(read_path(&volume, "copy"), wanted);
     volume.close().unwrap();

@@ -29,7 +29,7 @@ use super::caller::Caller;
 use super::convert::{self, inode_number, permissions};
 use super::negotiate::negotiate;
 use super::readers::Pace;
-use crate::volume::{FileKind, NewNode, RenameMode, SetAttributes, Volume, VolumeError};
+use crate::volume::{FileKind, NewNode, Place, RenameMode, SetAttributes, Volume, VolumeError};
 
 /// Longest range that one `copy_file_range` may copy: its answer has 32 bits, and block alignment is kept.
 const COPY_BYTES_MAX: u64 = 1 << 31;
@@ -412,8 +412,9 @@ impl Filesystem for Adapter {
         let length = length.min(COPY_BYTES_MAX);
         let copied = self.perform(Call::new("copy_file_range", request, target), |volume| {
             let drop_set_id = drops_set_id(volume, target, caller)?;
-            let (source, target) = (inode_number(source), inode_number(target));
-            volume.copy_range(source, source_offset, target, target_offset, length, drop_set_id)
+            let source = Place { inode: inode_number(source), offset: source_offset };
+            let target = Place { inode: inode_number(target), offset: target_offset };
+            volume.copy_range(source, target, length, drop_set_id)
         });
         match copied {
             // At most `length`, which has 32 bits.

@@ -30,8 +30,15 @@ pub(super) struct GenerationSegments {
     pub finished: Vec<FinishedSegment>,
     /// Bytes in them and in the open one.
     pub bytes: u64,
-    /// The count of doubts at which nothing of the generation pointed into a doubtful segment.
-    settled_doubts: u64,
+    /// When nothing of the generation pointed into a doubtful segment.
+    settled: Option<SettledAt>,
+}
+
+/// A moment, by the two counts that end a generation's being settled: new doubts, and pointers cloned from elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct SettledAt {
+    doubts: u64,
+    clones: u64,
 }
 
 /// The data segments of all generations that are not published.
@@ -56,9 +63,19 @@ impl DataSegments {
         self.doubts += 1;
     }
 
-    /// Whether nothing of a generation points into a doubtful segment.
-    fn is_settled(&mut self, number: CommitNumber) -> bool {
-        self.doubtful.is_empty() || self.generation(number).settled_doubts == self.doubts
+    /// Whether nothing of a generation points into a doubtful segment, of all that `state` holds.
+    fn is_settled(&mut self, number: CommitNumber, state: &State) -> bool {
+        let now = self.moment(state);
+        self.doubtful.is_empty() || self.generation(number).settled == Some(now)
+    }
+
+    fn moment(&self, state: &State) -> SettledAt {
+        SettledAt { doubts: self.doubts, clones: state.clones }
+    }
+
+    /// The generations up to this one that have segments.
+    fn up_to(&self, number: CommitNumber) -> Vec<CommitNumber> {
+        self.generations.range(..=number).map(|(number, _)| *number).collect()
     }
 
     pub fn forget(&mut self, number: CommitNumber) {
@@ -253,13 +270,16 @@ impl Volume {
     /// Also when a segment has failed since the generation was evacuated: what was taken for the frame may point into it.
     pub(super) fn sync_data_segments(&self, number: CommitNumber) -> Result<()> {
         let mut data = self.data_segments.lock();
-        let generation = data.generation(number);
-        if let Some(Err(error)) = generation.open.as_mut().map(SegmentWriter::sync) {
-            let failed = generation.open.take().map(|open| open.header().segment);
-            data.doubt(failed);
-            return Err(error.into());
+        // Also those of the generation before: a clone points to what that one has flushed.
+        for before_or_same in data.up_to(number) {
+            let generation = data.generation(before_or_same);
+            if let Some(Err(error)) = generation.open.as_mut().map(SegmentWriter::sync) {
+                let failed = generation.open.take().map(|open| open.header().segment);
+                data.doubt(failed);
+                return Err(error.into());
+            }
         }
-        match data.is_settled(number) {
+        match data.is_settled(number, &self.state.read()) {
             true => Ok(()),
             false => Err(VolumeError::Io("a data segment has failed".into())),
         }
@@ -357,26 +377,24 @@ impl Volume {
     /// Writes anew what a generation's overlay points to in doubtful segments: reads each block (it is verified) and
     /// appends it to the generation's own. The old files go once the commit is recorded.
     pub(super) fn evacuate(&self, number: CommitNumber) -> Result<()> {
-        let (doubtful, doubts) = {
+        let mut moved: Vec<(Key, Pointer)> = Vec::new();
+        let moment = {
             let mut data = self.data_segments.lock();
-            if data.is_settled(number) {
+            let state = self.state.read();
+            if data.is_settled(number, &state) {
                 return Ok(());
             }
-            (data.doubtful.clone(), data.doubts)
-        };
-        let mut moved: Vec<(Key, Pointer)> = Vec::new();
-        {
-            let state = self.state.read();
             let Some(generation) = state.generation(number) else { return Ok(()) };
             for (key, value) in generation.overlay.items().filter(|(key, _)| key.kind == KeyKind::Extent) {
                 let Some(value) = value else { continue };
                 if let ExtentRecord::Stored(pointer) = ExtentRecord::decode(value)?
-                    && doubtful.contains(&pointer.segment)
+                    && data.doubtful.contains(&pointer.segment)
                 {
                     moved.push((*key, pointer));
                 }
             }
-        }
+            data.moment(&state)
+        };
         for (key, pointer) in moved {
             let bytes = self.segments.read(BlockKind::Data, &pointer).map_err(|error| match error {
                 // The disk failed, not the block: the next attempt may succeed.
@@ -395,7 +413,7 @@ impl Volume {
                 state.changes += 1;
             }
         }
-        self.data_segments.lock().generation(number).settled_doubts = doubts;
+        self.data_segments.lock().generation(number).settled = Some(moment);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Where to look:
 //! - names and directories: [`names`], [`rename`], [`directory`]; attributes and ACLs: [`attributes`], [`xattr`], [`acl`]
-//! - content: [`content`] (read, write), [`ranges`] (truncate, punch, seek, clone)
+//! - content: [`content`] (read, write), [`ranges`] (truncate, punch, seek), [`copy`] (clone)
 //! - the state in memory: [`state`] (generations, views, edits), [`overlay`], [`dirty`], [`uses`], [`inode_numbers`]
 //! - on its way to the disk: [`flush`] (dirty data to segments), [`journaling`] (fsync), [`publish`] (commits),
 //!   [`background`] (when), [`open`] and [`replay`] (mount)
@@ -18,6 +18,7 @@ mod acl;
 mod attributes;
 mod background;
 mod content;
+mod copy;
 mod directory;
 mod dirty;
 mod error;

@@ -263,6 +263,7 @@ impl Volume {
                 numbers,
                 inode_count: parts.inode_count,
                 changes: 0,
+                clones: 0,
                 read_only: parts.read_only,
             }),
             uses: Mutex::new(Uses::default()),

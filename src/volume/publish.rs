@@ -29,6 +29,9 @@ use crate::tree::{Change, Changes, Root};
 const SMALL_COMMIT_BYTES: u64 = 1 << 20;
 const PUBLISH_INTERVAL_MAX: Duration = Duration::from_secs(600);
 
+/// How often data is settled in segments before a publish gives up: each time, another segment must have failed.
+const SETTLE_TRIES_MAX: usize = 8;
+
 /// What publishing remembers between commits; its lock is held while one is made.
 pub(super) struct Publisher {
     /// This device's own record.
@@ -125,7 +128,7 @@ impl Volume {
 
     /// Step 3: all data of the frozen generation lies in complete segments in the vault folder on return.
     fn publish_data(&self, number: CommitNumber) -> Result<Vec<FinishedSegment>> {
-        loop {
+        for _ in 0..SETTLE_TRIES_MAX {
             self.flush_generation(number)?;
             self.evacuate(number)?;
             let finished = self.finish_data_segments(number)?;
@@ -142,6 +145,7 @@ impl Volume {
                 return Ok(finished);
             }
         }
+        Err(VolumeError::Io("data segments fail again and again".into()))
     }
 
     /// Step 4: the commit is written, and given its place in the folder.

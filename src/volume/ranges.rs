@@ -1,22 +1,17 @@
-//! Ranges of a file: truncating, punching, inserting and collapsing, seeking holes, cloning.
+//! Ranges of a file: truncating, punching, inserting and collapsing, seeking holes.
 //!
 //! Whole blocks go by one range removal; parts of blocks are overwritten with zeros as dirty pieces. So what lies behind
 //! the end of a file always reads as zero, and extending it later shows nothing old.
 
 use super::attributes::drop_set_id;
 use super::content::{FILE_BYTES_MAX, block_parts};
-use super::state::{BlockBase, Edit, View};
+use super::state::{Edit, View};
 use super::types::{Allocate, SeekTarget};
 use super::{Result, Volume, VolumeError};
-use crate::format::items::{AttributesRecord, ExtentRecord};
+use crate::format::items::AttributesRecord;
 use crate::format::{InodeNumber, Key, KeyKind};
 
-/// How many blocks one step of a clone handles under the lock.
-const CLONED_BLOCKS_A_STEP: u64 = 1024;
-/// How much one call of [`Volume::copy_range`] copies at the most where it cannot clone.
-const COPIED_BYTES_A_CALL: u64 = 4 << 20;
-
-fn extent(inode: InodeNumber, block: u64) -> Key {
+pub(super) fn extent(inode: InodeNumber, block: u64) -> Key {
     Key::new(inode, KeyKind::Extent, block)
 }
 
@@ -216,135 +211,6 @@ impl Volume {
         };
         found.filter(|at| *at < size_bytes || target == SeekTarget::Hole).ok_or(VolumeError::NoSuchOffset)
     }
-
-    /// Copies a range between files (or within one): whole aligned blocks by their pointers, the rest byte by byte.
-    /// Returns how much was copied, which may be less than asked for.
-    pub fn copy_range(
-        &self,
-        source: InodeNumber,
-        source_offset: u64,
-        target: InodeNumber,
-        target_offset: u64,
-        length: u64,
-        drop_set_id_bits: bool,
-    ) -> Result<u64> {
-        let block_bytes = self.context.block_bytes as u64;
-        let source_size = self.view().view().regular_file(source)?.size_bytes;
-        let length = length.min(source_size.saturating_sub(source_offset));
-        if length == 0 {
-            return Ok(0);
-        }
-        target_offset.checked_add(length).filter(|end| *end <= FILE_BYTES_MAX).ok_or(VolumeError::FileTooLarge)?;
-        let overlap = source_offset < target_offset + length && target_offset < source_offset + length;
-        if source == target && overlap {
-            return Err(VolumeError::Invalid("ranges that overlap"));
-        }
-        let aligned = source_offset % block_bytes == target_offset % block_bytes;
-        let head = (block_bytes - source_offset % block_bytes) % block_bytes;
-        if !aligned || length < head + block_bytes && source_offset + length < source_size {
-            return self.copy_bytes(source, source_offset, target, target_offset, length, drop_set_id_bits);
-        }
-        if head > 0 {
-            return self.copy_bytes(source, source_offset, target, target_offset, head.min(length), drop_set_id_bits);
-        }
-        self.write_out_file(source)?;
-        self.clone_blocks(source, source_offset, target, target_offset, length, drop_set_id_bits)
-    }
-
-    fn copy_bytes(
-        &self,
-        source: InodeNumber,
-        source_offset: u64,
-        target: InodeNumber,
-        target_offset: u64,
-        length: u64,
-        drop_set_id_bits: bool,
-    ) -> Result<u64> {
-        let bytes = self.read(source, source_offset, length.min(COPIED_BYTES_A_CALL) as usize)?;
-        self.write(target, target_offset, &bytes, drop_set_id_bits)?;
-        Ok(bytes.len() as u64)
-    }
-
-    /// Clones whole blocks, in steps that each leave a valid state; stops at the first block that cannot be cloned.
-    fn clone_blocks(
-        &self,
-        source: InodeNumber,
-        source_offset: u64,
-        target: InodeNumber,
-        target_offset: u64,
-        length: u64,
-        drop_set_id_bits: bool,
-    ) -> Result<u64> {
-        let block_bytes = self.context.block_bytes as u64;
-        let mut done = 0;
-        while done < length {
-            let mut guard = match self.change() {
-                // What was cloned stays cloned: the caller hears how much, and of the error when it goes on.
-                Err(_) if done > 0 => break,
-                guard => guard?,
-            };
-            let mut edit = guard.edit();
-            let source_size = edit.view().regular_file(source)?.size_bytes;
-            let mut record = edit.view().regular_file(target)?;
-            let before = done;
-            for _ in 0..CLONED_BLOCKS_A_STEP {
-                let (from, to) = ((source_offset + done) / block_bytes, (target_offset + done) / block_bytes);
-                let step = block_bytes.min(length - done);
-                // A part of a block is cloned only where it is the end of both files.
-                let ends_both =
-                    source_offset + done + step >= source_size && target_offset + done + step >= record.size_bytes;
-                if step == 0 || (step < block_bytes && !ends_both) || edit.view().is_dirty(source, from) {
-                    break;
-                }
-                let base = edit.view().block_base(source, from)?;
-                clone_block(&mut edit, target, to, base, &mut record, block_bytes)?;
-                done += step;
-                record.size_bytes = record.size_bytes.max(target_offset + done);
-            }
-            if done > before {
-                edit.drop_capability(target, &record)?;
-                if drop_set_id_bits {
-                    drop_set_id(&mut record);
-                }
-                edit.touch_content(&mut record);
-                edit.put_attributes(target, &record);
-            }
-            self.note_memory(&guard.state);
-            drop(guard);
-            if done == before {
-                break;
-            }
-        }
-        if done == 0 {
-            let step = length.min(block_bytes);
-            return self.copy_bytes(source, source_offset, target, target_offset, step, drop_set_id_bits);
-        }
-        Ok(done)
-    }
-}
-
-fn clone_block(
-    edit: &mut Edit<'_>,
-    target: InodeNumber,
-    block: u64,
-    base: BlockBase,
-    record: &mut AttributesRecord,
-    block_bytes: u64,
-) -> Result<()> {
-    let had = edit.view().block_base(target, block)? != BlockBase::Hole;
-    edit.state.current.dirty.remove((target, block));
-    let key = extent(target, block);
-    match &base {
-        BlockBase::Hole => edit.remove(key),
-        BlockBase::Inline(bytes) => edit.put(key, ExtentRecord::Inline(bytes).encode()),
-        BlockBase::Stored(pointer) => edit.put(key, ExtentRecord::Stored(*pointer).encode()),
-    }
-    match (had, base != BlockBase::Hole) {
-        (false, true) => record.allocated_bytes += block_bytes,
-        (true, false) => record.allocated_bytes = record.allocated_bytes.saturating_sub(block_bytes),
-        _ => {}
-    }
-    Ok(())
 }
 
 fn count_extents(view: &View<'_>, inode: InodeNumber, first: u64, last: u64) -> Result<u64> {

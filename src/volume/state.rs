@@ -54,6 +54,9 @@ pub(super) struct State {
     pub inode_count: u64,
     /// Counts changes; the journal says up to which it holds them.
     pub changes: u64,
+    /// Counts extents that came from elsewhere (clones, moved ranges): what they point to was not flushed for their place,
+    /// so a generation that was found settled may not be any more.
+    pub clones: u64,
     /// Why nothing can be changed.
     pub read_only: Option<String>,
 }
@@ -285,6 +288,7 @@ impl Edit<'_> {
 
     pub fn put(&mut self, key: Key, value: impl Into<Arc<[u8]>>) {
         self.state.changes += 1;
+        self.state.clones += u64::from(key.kind == KeyKind::Extent);
         self.state.current.overlay.put(key, value.into());
     }
 

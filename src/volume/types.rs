@@ -183,6 +183,22 @@ pub struct VolumeSpace {
     pub block_bytes: u32,
 }
 
+/// A place in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The file.
+    pub inode: InodeNumber,
+    /// Bytes from its start.
+    pub offset: u64,
+}
+
+impl Place {
+    /// The place so many bytes behind this one.
+    pub fn behind(self, bytes: u64) -> Self {
+        Self { inode: self.inode, offset: self.offset + bytes }
+    }
+}
+
 /// What `passkeyfs status` shows of a mounted volume.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct VolumeStatus {

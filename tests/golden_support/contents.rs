@@ -3,7 +3,7 @@
 use passkeyfs::crypto::{Randomness, SeededRandomness};
 use passkeyfs::format::InodeNumber;
 use passkeyfs::volume::{
-    Allocate, FileKind, NewNode, RenameMode, SetAttributes, SetExtendedAttribute, SetTime, Timestamp, Volume,
+    Allocate, FileKind, NewNode, Place, RenameMode, SetAttributes, SetExtendedAttribute, SetTime, Timestamp, Volume,
 };
 
 use super::support::{OWNER, ROOT};
@@ -103,7 +103,14 @@ pub fn write_second(volume: &Volume) {
     let copy = write_file(volume, ROOT, b"copy", b"");
     let mut done = 0;
     while done < 20_000 {
-        done += volume.copy_range(source, done, copy, done, 20_000 - done, false).expect("room");
+        done += volume
+            .copy_range(
+                Place { inode: source, offset: done },
+                Place { inode: copy, offset: done },
+                20_000 - done,
+                false,
+            )
+            .expect("room");
     }
 }
 

@@ -10,7 +10,9 @@ use passkeyfs::crypto::{Randomness, SeededRandomness};
 use passkeyfs::format::InodeNumber;
 use passkeyfs::store::memory::chosen_by;
 use passkeyfs::store::{Clock, Store};
-use passkeyfs::volume::{FileKind, NewNode, SetAttributes, SetTime, Timestamp, Volume, VolumeError, VolumeOptions};
+use passkeyfs::volume::{
+    FileKind, NewNode, Place, SetAttributes, SetTime, Timestamp, Volume, VolumeError, VolumeOptions,
+};
 
 use super::commit_check;
 use super::operations::{Fill, Operation, Which};
@@ -355,7 +357,12 @@ impl Driver {
                     return None;
                 }
                 let (source, node) = (InodeNumber(source), InodeNumber(target));
-                let copied = volume.copy_range(source, from as u64, node, to as u64, length as u64, false);
+                let copied = volume.copy_range(
+                    Place { inode: source, offset: from as u64 },
+                    Place { inode: node, offset: to as u64 },
+                    length as u64,
+                    false,
+                );
                 if let Ok(copied) = copied {
                     if (length > 0 && copied == 0) || copied > length as u64 {
                         return Some((Ok(()), Err(Refusal::Invalid)));

@@ -19,7 +19,7 @@ use passkeyfs::format::InodeNumber;
 use passkeyfs::store::faulty::{CallKind, Failure, Fault, FaultyStore};
 use passkeyfs::store::{Area, MemoryStore, SimulatedClock};
 use passkeyfs::volume::{
-    Allocate, RenameMode, Result, SeekTarget, SetAttributes, SetExtendedAttribute, Volume, VolumeError,
+    Allocate, Place, RenameMode, Result, SeekTarget, SetAttributes, SetExtendedAttribute, Volume, VolumeError,
 };
 
 /// Names that files can have: the first half in the root, the others in the directory "directory".
@@ -294,7 +294,12 @@ impl<'a> Run<'a> {
     fn copy(&mut self) {
         let (Some(source), Some(target)) = (self.file(), self.file()) else { return };
         let (from, to, length) = (self.script.number(), self.script.number(), self.script.number());
-        match self.volume.copy_range(source, from, target, to, length, false) {
+        match self.volume.copy_range(
+            Place { inode: source, offset: from },
+            Place { inode: target, offset: to },
+            length,
+            false,
+        ) {
             Ok(copied) => {
                 assert!(copied <= length);
                 let content = &self.state.files[&source].content;
