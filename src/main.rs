@@ -1,9 +1,5 @@
 //! The binary: one program under two names. As `mount.passkeyfs` (a symlink) it is a mount(8) helper.
 
-/// Buffers of a request's size come and go with each request: the system's allocator would map and unmap them each time.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 use std::path::Path;
 use std::process::ExitCode;
 

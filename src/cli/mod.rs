@@ -13,6 +13,7 @@
 //! | local state is placed and locked | `state_folder.rs`, `staging.rs` |
 
 pub mod advice;
+pub mod allocation;
 pub mod args;
 pub mod check;
 pub mod daemon;

@@ -21,7 +21,7 @@ use super::exit::Exit;
 use super::failure::failure;
 use super::mount_options::MountChoices;
 use super::vault::{VaultPlace, open_keys};
-use super::{advice, logging, mount_table, output, staging};
+use super::{advice, allocation, logging, mount_table, output, staging};
 use crate::mount::{DaemonInfo, MountOptions, MountSession, Unmounter, mount, unmount};
 use crate::volume::{Volume, VolumeError, VolumeOptions};
 
@@ -118,6 +118,7 @@ fn look_at_mountpoint(mountpoint: &Path, place: &VaultPlace) -> anyhow::Result<P
 
 /// Unlocks, opens, mounts, tells whoever waits, and stays until the mount has gone.
 fn serve(request: &MountRequest, place: &VaultPlace, mountpoint: &Path, detach: Option<Detach>) -> anyhow::Result<()> {
+    allocation::prepare_for_a_daemon();
     let choices = &request.choices;
     let _lock = match choices.read_only {
         true => None,

@@ -14,7 +14,7 @@ const COMPRESSION_LEVEL: i32 = 1;
 const COMPRESSED_BYTES_MIN: usize = 64;
 /// A block at least this long is judged by a sample first.
 const SAMPLED_BYTES_MIN: usize = 16 << 10;
-const SAMPLE_BYTES: usize = 4 << 10;
+const SAMPLE_BYTES: usize = 1 << 10;
 
 /// A block ready to be encrypted and appended.
 #[derive(Debug)]
