@@ -3,12 +3,13 @@
 mod support;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use passkeyfs::crypto::{Randomness, SeededRandomness};
 use passkeyfs::format::InodeNumber;
 use passkeyfs::store::faulty::{CallKind, Failure, Fault};
 use passkeyfs::store::memory::chosen_by;
-use passkeyfs::store::{FaultyStore, MemoryStore};
+use passkeyfs::store::{FaultyStore, FilePath, MemoryStore};
 use passkeyfs::volume::{Place, Volume, VolumeOptions};
 use support::{OWNER, ROOT, World};
 
@@ -96,6 +97,52 @@ fn after_a_failed_append_an_acknowledged_fsync_does_not_point_into_the_file_that
         world.disk = world.disk.crash(&mut chosen_by(&*world.randomness));
         assert!(read(&world.open(), "a") == noise(2, 400_000), "append {append}");
     }
+}
+
+#[test]
+fn a_commit_whose_rename_a_kill_left_unsynced_is_durable_before_it_is_recorded() {
+    for seed in 0..120 {
+        let mut world = World::new(seed);
+        let (store, volume) = open_faulty(&world);
+        let inode = create(&volume, "a");
+        volume.write(inode, 0, &noise(2, 100_000), false).unwrap();
+        volume.sync_file(inode).unwrap();
+        // Killed within a rename: of the data segment, or of the commit.
+        store.reset();
+        world.disk.leave_renames_unfinished();
+        store.fail(&[CallKind::Rename], seed % 2, Fault::After(Failure::Io));
+        assert!(volume.publish().is_err());
+        world.disk = world.disk.kill();
+        let volume = world.open();
+        if seed % 4 < 2 {
+            volume.publish().unwrap();
+        }
+        world.disk = world.disk.crash(&mut chosen_by(&*world.randomness));
+        let volume = world.open();
+        assert_eq!(volume.status().read_only, None, "seed {seed}: what this device has recorded is in the folder");
+        assert!(read(&volume, "a") == noise(2, 100_000), "seed {seed}");
+    }
+}
+
+#[test]
+fn what_interrupted_writes_left_is_swept_once_nobody_can_be_at_work_on_it() {
+    let world = World::new(3);
+    let volume = world.open();
+    let inode = create(&volume, "a");
+    volume.write(inode, 0, &noise(2, 100_000), false).unwrap();
+    volume.close().unwrap();
+    drop(volume);
+    let device = world.disk.snapshot().into_keys().find(|path| path.name.ends_with(".data")).unwrap().folder().unwrap();
+    let old = [FilePath::state("staging/device.json.0.tmp"), device.join(".~0000000009-0000000000000009.data.tmp")];
+    old.iter().for_each(|path| world.disk.deliver(path, b"half"));
+    world.clock.advance(Duration::from_secs(4000));
+    let young = FilePath::state("staging/device.json.1.tmp");
+    let strangers = device.join("holiday.tmp");
+    [&young, &strangers].iter().for_each(|path| world.disk.deliver(path, b"half"));
+    drop(world.open());
+    let left = world.disk.snapshot();
+    assert_eq!(old.map(|path| left.contains_key(&path)), [false, false]);
+    assert_eq!([young, strangers].map(|path| left.contains_key(&path)), [true, true]);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! What every request shares: the volume it is done on, the guard around the work, and the common replies.
 //!
 //! Promises: an operation's error is logged and numbered in one place (`errno.rs`); a panic in one is logged and
-//! answered with `EIO`, and the daemon lives on.
+//! answered with `EIO`, and the daemon lives on, but takes no more changes: what the panic left half done in memory is
+//! not to reach the vault. What was acknowledged is in the journal and in the folder.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -65,7 +66,10 @@ impl Adapter {
         call: Call,
         work: impl FnOnce(&Volume) -> Result<T, VolumeError>,
     ) -> Result<T, Errno> {
-        guard(&self.failures, call, || work(&self.volume))
+        guard(&self.failures, call, || work(&self.volume)).unwrap_or_else(|Panicked| {
+            self.volume.stop_changes(format!("{} has failed inside; mount the vault again", call.operation));
+            Err(Errno::EIO)
+        })
     }
 
     pub(super) fn shown(&self, attributes: &Attributes) -> fuser::FileAttr {
@@ -110,15 +114,23 @@ impl Adapter {
     }
 }
 
-/// Does `work`, and turns its error or panic into an errno, once logged.
-fn guard<T>(failures: &FailureLog, call: Call, work: impl FnOnce() -> Result<T, VolumeError>) -> Result<T, Errno> {
+/// An operation panicked.
+#[derive(Debug, PartialEq)]
+struct Panicked;
+
+/// Does `work`, turns its error into an errno, once logged, and tells of its panic.
+fn guard<T>(
+    failures: &FailureLog,
+    call: Call,
+    work: impl FnOnce() -> Result<T, VolumeError>,
+) -> Result<Result<T, Errno>, Panicked> {
     match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(failures.report(call.operation, call.inode, call.pid, &error)),
+        Ok(Ok(value)) => Ok(Ok(value)),
+        Ok(Err(error)) => Ok(Err(failures.report(call.operation, call.inode, call.pid, &error))),
         Err(_) => {
             // The panic's own message has gone to the panic hook.
             log::error!("{} on inode {:016x} for process {} panicked", call.operation, call.inode, call.pid);
-            Err(Errno::EIO)
+            Err(Panicked)
         }
     }
 }
@@ -130,11 +142,10 @@ mod tests {
     const CALL: Call = Call { operation: "test", inode: 1, pid: 0 };
 
     #[test]
-    fn a_panic_in_an_operation_is_an_error_of_that_operation_alone() {
+    fn a_panic_in_an_operation_is_told_from_its_errors() {
         let failures = FailureLog::default();
-        let panicked: Result<(), Errno> = guard(&failures, CALL, || panic!("on purpose"));
-        assert_eq!(panicked, Err(Errno::EIO));
-        assert_eq!(guard(&failures, CALL, || Ok(7)), Ok(7));
-        assert_eq!(guard::<()>(&failures, CALL, || Err(VolumeError::NotEmpty)), Err(Errno::ENOTEMPTY));
+        assert_eq!(guard::<()>(&failures, CALL, || panic!("on purpose")), Err(Panicked));
+        assert_eq!(guard(&failures, CALL, || Ok(7)), Ok(Ok(7)));
+        assert_eq!(guard::<()>(&failures, CALL, || Err(VolumeError::NotEmpty)), Ok(Err(Errno::ENOTEMPTY)));
     }
 }

@@ -25,7 +25,7 @@ use crate::format::segment::{
     HEADER_BYTES, LAST_PAGE_BYTES, LastPage, SegmentHeader, SegmentKind, SummaryEntry, decode_summary,
 };
 use crate::format::{BlockKind, DeviceId, FormatError, Pointer, SegmentId, Sequence};
-use crate::store::{Clock, FileReader, Store, StoreError};
+use crate::store::{Clock, FilePath, FileReader, Store, StoreError};
 
 /// How long a file that changed is given the benefit of the doubt.
 const ARRIVAL_AGE_MAX: Duration = Duration::from_secs(15 * 60);
@@ -188,6 +188,8 @@ impl Segments {
             Err(StoreError::NotFound { .. } | StoreError::AlreadyExists { .. })
                 if self.store.open(&target).is_ok_and(|file| file.len().is_ok_and(|len| len == finished.bytes)) =>
             {
+                // Its folder may not have been synced, which the removal of the other name must not come before.
+                self.store.sync_name(&target)?;
                 self.store.remove(&finished.path)?;
             }
             other => other?,
@@ -195,6 +197,24 @@ impl Segments {
         let (device, sequence, kind, bytes) = (header.device, header.sequence, header.kind, finished.bytes);
         self.ledger.note(header.segment, Location { path: target, device, sequence, kind, bytes });
         Ok(())
+    }
+
+    /// The folder of the vault that this device's next segments go to.
+    pub fn own_folder(&self) -> FilePath {
+        let path = ledger::vault_path(self.device, self.next_sequence(), SegmentId(0), SegmentKind::Data);
+        path.folder().expect("a segment lies in a folder")
+    }
+
+    /// Makes sure that a segment that was found in the vault folder stays there: durable on return. For those of ours that
+    /// an earlier process renamed, and may have been killed before it synced the folder.
+    ///
+    /// # Errors
+    /// When the folder cannot be synced.
+    pub fn keep(&self, segment: SegmentId) -> Result<(), StoreError> {
+        match self.ledger.find(segment).filter(|at| at.path.area == crate::store::Area::Vault) {
+            Some(at) => self.store.sync_name(&at.path),
+            None => Ok(()),
+        }
     }
 
     /// Removes a segment of ours from staging that nothing points to.

@@ -23,6 +23,7 @@ pub enum CallKind {
     Create,
     Open,
     Rename,
+    SyncName,
     List,
     Remove,
     Space,
@@ -35,10 +36,11 @@ pub enum CallKind {
 
 impl CallKind {
     /// All kinds, in the order in which [`CallCounts`] keeps them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Create,
         Self::Open,
         Self::Rename,
+        Self::SyncName,
         Self::List,
         Self::Remove,
         Self::Space,
@@ -50,13 +52,14 @@ impl CallKind {
     ];
 
     /// Those that change the disk: a crash before any other is a crash before the next of these.
-    pub const CHANGES: [Self; 5] = [Self::Create, Self::Rename, Self::Remove, Self::Append, Self::Sync];
+    pub const CHANGES: [Self; 6] = [Self::Create, Self::Rename, Self::SyncName, Self::Remove, Self::Append, Self::Sync];
 
     fn action(self) -> &'static str {
         match self {
             Self::Create => "create the file",
             Self::Open => "open the file",
             Self::Rename => "rename the file",
+            Self::SyncName => "sync the folder of the file",
             Self::List => "list the folder",
             Self::Remove => "remove the file",
             Self::Space => "ask for the free space",
@@ -315,6 +318,10 @@ impl<S: Store + ?Sized> Store for FaultyStore<S> {
             Some(Outcome::Halfway(error)) => rename_leaving_both(&*self.inner, source, target).and(Err(error)),
             Some(Outcome::After(error)) => self.inner.rename(source, target).and(Err(error)),
         }
+    }
+
+    fn sync_name(&self, path: &FilePath) -> Result<(), StoreError> {
+        self.faults.call(CallKind::SyncName, path, || self.inner.sync_name(path))
     }
 
     fn list(&self, folder: &FilePath) -> Result<Vec<FileEntry>, StoreError> {

@@ -90,6 +90,15 @@ impl Store for LocalStore {
             .map_err(|error| folders.error(target, "rename a file to this name", error))
     }
 
+    fn sync_name(&self, path: &FilePath) -> Result<(), StoreError> {
+        path.validate_file()?;
+        let folders = &self.folders;
+        let error = |source| folders.error(path, "look at the file", source);
+        folders.on_disk(path).symlink_metadata().map_err(error)?;
+        folders.sync_way_to(path)?;
+        folders.sync_folder(&path.folder().expect("a file lies in a folder"))
+    }
+
     fn list(&self, folder: &FilePath) -> Result<Vec<FileEntry>, StoreError> {
         folder.validate_folder()?;
         let error = |source| self.folders.error(folder, "list the folder", source);

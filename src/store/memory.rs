@@ -88,6 +88,12 @@ impl MemoryStore {
         self.with_disk(|disk| disk.capacity_bytes.insert(area, bytes));
     }
 
+    /// From now on a rename is as one across filesystems that a kill interrupted when the new name was there and not
+    /// durable. The next process's are whole again.
+    pub fn leave_renames_unfinished(&self) {
+        self.with_disk(|disk| disk.leaves_renames_unfinished = true);
+    }
+
     /// Every file and its content now, durable or not.
     pub fn snapshot(&self) -> BTreeMap<FilePath, Vec<u8>> {
         self.with_disk(|disk| disk.files().map(|(path, file)| (path.clone(), file.lock().bytes.to_vec())).collect())
@@ -222,10 +228,26 @@ impl Store for MemoryStore {
             if source != target {
                 file.lock().changed = now;
                 disk.set_name(target, Some(file));
+            }
+            if disk.leaves_renames_unfinished {
+                return Ok(());
+            }
+            if source != target {
                 disk.set_name(source, None);
             }
             disk.sync_folder_of(target);
             disk.sync_folder_of(source);
+            Ok(())
+        })
+    }
+
+    fn sync_name(&self, path: &FilePath) -> Result<(), StoreError> {
+        path.validate_file()?;
+        self.shared.act(path, "sync the folder of the file", |disk| {
+            if !disk.is_there(path) {
+                return Err(Failure::System(libc::ENOENT));
+            }
+            disk.sync_folder_of(path);
             Ok(())
         })
     }

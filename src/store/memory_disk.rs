@@ -56,6 +56,8 @@ pub(super) struct Disk {
     /// The folders, without the areas' own, and whether they are durable.
     folders: BTreeMap<FilePath, bool>,
     pub capacity_bytes: BTreeMap<Area, u64>,
+    /// Renames end before the new name is durable and the old one gone.
+    pub leaves_renames_unfinished: bool,
 }
 
 impl Disk {
@@ -174,6 +176,7 @@ impl Disk {
             names: self.names.iter().map(|(path, history)| (path.clone(), copy_history(history))).collect(),
             folders: self.folders.clone(),
             capacity_bytes: self.capacity_bytes.clone(),
+            leaves_renames_unfinished: false,
         }
     }
 

@@ -170,6 +170,13 @@ pub trait Store: Send + Sync {
     /// **Errors**: `NotFound` if there is no source, or no vault folder.
     fn rename(&self, source: &FilePath, target: &FilePath) -> Result<(), StoreError>;
 
+    /// Makes sure that a file stays under the name that it is found under: a process that was killed amid a rename may
+    /// not have synced its folder.
+    ///
+    /// **Durability**: the name is durable on return, together with the folders on the way to it.
+    /// **Errors**: `NotFound` if there is no such file.
+    fn sync_name(&self, path: &FilePath) -> Result<(), StoreError>;
+
     /// Lists the files and folders directly in `folder`, sorted by name. A missing folder is empty.
     ///
     /// What is neither file nor folder (a symlink, a socket), or has a name that is not UTF-8, is left out.

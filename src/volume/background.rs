@@ -3,6 +3,7 @@
 //! Two threads: the *flusher* writes dirty data to segments before memory is short; the *publisher* journals and commits.
 //! Writers wait for memory before they take any lock. Without the threads (tests) the same happens at the caller's.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -280,9 +281,20 @@ impl Volume {
         let mut threads = self.threads.lock();
         let (flusher, publisher) = (std::sync::Arc::downgrade(self), std::sync::Arc::downgrade(self));
         let named = |name: &str| std::thread::Builder::new().name(name.into());
-        threads.push(named("flusher").spawn(move || Self::run_flusher(&flusher))?);
-        threads.push(named("publisher").spawn(move || Self::run_publisher(&publisher))?);
+        threads.push(named("flusher").spawn(move || Self::stop_on_panic(&flusher, Self::run_flusher))?);
+        threads.push(named("publisher").spawn(move || Self::stop_on_panic(&publisher, Self::run_publisher))?);
         Ok(())
+    }
+
+    /// Runs a thread. One that panics must not leave writers waiting for memory that nobody frees any more.
+    fn stop_on_panic(volume: &Weak<Self>, run: fn(&Weak<Self>)) {
+        if catch_unwind(AssertUnwindSafe(|| run(volume))).is_ok() {
+            return;
+        }
+        if let Some(volume) = volume.upgrade() {
+            volume.stop_changes("a background thread has failed inside; mount the vault again".into());
+            volume.pressure.note_flush(Some("a background thread has failed".into()));
+        }
     }
 
     /// Publishes what is left and stops the threads.

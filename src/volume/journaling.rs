@@ -190,8 +190,8 @@ impl Volume {
         (!writer.is_empty()).then(|| writer.finish())
     }
 
-    /// Says that no more changes are taken, and why.
-    pub(super) fn stop_changes(&self, reason: String) {
+    /// Takes no more changes from here on, and says why. What is there can still be read.
+    pub fn stop_changes(&self, reason: String) {
         self.warn(format!("no more changes are taken: {reason}"));
         self.state.write().read_only.get_or_insert(reason);
     }

@@ -32,6 +32,7 @@ mod publish;
 mod ranges;
 mod rename;
 mod replay;
+mod settle;
 mod space;
 mod state;
 mod types;

@@ -18,8 +18,8 @@ use super::journaling::JournalState;
 use super::publish::Publisher;
 use super::state::{Context, Edit, Generation, State};
 use super::types::{FileKind, NewNode, VolumeStatus};
-use super::uses::{Uses, remove_inode};
-use super::{Result, Volume, VolumeError};
+use super::uses::Uses;
+use super::{Volume, VolumeError};
 use crate::crypto::{EpochKey, NameHasher, Randomness};
 use crate::format::commit::ClockEntry;
 use crate::format::items::AttributesRecord;
@@ -238,6 +238,7 @@ impl Volume {
         for (device, sequence, error) in &heads.awaited {
             volume.warn(format!("commit {sequence} of device {device} cannot be used: {error}"));
         }
+        volume.keep_own_commit(&heads, recorded.as_ref())?;
         volume.settle_in(&heads, recorded.as_ref())?;
         if volume.options.background {
             volume.start_threads().map_err(|error| OpenError::System(format!("threads: {error}")))?;
@@ -285,63 +286,6 @@ impl Volume {
             environment: parts.environment,
             options: parts.options,
         }
-    }
-
-    /// After a replay: what an earlier process left is noted, orphans go, and this device's record, of which `recorded`
-    /// is there already, is up to date.
-    fn settle_in(&self, heads: &Heads, recorded: Option<&DeviceState>) -> std::result::Result<(), OpenError> {
-        if self.state.read().read_only.is_some() {
-            return Ok(());
-        }
-        self.remove_orphans()?;
-        let mut publisher = self.publisher.lock();
-        for head in heads.newest.values() {
-            for (device, entry) in &head.clock.0 {
-                let seen = publisher.device.seen.0.entry(*device).or_insert(*entry);
-                if entry.number > seen.number || self.options.accept_rollback {
-                    *seen = *entry;
-                }
-            }
-        }
-        if self.options.accept_rollback {
-            let known = heads.newest.clone();
-            publisher.device.seen.0.retain(|device, _| known.contains_key(device));
-        }
-        if recorded == Some(&publisher.device) {
-            return Ok(());
-        }
-        match publisher.device.save(&*self.environment.store) {
-            // A full disk must not keep anyone from reading, or from making room. The next commit records the same.
-            Err(error @ StoreError::Full { .. })
-                if recorded.is_some_and(|recorded| {
-                    (recorded.device, &recorded.adopted) == (publisher.device.device, &publisher.device.adopted)
-                }) =>
-            {
-                log::warn!("what was seen of the folder could not be recorded: {error}");
-                Ok(())
-            }
-            saved => Ok(saved?),
-        }
-    }
-
-    fn remove_orphans(&self) -> Result<()> {
-        let mut orphans = Vec::new();
-        let (first, last) =
-            (Key::new(InodeNumber::VAULT, KeyKind::Orphan, 0), Key::new(InodeNumber::VAULT, KeyKind::Orphan, u64::MAX));
-        self.view().view().scan(first, last, &mut |key, _| {
-            orphans.push(InodeNumber(key.suffix));
-            Ok(true)
-        })?;
-        if orphans.is_empty() {
-            return Ok(());
-        }
-        let mut guard = self.edit_guard();
-        let mut edit = guard.edit();
-        for inode in orphans {
-            edit.remove(Key::new(InodeNumber::VAULT, KeyKind::Orphan, inode.0));
-            remove_inode(&mut edit, inode);
-        }
-        Ok(())
     }
 
     /// What `passkeyfs status` shows.

@@ -228,6 +228,7 @@ impl Volume {
             }
             let key = Key::new(InodeNumber::VAULT, KeyKind::Segment, segment.0);
             if self.context.tree.get(&state.root, key)?.is_none() {
+                self.segments.keep(segment)?;
                 files.push(DataFile { segment, sequence, bytes: bytes as u32 });
             }
         }

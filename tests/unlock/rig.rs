@@ -163,6 +163,10 @@ impl Store for CutOff {
         self.store.rename(source, target)
     }
 
+    fn sync_name(&self, path: &FilePath) -> Result<(), StoreError> {
+        self.store.sync_name(path)
+    }
+
     fn list(&self, folder: &FilePath) -> Result<Vec<FileEntry>, StoreError> {
         self.store.list(folder)
     }

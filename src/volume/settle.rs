@@ -1,0 +1,118 @@
+//! The last steps of opening a volume, after the replay: what an earlier process left half done is brought to an end.
+
+use std::time::Duration;
+
+use super::open::OpenError;
+use super::uses::remove_inode;
+use super::{Result, Volume};
+use crate::format::{InodeNumber, Key, KeyKind};
+use crate::history::{DeviceState, Heads};
+use crate::store::{Area, FilePath, StoreError};
+
+/// A temporary file that changed more recently may belong to someone who is at work.
+const LEFTOVER_AGE_MIN: Duration = Duration::from_secs(3600);
+
+impl Volume {
+    /// Makes sure that a commit of this device which it had not recorded stays in the folder, with its data: its journal
+    /// is void from here on.
+    pub(super) fn keep_own_commit(
+        &self,
+        heads: &Heads,
+        recorded: Option<&DeviceState>,
+    ) -> std::result::Result<(), OpenError> {
+        let Some(own) = heads.newest.get(&self.context.device) else { return Ok(()) };
+        let is_recorded = recorded.and_then(|recorded| recorded.published) == Some(own.entry());
+        if is_recorded || self.state.read().read_only.is_some() {
+            return Ok(());
+        }
+        let data = own.page.data_files.iter().map(|file| file.segment);
+        for segment in data.chain([own.segment]) {
+            self.segments.keep(segment)?;
+        }
+        Ok(())
+    }
+
+    /// After a replay: what an earlier process left is noted, orphans go, and this device's record, of which `recorded`
+    /// is there already, is up to date.
+    pub(super) fn settle_in(
+        &self,
+        heads: &Heads,
+        recorded: Option<&DeviceState>,
+    ) -> std::result::Result<(), OpenError> {
+        if self.state.read().read_only.is_some() {
+            return Ok(());
+        }
+        self.remove_orphans()?;
+        self.sweep_temporary_files();
+        let mut publisher = self.publisher.lock();
+        for head in heads.newest.values() {
+            for (device, entry) in &head.clock.0 {
+                let seen = publisher.device.seen.0.entry(*device).or_insert(*entry);
+                if entry.number > seen.number || self.options.accept_rollback {
+                    *seen = *entry;
+                }
+            }
+        }
+        if self.options.accept_rollback {
+            let known = heads.newest.clone();
+            publisher.device.seen.0.retain(|device, _| known.contains_key(device));
+        }
+        if recorded == Some(&publisher.device) {
+            return Ok(());
+        }
+        match publisher.device.save(&*self.environment.store) {
+            // A full disk must not keep anyone from reading, or from making room. The next commit records the same.
+            Err(error @ StoreError::Full { .. })
+                if recorded.is_some_and(|recorded| {
+                    (recorded.device, &recorded.adopted) == (publisher.device.device, &publisher.device.adopted)
+                }) =>
+            {
+                log::warn!("what was seen of the folder could not be recorded: {error}");
+                Ok(())
+            }
+            saved => Ok(saved?),
+        }
+    }
+
+    /// Removes what interrupted puts and copies left: in staging, and in the newest folder of this device. Best effort:
+    /// they are in nobody's way.
+    fn sweep_temporary_files(&self) {
+        let store = &self.environment.store;
+        let newest = self.segments.own_folder();
+        for folder in [FilePath::state("staging"), newest] {
+            for entry in store.list(&folder).unwrap_or_default() {
+                let is_ours =
+                    entry.name.ends_with(".tmp") && (folder.area == Area::State || entry.name.starts_with(".~"));
+                if entry.is_folder || !is_ours {
+                    continue;
+                }
+                let path = folder.join(&entry.name);
+                let changed = store.open(&path).and_then(|file| file.changed());
+                let age = changed.ok().and_then(|changed| self.environment.clock.now().duration_since(changed).ok());
+                if age.is_some_and(|age| age >= LEFTOVER_AGE_MIN) && store.remove(&path).is_ok() {
+                    log::info!("{path}: removed what an interrupted write left");
+                }
+            }
+        }
+    }
+
+    fn remove_orphans(&self) -> Result<()> {
+        let mut orphans = Vec::new();
+        let (first, last) =
+            (Key::new(InodeNumber::VAULT, KeyKind::Orphan, 0), Key::new(InodeNumber::VAULT, KeyKind::Orphan, u64::MAX));
+        self.view().view().scan(first, last, &mut |key, _| {
+            orphans.push(InodeNumber(key.suffix));
+            Ok(true)
+        })?;
+        if orphans.is_empty() {
+            return Ok(());
+        }
+        let mut guard = self.edit_guard();
+        let mut edit = guard.edit();
+        for inode in orphans {
+            edit.remove(Key::new(InodeNumber::VAULT, KeyKind::Orphan, inode.0));
+            remove_inode(&mut edit, inode);
+        }
+        Ok(())
+    }
+}
