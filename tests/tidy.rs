@@ -40,6 +40,8 @@ const WALLS: &[(&str, &[&str], &str)] = &[
     ("p256::", &["unlock/software.rs", "unlock/software_file.rs", "unlock/assertion.rs"], "CTAP's own cryptography"),
     ("hmac::", &["unlock/software.rs", "unlock/software_file.rs", "unlock/assertion.rs"], "CTAP's own cryptography"),
     ("sha2::", &["unlock/software.rs", "unlock/software_file.rs", "unlock/assertion.rs"], "CTAP's own cryptography"),
+    ("zbus::", &["unlock/desktop.rs", "cli/sleep.rs"], "one file for each bus"),
+    ("sd_notify::", &["unlock/announcers.rs", "cli/"], "the service manager is told in one place"),
     ("zstd::", &["segments/"], "blocks are compressed in one place"),
     ("println!", &["cli/", "main.rs"], "a library never prints"),
     ("print!", &["cli/", "main.rs"], "a library never prints"),

@@ -1,22 +1,22 @@
 //! How the user is asked for a PIN and told of a waiting touch. Nothing else in the library talks to anybody.
 //!
-//! [`user_interaction`] takes the first way that is open (design §5):
+//! ```text
+//! Interaction ── User ──┬─ one Asker: terminal.rs, helpers.rs, stored.rs        (which one: ways.rs)
+//!                       └─ all Announcers that reach somebody: announcers.rs, desktop.rs
+//! ```
 //!
-//! 1. a systemd credential `passkeyfs.pin`, where the service manager passed one;
-//! 2. the terminal, when standard input is one;
-//! 3. the program `$PASSKEYFS_ASKPASS`, called with the prompt as its one argument, answering on its standard output;
-//! 4. the controlling terminal, where there is one though standard input is something else;
-//! 5. `systemd-ask-password`.
-//!
-//! A way that cannot tell a person's second thoughts from a stored answer (1, 3, 5) never repeats a question, so that a
-//! service which restarts does not burn PIN tries. PINs live in `Zeroizing` strings. A helper program has two minutes.
+//! An answer is asked for once, by the first way that is open; a waiting touch is announced on every way, for nobody
+//! knows where the person looks. Answers live in `Zeroizing` strings, and each question has a time limit
+//! ([`ANSWER_TIME_LIMIT`]).
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-pub use super::interaction_ways::{Askpass, StoredPin, SystemdAskPassword, Terminal, user_interaction};
+/// How long a question waits for its answer: a person who has gone for the key, and back.
+pub const ANSWER_TIME_LIMIT: Duration = Duration::from_secs(120);
 
 /// What to tell the user with the question.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +61,83 @@ pub trait Interaction: Send + Sync {
     fn touch_done(&self);
 }
 
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// An authenticator's PIN.
+    Pin,
+    /// The word `yes`, before the last PIN try is spent.
+    LastTry,
+}
+
+/// One way to get an answer.
+pub trait Asker: Send + Sync {
+    /// Asks, with `prompt` as the words of the question (without a trailing colon). An empty answer is none.
+    fn ask(&self, question: Question, prompt: &str) -> Result<Zeroizing<String>, InteractionError>;
+
+    /// Whether a person thinks anew each time, so that asking again may bring another answer.
+    fn may_ask_again(&self) -> bool;
+}
+
+/// One way to tell the user something. Never fails, and never waits longer than half a second.
+pub trait Announcer: Send + Sync {
+    /// An answer is being asked for.
+    fn asking(&self, _prompt: &str) {}
+
+    /// `authenticator` waits for a touch.
+    fn touch_wanted(&self, authenticator: &str);
+
+    /// It waits no longer, touched or not.
+    fn touch_done(&self) {}
+}
+
+/// A person who is asked in one way and told things in several.
+pub struct User {
+    /// Who brings the answers.
+    pub asker: Box<dyn Asker>,
+    /// Who is told.
+    pub announcers: Vec<Box<dyn Announcer>>,
+}
+
+impl User {
+    fn ask(&self, question: Question, prompt: &str) -> Result<Zeroizing<String>, InteractionError> {
+        self.announcers.iter().for_each(|announcer| announcer.asking(prompt));
+        match self.asker.ask(question, prompt)? {
+            answer if answer.is_empty() => Err(InteractionError::Cancelled),
+            answer => Ok(answer),
+        }
+    }
+}
+
+impl Interaction for User {
+    fn ask_pin(&self, request: &PinRequest) -> Result<Zeroizing<String>, InteractionError> {
+        self.ask(Question::Pin, &request.prompt())
+    }
+
+    fn may_ask_again(&self) -> bool {
+        self.asker.may_ask_again()
+    }
+
+    fn confirm_last_try(&self, authenticator: &str) -> bool {
+        let prompt =
+            format!("One PIN try is left. If it is wrong, {authenticator} is blocked for good. Type yes to go on");
+        self.ask(Question::LastTry, &prompt).is_ok_and(|answer| answer.as_str() == "yes")
+    }
+
+    fn announce_touch(&self, authenticator: &str) {
+        self.announcers.iter().for_each(|announcer| announcer.touch_wanted(authenticator));
+    }
+
+    fn touch_done(&self) {
+        self.announcers.iter().for_each(|announcer| announcer.touch_done());
+    }
+}
+
+/// A device's name without what could steer a terminal or end a line.
+pub fn plain(name: &str) -> String {
+    name.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
+}
+
 /// Why the user gave no answer.
 #[derive(Debug, Error)]
 pub enum InteractionError {
@@ -71,7 +148,7 @@ pub enum InteractionError {
     #[error("no PIN was given in time")]
     TimedOut,
     /// There is nobody to ask.
-    #[error("there is no way to ask for a PIN: no terminal, no PASSKEYFS_ASKPASS, no systemd-ask-password")]
+    #[error("there is no way to ask for a PIN: no terminal, no PASSKEYFS_ASKPASS, nobody whom systemd may ask")]
     NobodyToAsk,
     /// The helper program failed.
     #[error("{} could not be asked for a PIN: {source}", program.display())]

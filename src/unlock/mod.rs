@@ -22,24 +22,31 @@
 //!   Security keys over hidraw belong in one file beside them, `hid.rs`, the only one that may name `ctap-hid-fido2`; the
 //!   recovery code in `recovery.rs`, as a second [`SlotMethod`](crate::format::slot_file::SlotMethod).
 //!   [`open_authenticators`] is where both come in.
-//! - [`interaction`]: asking for a PIN, announcing a touch; [`scripted`] stands in for the user in tests.
+//! - [`interaction`]: asking for a PIN, announcing a touch; [`scripted`] stands in for the user in tests. `ways.rs` chooses
+//!   between `terminal.rs`, `helpers.rs` and `stored.rs`; `announcers.rs` and `desktop.rs` tell of a waiting touch.
 //! - [`enroll`]: making slots and vaults. [`open`]: using them. [`list`]: looking at them from outside.
 
+mod announcers;
 pub mod assertion;
 pub mod authenticator;
 pub mod choice;
+mod desktop;
 pub mod enroll;
 pub mod epoch_keys;
 pub mod error;
 pub mod folder;
+mod helpers;
 pub mod interaction;
-mod interaction_ways;
 pub mod list;
 pub mod open;
 pub mod scripted;
 pub mod software;
 pub mod software_file;
+mod stored;
+mod terminal;
+mod ways;
 
+pub use announcers::{set_service_status, tell_service_manager};
 pub use authenticator::{Authenticator, AuthenticatorError};
 pub use choice::{AuthenticatorChoice, Purpose, open_authenticators};
 pub use enroll::{
@@ -48,8 +55,9 @@ pub use enroll::{
 pub use epoch_keys::{EpochKeyEntry, seal_epoch_key};
 pub use error::UnlockError;
 pub use folder::{Notice, keep_slot_copy, read_vault_file};
-pub use interaction::{Interaction, user_interaction};
+pub use interaction::Interaction;
 pub use list::{SlotSummary, list_slots};
 pub use open::{UnlockedVault, unlock_vault};
 pub use scripted::ScriptedInteraction;
 pub use software::SoftwareAuthenticator;
+pub use ways::user_interaction;

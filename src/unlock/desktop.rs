@@ -1,0 +1,119 @@
+//! A waiting touch as a desktop notification (org.freedesktop.Notifications), taken back when the touch is done.
+//!
+//! Relies on `zbus`. Where there is no session bus nothing happens. All talk is on a thread of its own: a bus that does not
+//! answer holds up nobody for longer than [`PATIENCE`], once.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use zbus::blocking::{Connection, connection};
+use zbus::zvariant::Value;
+
+use super::interaction::{Announcer, plain};
+
+const SERVICE: &str = "org.freedesktop.Notifications";
+const OBJECT: &str = "/org/freedesktop/Notifications";
+/// How long one call may take.
+const CALL_TIME_LIMIT: Duration = Duration::from_secs(5);
+/// How long the end of a touch waits for the notification to be taken back, before the process may end.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// When a notification goes by itself, should this process not live to take it back: keys wait no longer.
+const SHOWN_MILLISECONDS: i32 = 60_000;
+/// `urgency`: critical. It is shown over windows that fill the screen.
+const CRITICAL: u8 = 2;
+
+enum Order {
+    Show(String),
+    /// Answered when it is done.
+    TakeBack(Sender<()>),
+}
+
+/// Notifications on this user's desktop.
+pub(super) struct DesktopNotification {
+    /// To the thread that talks with the bus, once there was something to say.
+    thread: Mutex<Option<Sender<Order>>>,
+}
+
+impl DesktopNotification {
+    /// `None` where this process can have no session bus.
+    pub(super) fn where_there_is_a_bus() -> Option<Self> {
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let usual = set("XDG_RUNTIME_DIR").is_some_and(|folder| Path::new(&folder).join("bus").exists());
+        let there = set("DBUS_SESSION_BUS_ADDRESS").is_some() || usual;
+        there.then(|| Self { thread: Mutex::new(None) })
+    }
+}
+
+impl Announcer for DesktopNotification {
+    fn touch_wanted(&self, authenticator: &str) {
+        let mut thread = self.thread.lock();
+        let orders = match thread.take() {
+            Some(orders) => orders,
+            None => {
+                let (orders, received) = channel();
+                let started = std::thread::Builder::new().name("notification".into()).spawn(move || serve(&received));
+                if let Err(error) = started {
+                    return log::info!("no desktop notification: {error}");
+                }
+                orders
+            }
+        };
+        if orders.send(Order::Show(plain(authenticator))).is_ok() {
+            *thread = Some(orders);
+        }
+    }
+
+    fn touch_done(&self) {
+        let mut thread = self.thread.lock();
+        let Some(orders) = thread.take() else { return };
+        let (done, waiting) = channel();
+        let taken_back = orders.send(Order::TakeBack(done)).is_ok() && waiting.recv_timeout(PATIENCE).is_ok();
+        // A thread that does not answer is asked no more.
+        *thread = taken_back.then_some(orders);
+    }
+}
+
+fn serve(orders: &Receiver<Order>) {
+    if let Err(error) = talk(orders) {
+        log::debug!("no desktop notification: {error}");
+    }
+}
+
+fn talk(orders: &Receiver<Order>) -> zbus::Result<()> {
+    let bus = connection::Builder::session()?.method_timeout(CALL_TIME_LIMIT).build()?;
+    let mut shown = None;
+    let mut next = orders.recv().ok();
+    while let Some(order) = next {
+        next = orders.try_recv().ok();
+        match order {
+            // The touch came before the bus did.
+            Order::Show(_) if matches!(next, Some(Order::TakeBack(_))) => {}
+            Order::Show(authenticator) => shown = Some(show(&bus, &authenticator)?),
+            Order::TakeBack(done) => {
+                if let Some(id) = shown.take() {
+                    bus.call_method(Some(SERVICE), OBJECT, Some(SERVICE), "CloseNotification", &(id,))?;
+                }
+                // Nobody waits any more when it took too long.
+                let _ = done.send(());
+            }
+        }
+        next = next.or_else(|| orders.recv().ok());
+    }
+    Ok(())
+}
+
+/// Shows it, and answers with its number.
+fn show(bus: &Connection, authenticator: &str) -> zbus::Result<u32> {
+    // The text may hold markup, which a device's name must not bring in.
+    let name = authenticator.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let body = format!("passkeyfs waits for a touch of {name}.");
+    let hints = HashMap::from([("urgency", Value::from(CRITICAL)), ("transient", Value::from(true))]);
+    let no_actions: [&str; 0] = [];
+    let notification =
+        ("passkeyfs", 0_u32, "dialog-password", "Touch your security key", body, no_actions, hints, SHOWN_MILLISECONDS);
+    let reply = bus.call_method(Some(SERVICE), OBJECT, Some(SERVICE), "Notify", &notification)?;
+    reply.body().deserialize()
+}

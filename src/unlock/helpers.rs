@@ -1,0 +1,176 @@
+//! Asking by way of a program: `$PASSKEYFS_ASKPASS` and its like, or `systemd-ask-password` and its agents.
+//!
+//! The program gets the prompt as its last argument and prints the answer. Promises that nothing secret is in any argument
+//! or environment, that no copy of an answer stays in memory, and that a program which takes too long is killed. Such an
+//! answer may be stored, so no question is repeated.
+
+use std::ffi::OsString;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use zeroize::Zeroizing;
+
+use super::interaction::{ANSWER_TIME_LIMIT, Asker, InteractionError, Question};
+
+const SYSTEMD_PROGRAM: &str = "systemd-ask-password";
+/// No PIN is longer than 63 bytes.
+const ANSWER_BYTES_MAX: u64 = 1024;
+
+/// A program that shows its argument and prints the answer.
+pub(super) struct Askpass {
+    pub(super) program: PathBuf,
+}
+
+impl Asker for Askpass {
+    fn ask(&self, _: Question, prompt: &str) -> Result<Zeroizing<String>, InteractionError> {
+        run(&self.program, [prompt.into()], ANSWER_TIME_LIMIT).map_err(|failure| failure.error)
+    }
+
+    fn may_ask_again(&self) -> bool {
+        false
+    }
+}
+
+/// systemd's agents: the boot splash, other terminals, the desktop.
+pub(super) struct SystemdAskPassword;
+
+impl Asker for SystemdAskPassword {
+    fn ask(&self, _: Question, prompt: &str) -> Result<Zeroizing<String>, InteractionError> {
+        // Only root may ask the system's agents. Those of the user exist since systemd 257.
+        let whose = if nix::unistd::geteuid().is_root() { "--id=passkeyfs:pin" } else { "--user" };
+        let timeout = format!("--timeout={}", ANSWER_TIME_LIMIT.as_secs());
+        let arguments = ["--no-tty", "--icon=dialog-password", whose, &timeout, "--", prompt].map(OsString::from);
+        run(Path::new(SYSTEMD_PROGRAM), arguments, ANSWER_TIME_LIMIT).map_err(|failure| {
+            let says = |words: &str| failure.message.contains(words);
+            match failure.error {
+                InteractionError::Helper { source, .. } if source.kind() == ErrorKind::NotFound => {
+                    InteractionError::NobodyToAsk
+                }
+                InteractionError::Cancelled if says("Timer expired") => InteractionError::TimedOut,
+                InteractionError::Cancelled if says("Permission denied") || says("unrecognized option") => {
+                    InteractionError::NobodyToAsk
+                }
+                error => error,
+            }
+        })
+    }
+
+    fn may_ask_again(&self) -> bool {
+        false
+    }
+}
+
+/// A helper that brought no answer.
+struct HelperFailure {
+    error: InteractionError,
+    /// What it said on standard error.
+    message: String,
+}
+
+/// Runs a program that prints an answer; one that takes too long is killed.
+fn run(
+    program: &Path,
+    arguments: impl IntoIterator<Item = OsString>,
+    time_limit: Duration,
+) -> Result<Zeroizing<String>, HelperFailure> {
+    let silent = |error| HelperFailure { error, message: String::new() };
+    let failed = |source| silent(InteractionError::Helper { program: program.to_owned(), source });
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(failed)?;
+    let (output, errors) = (child.stdout.take().expect("a pipe"), child.stderr.take().expect("a pipe"));
+    let said = std::thread::spawn(move || last_words(errors));
+    match wait(&mut child, time_limit).map_err(failed)? {
+        None => Err(silent(InteractionError::TimedOut)),
+        Some(status) if !status.success() => {
+            // Something that the helper has started may keep the pipe open: its words are not waited for for long.
+            std::thread::sleep(Duration::from_millis(50));
+            let message = if said.is_finished() { said.join().unwrap_or_default() } else { String::new() };
+            if !message.is_empty() {
+                log::info!("{} says: {message}", program.display());
+            }
+            Err(HelperFailure { error: InteractionError::Cancelled, message })
+        }
+        Some(_) => read_answer(output).map_err(failed),
+    }
+}
+
+/// What a program said last, in one line; all of it is read, so that the program never waits for a reader.
+fn last_words(mut errors: ChildStderr) -> String {
+    let mut text = Vec::new();
+    let mut piece = [0; 1024];
+    while let Ok(length @ 1..) = errors.read(&mut piece) {
+        text.extend_from_slice(&piece[..length]);
+        text.drain(..text.len().saturating_sub(4096));
+    }
+    String::from_utf8_lossy(&text).lines().next_back().unwrap_or_default().trim().to_owned()
+}
+
+/// Waits for a child whose output fits the pipe; `None` if it had to be killed.
+fn wait(child: &mut Child, time_limit: Duration) -> std::io::Result<Option<ExitStatus>> {
+    let deadline = Instant::now() + time_limit;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= deadline {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Reads one line, without the line's end.
+pub(super) fn read_answer(source: impl Read) -> std::io::Result<Zeroizing<String>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(ANSWER_BYTES_MAX as usize + 1));
+    let mut source = source.take(ANSWER_BYTES_MAX);
+    let mut byte = Zeroizing::new([0_u8]);
+    // Byte by byte: `read_to_end` tries the end with a small buffer of its own, which nobody overwrites, and a helper's
+    // child may keep the pipe open behind the line.
+    while source.read(&mut *byte)? == 1 && !matches!(byte[0], b'\n' | b'\r') {
+        bytes.push(byte[0]);
+    }
+    let text = std::str::from_utf8(&bytes);
+    let text = text.map_err(|_| std::io::Error::new(ErrorKind::InvalidData, "the answer is not UTF-8"))?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(script: &str) -> Result<Zeroizing<String>, InteractionError> {
+        let arguments = ["-c", script, "sh", "the prompt"].map(OsString::from);
+        run(Path::new("/bin/sh"), arguments, Duration::from_millis(500)).map_err(|failure| failure.error)
+    }
+
+    #[test]
+    fn a_helper_answers_with_its_first_line() {
+        assert_eq!(ask("echo \"$1\"; echo more").expect("an answer").as_str(), "the prompt");
+        assert_eq!(ask("printf 1234").expect("an answer").as_str(), "1234");
+    }
+
+    #[test]
+    fn a_helper_that_fails_cancels_and_one_that_hangs_is_killed() {
+        assert!(matches!(ask("echo 1234; exit 1"), Err(InteractionError::Cancelled)));
+        assert!(matches!(ask("exec sleep 60"), Err(InteractionError::TimedOut)));
+        let missing = Askpass { program: "/nonexistent".into() }.ask(Question::Pin, "PIN");
+        assert!(matches!(missing, Err(InteractionError::Helper { .. })));
+    }
+
+    #[test]
+    fn what_a_failing_helper_says_last_is_kept() {
+        let arguments = ["-c", "echo one >&2; echo two >&2; exit 3"].map(OsString::from);
+        let failure = run(Path::new("/bin/sh"), arguments, ANSWER_TIME_LIMIT).expect_err("it fails");
+        assert_eq!(failure.message, "two");
+    }
+
+    #[test]
+    fn an_answer_that_is_no_text_is_refused() {
+        assert!(matches!(ask("printf '\\377\\n'"), Err(InteractionError::Helper { .. })));
+    }
+}

@@ -1,0 +1,64 @@
+//! Which ways lead to the user of this process.
+//!
+//! [`user_interaction`] asks by the first way that is open (design §5):
+//!
+//! 1. a systemd credential, where the service manager passed one;
+//! 2. the terminal, when standard input is one;
+//! 3. the program `$PASSKEYFS_ASKPASS`;
+//! 4. the controlling terminal, where there is one though standard input is something else;
+//! 5. on a desktop the program `$SSH_ASKPASS`, or `ssh-askpass`;
+//! 6. `systemd-ask-password`.
+//!
+//! A waiting touch is announced on the terminal (or in the log where there is none), in the service's status, and on the
+//! desktop.
+
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use super::announcers::{LogAnnouncer, ServiceStatus};
+use super::desktop::DesktopNotification;
+use super::helpers::{Askpass, SystemdAskPassword};
+use super::interaction::{Announcer, Asker, Interaction, User};
+use super::stored::StoredAnswers;
+use super::terminal::{self, Terminal};
+
+/// What a desktop brings to ask for passwords with, by the name that all distributions have for it.
+const DESKTOP_ASKPASS: &str = "ssh-askpass";
+
+/// The ways to reach whoever started this process.
+pub fn user_interaction() -> Box<dyn Interaction> {
+    let has_terminal = terminal::is_there();
+    let mut announcers: Vec<Box<dyn Announcer>> = vec![Box::new(ServiceStatus)];
+    announcers.push(if has_terminal { Box::new(Terminal) } else { Box::new(LogAnnouncer) });
+    if let Some(desktop) = DesktopNotification::where_there_is_a_bus() {
+        announcers.push(Box::new(desktop));
+    }
+    Box::new(User { asker: asker(has_terminal), announcers })
+}
+
+fn asker(has_terminal: bool) -> Box<dyn Asker> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let stored = set("CREDENTIALS_DIRECTORY").and_then(|folder| StoredAnswers::in_folder(Path::new(&folder)));
+    if let Some(stored) = stored {
+        return Box::new(stored);
+    }
+    if has_terminal && std::io::stdin().is_terminal() {
+        return Box::new(Terminal);
+    }
+    if let Some(program) = set("PASSKEYFS_ASKPASS") {
+        return Box::new(Askpass { program: program.into() });
+    }
+    if has_terminal {
+        return Box::new(Terminal);
+    }
+    let is_desktop = set("WAYLAND_DISPLAY").or_else(|| set("DISPLAY")).is_some();
+    match is_desktop.then(|| set("SSH_ASKPASS").map(PathBuf::from).or_else(|| on_path(set("PATH")?))).flatten() {
+        Some(program) => Box::new(Askpass { program }),
+        None => Box::new(SystemdAskPassword),
+    }
+}
+
+fn on_path(path: OsString) -> Option<PathBuf> {
+    std::env::split_paths(&path).map(|folder| folder.join(DESKTOP_ASKPASS)).find(|program| program.is_file())
+}
