@@ -125,11 +125,14 @@ pub enum CompressionArgument {
 #[derive(Debug, Args)]
 pub struct MountArguments {
     /// The vault folder
-    #[arg(value_hint = ValueHint::DirPath)]
-    pub vault: PathBuf,
+    #[arg(value_hint = ValueHint::DirPath, required_unless_present = "config")]
+    pub vault: Option<PathBuf>,
     /// The folder to mount it on
-    #[arg(value_hint = ValueHint::DirPath)]
-    pub mountpoint: PathBuf,
+    #[arg(value_hint = ValueHint::DirPath, required_unless_present = "config")]
+    pub mountpoint: Option<PathBuf>,
+    /// Take vault, mount point and options from ~/.config/passkeyfs/NAME.conf, as the service passkeyfs@NAME does
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["vault", "mountpoint"])]
+    pub config: Option<String>,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub authenticator: AuthenticatorArgument,

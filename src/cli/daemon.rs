@@ -110,23 +110,6 @@ fn is_open(descriptor: RawFd) -> bool {
     unsafe { libc::fcntl(descriptor, libc::F_GETFD) != -1 }
 }
 
-/// Tells systemd that the service is ready (`READY=1`) or stopping, where it asked to be told.
-pub fn tell_service_manager(state: &str) {
-    use std::os::linux::net::SocketAddrExt;
-    use std::os::unix::ffi::OsStrExt;
-    use std::os::unix::net::{SocketAddr, UnixDatagram};
-
-    let Some(name) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    let address = match name.as_bytes() {
-        [b'@', abstract_name @ ..] => SocketAddr::from_abstract_name(abstract_name),
-        _ => SocketAddr::from_pathname(&name),
-    };
-    let sent = address.and_then(|address| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address));
-    if let Err(error) = sent {
-        log::warn!("cannot tell systemd '{state}': {error}");
-    }
-}
-
 /// Another process, held so that its number cannot come to mean a third one.
 #[derive(Debug)]
 pub struct Process(OwnedFd);

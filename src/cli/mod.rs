@@ -8,7 +8,8 @@
 //! |---|---|
 //! | a command line is defined | `args.rs`; help, completions and manual come from it (`generate.rs`) |
 //! | a vault is mounted | `mount.rs`, `daemon.rs`; for mount(8) `mount_helper.rs`, `mount_options.rs` |
-//! | a mount ends | `umount.rs`, `holders.rs`, `mount_table.rs` |
+//! | a mount ends | `umount.rs`, `holders.rs`, `mount_table.rs`; by itself: `watch.rs`, `sleep.rs`, `ending.rs` |
+//! | it runs as a service | `service_config.rs`, `mount.rs` |
 //! | an error becomes two lines and a number | `advice.rs`, `failure.rs`, `usage.rs`, `exit.rs` |
 //! | local state is placed and locked | `state_folder.rs`, `staging.rs` |
 
@@ -18,6 +19,7 @@ pub mod args;
 pub mod check;
 pub mod daemon;
 pub mod debug;
+pub mod ending;
 pub mod exit;
 pub mod failure;
 pub mod generate;
@@ -31,7 +33,9 @@ pub mod mount_helper;
 pub mod mount_options;
 pub mod mount_table;
 pub mod output;
+pub mod service_config;
 pub mod size;
+pub mod sleep;
 pub mod staging;
 pub mod state_folder;
 pub mod status;
@@ -39,6 +43,7 @@ pub mod sync;
 pub mod umount;
 pub mod usage;
 pub mod vault;
+pub mod watch;
 
 use std::ffi::OsString;
 

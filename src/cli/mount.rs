@@ -4,25 +4,30 @@
 //! places looked at ──> fork (unless -f) ──> lock ──> unlock ──> Volume::open ──> mount ──> detach ──> serve ──> close
 //! ```
 //!
-//! The lock comes before the PIN, so that nobody types one in vain. Signals that ask the daemon to end (SIGTERM, SIGINT,
-//! SIGHUP) publish, then detach; [`serve`] ends when the mount is gone, whoever detached it. The last publish is part of
-//! closing the volume: what it cannot bring into the folder stays in the journal, and is said.
+//! The lock comes before the PIN, so that nobody types one in vain. What may end the mount is watched by `watch.rs` and
+//! done by `ending.rs`; [`serve`] ends when the mount is gone, whoever detached it. The last publish is part of closing the
+//! volume: what it cannot bring into the folder stays in the journal, and is said. A service manager that listens
+//! (`NOTIFY_SOCKET`) is told of every step.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use sd_notify::NotifyState;
 
 use super::args::MountArguments;
 use super::daemon::{self, Detach, Started};
+use super::ending::{Ending, MoreTime};
 use super::exit::Exit;
 use super::failure::failure;
 use super::mount_options::MountChoices;
 use super::vault::{VaultPlace, open_keys};
-use super::{advice, allocation, logging, mount_table, output, staging};
-use crate::mount::{DaemonInfo, MountOptions, MountSession, Unmounter, mount, unmount};
+use super::watch::{self, Watch};
+use super::{advice, allocation, logging, mount_table, output, service_config, staging};
+use crate::mount::{DaemonInfo, MountOptions, MountSession, mount, unmount};
+use crate::unlock::{set_service_status, tell_service_manager};
 use crate::volume::{Volume, VolumeError, VolumeOptions};
 
 /// What to mount, where, and how: from the command line or from mount(8).
@@ -44,14 +49,40 @@ pub struct MountRequest {
 
 /// Runs the command.
 pub fn run(arguments: &MountArguments) -> anyhow::Result<u8> {
+    let mut options = arguments.options.clone();
+    let (vault, mountpoint) = match (&arguments.config, &arguments.vault, &arguments.mountpoint) {
+        (Some(name), ..) => {
+            let config = service_config::read(name)?;
+            make_mountpoint(&config.mountpoint)?;
+            // What the command line says comes later, and counts.
+            options.insert(0, config.options);
+            (config.vault, config.mountpoint)
+        }
+        (None, Some(vault), Some(mountpoint)) => (vault.clone(), mountpoint.clone()),
+        _ => return Err(failure(Exit::Usage, "vault and mount point are missing", "See passkeyfs mount --help.")),
+    };
     start(MountRequest {
-        vault: arguments.vault.clone(),
-        mountpoint: arguments.mountpoint.clone(),
+        vault,
+        mountpoint,
         authenticator: arguments.authenticator.spec().to_owned(),
-        choices: MountChoices::parse(&arguments.options, false)?,
+        choices: MountChoices::parse(&options, false)?,
         foreground: arguments.foreground,
         exit_code: |error| advice::of(error).exit.code(),
     })
+}
+
+/// Makes the mount point of a service, which may run before anybody is there to do so. Its parent must exist.
+fn make_mountpoint(path: &Path) -> anyhow::Result<()> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => Ok(()),
+        // A dead mount is there, though nothing can be asked about it.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(failure(
+            Exit::Failed,
+            format!("cannot make the mount point {}: {error}", path.display()),
+            "Make the folder yourself, or name another as MOUNTPOINT.",
+        )),
+    }
 }
 
 /// Mounts, and answers with the exit code: when the daemon is ready, or in the foreground when the mount has ended.
@@ -125,21 +156,31 @@ fn serve(request: &MountRequest, place: &VaultPlace, mountpoint: &Path, detach: 
         false => Some(place.lock(Some(mountpoint))?),
     };
     staging::place(&place.state, choices.staging.as_deref())?;
+    let watch = Watch::prepare(choices)?;
     let authenticator = choices.authenticator.as_deref().unwrap_or(&request.authenticator);
     let unlocked = place.unlock(authenticator)?;
+    let device = unlocked.device.clone();
+    set_service_status("opening the vault");
     let volume = Volume::open(place.environment(), open_keys(unlocked), volume_options(choices))?;
     // A journal that is shown without being published is no failure at the end.
     let opened_read_only = volume.status().read_only.is_some();
-    let session = match mount_and_detach(place, mountpoint, choices, &volume, detach) {
-        Ok(session) => session,
+    let mounted = mount_and_watch(place, mountpoint, choices, &volume, watch, device.as_deref());
+    let (session, ending) = match mounted.and_then(|mounted| leave_terminal(detach).map(|()| mounted)) {
+        Ok(mounted) => mounted,
         Err(error) => {
             // Nothing was written through the mount, so a failure to close loses nothing.
             volume.close().unwrap_or_else(|error| log::warn!("{error}"));
             return Err(error);
         }
     };
+    tell_service_manager(&[NotifyState::Ready]);
+    set_service_status(&format!("mounted on {}", mountpoint.display()));
+    log::info!("mounted {} on {}", place.folder.display(), mountpoint.display());
     let served = session.run();
-    daemon::tell_service_manager("STOPPING=1");
+    ending.note_served();
+    tell_service_manager(&[NotifyState::Stopping]);
+    set_service_status("publishing");
+    let _more_time = MoreTime::ask();
     let closed = match volume.close() {
         Err(VolumeError::ReadOnly(_)) if opened_read_only => Ok(()),
         closed => closed,
@@ -150,27 +191,32 @@ fn serve(request: &MountRequest, place: &VaultPlace, mountpoint: &Path, detach: 
     Ok(())
 }
 
-fn mount_and_detach(
-    place: &VaultPlace,
-    mountpoint: &Path,
-    choices: &MountChoices,
-    volume: &Arc<Volume>,
-    detach: Option<Detach>,
-) -> anyhow::Result<MountSession> {
-    let read_only = is_read_only(volume, choices);
-    let info = DaemonInfo { vault_folder: place.folder.clone(), mountpoint: mountpoint.to_owned() };
-    let options = mount_options(choices, read_only, place);
-    // From here on a signal waits until there is something to detach.
-    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("cannot watch for signals")?;
-    let session = mount(volume.clone(), mountpoint, &options, info)?;
-    end_on_signals(signals, volume.clone(), session.unmounter())?;
+/// Tells whoever started the daemon that it is ready, and leaves them.
+fn leave_terminal(detach: Option<Detach>) -> anyhow::Result<()> {
     if let Some(detach) = detach {
         detach.detach().context("cannot leave the terminal")?;
         logging::switch_to_syslog();
     }
-    daemon::tell_service_manager("READY=1");
-    log::info!("mounted {} on {}", place.folder.display(), mountpoint.display());
-    Ok(session)
+    Ok(())
+}
+
+fn mount_and_watch(
+    place: &VaultPlace,
+    mountpoint: &Path,
+    choices: &MountChoices,
+    volume: &Arc<Volume>,
+    watch: Watch,
+    device: Option<&Path>,
+) -> anyhow::Result<(MountSession, Arc<Ending>)> {
+    let read_only = is_read_only(volume, choices);
+    let info = DaemonInfo { vault_folder: place.folder.clone(), mountpoint: mountpoint.to_owned() };
+    let options = mount_options(choices, read_only, place);
+    // From here on a signal waits until there is something to detach.
+    let signals = watch::catch_signals()?;
+    let session = mount(volume.clone(), mountpoint, &options, info)?;
+    let ending = Arc::new(Ending::new(volume.clone(), session.unmounter()));
+    watch.start(signals, device, session.use_count(), &ending)?;
+    Ok((session, ending))
 }
 
 /// Whether the volume takes no changes; says why, where nobody asked for that. Other warnings the volume has logged.
@@ -207,22 +253,4 @@ fn mount_options(choices: &MountChoices, read_only: bool, place: &VaultPlace) ->
         threads: choices.threads.unwrap_or(0),
         writeback: choices.writeback,
     }
-}
-
-/// Has SIGTERM, SIGINT and SIGHUP publish and detach. A second one detaches again, should the first not have managed.
-fn end_on_signals(mut signals: Signals, volume: Arc<Volume>, unmounter: Unmounter) -> anyhow::Result<()> {
-    let watch = move || {
-        for signal in signals.forever() {
-            let name = signal_hook::low_level::signal_name(signal).unwrap_or("signal");
-            log::info!("{name}: publishing and unmounting");
-            if let Err(error) = volume.publish() {
-                log::error!("cannot publish; the journal keeps the last changes: {error}");
-            }
-            if let Err(error) = unmounter.unmount() {
-                log::error!("{error}");
-            }
-        }
-    };
-    std::thread::Builder::new().name("signals".to_owned()).spawn(watch).context("cannot start a thread")?;
-    Ok(())
 }

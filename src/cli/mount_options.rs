@@ -15,7 +15,7 @@ use thiserror::Error;
 use super::size::{SizeError, parse_memory_size};
 
 /// Our own options, each with the words that the manual has for it.
-pub const OWN_OPTIONS: [(&str, &str); 8] = [
+pub const OWN_OPTIONS: [(&str, &str); 11] = [
     ("authenticator=A", "what to unlock with, as --authenticator says it"),
     ("dirty=SIZE", "memory for data that is not written yet (default 128M); a write beyond it waits"),
     ("cache=SIZE", "memory for decrypted blocks and tree nodes (default 64M)"),
@@ -23,6 +23,9 @@ pub const OWN_OPTIONS: [(&str, &str); 8] = [
     ("staging=DIR", "where files are written before they get their place in the vault folder"),
     ("accept-rollback", "mount for writing although the folder is older than what this device has seen"),
     ("writeback", "let the kernel collect small writes; it then owns sizes and times until it writes them"),
+    ("lock-on-removal", "publish, unmount and end when the key is pulled out; programs with files open are cut off"),
+    ("lock-on-suspend", "the same before the machine goes to sleep (needs systemd-logind)"),
+    ("idle=SECONDS", "publish, unmount and end when nobody has used the files for so long and none is open"),
     ("threads=N", "how many threads serve the kernel (default: two per processor, at least 4, at most 16)"),
 ];
 
@@ -97,6 +100,12 @@ pub struct MountChoices {
     pub writeback: bool,
     /// `threads=`
     pub threads: Option<usize>,
+    /// `lock-on-removal`
+    pub lock_on_removal: bool,
+    /// `lock-on-suspend`
+    pub lock_on_suspend: bool,
+    /// `idle=`
+    pub idle: Option<Duration>,
     /// `ro`, undone by `rw`.
     pub read_only: bool,
     /// `allow_other`
@@ -181,6 +190,12 @@ impl MountChoices {
             "staging" => self.staging = Some(PathBuf::from(text()?)),
             "accept-rollback" => self.accept_rollback = flag()?,
             "writeback" => self.writeback = flag()?,
+            "lock-on-removal" => self.lock_on_removal = flag()?,
+            "lock-on-suspend" => self.lock_on_suspend = flag()?,
+            "idle" => {
+                let seconds = number(name, &text()?, "a number of seconds from 1 to 31536000", 31_536_000)?;
+                self.idle = Some(Duration::from_secs(seconds));
+            }
             "threads" => self.threads = Some(number(name, &text()?, "a number from 1 to 64", 64)? as usize),
             "snapshot" => return Err(OptionError::NotInThisVersion { name: name.to_owned() }),
             "ro" => self.read_only = flag()?,
@@ -289,6 +304,7 @@ mod tests {
             ("nodev=1", "mount option 'nodev' takes no value"),
             ("cache=lots", "mount option 'cache': 'lots' is not a size (for example 4096, 64K, 128M, 1G)"),
             ("cache=12", "mount option 'cache': '12' is too small (at least 1M)"),
+            ("idle=0", "mount option 'idle': '0' is not a number of seconds from 1 to 31536000"),
             ("publish=0", "mount option 'publish': '0' is not a number of seconds from 1 to 86400"),
             ("threads=65", "mount option 'threads': '65' is not a number from 1 to 64"),
         ] {

@@ -6,6 +6,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fuser::{Errno, Generation, INodeNo, ReplyAttr, ReplyEmpty, ReplyEntry, Request};
@@ -41,6 +42,12 @@ impl Call {
     pub(super) fn new(operation: &'static str, request: &Request, inode: INodeNo) -> Self {
         Self { operation, inode: inode.0, pid: request.pid() }
     }
+
+    /// Whether it shows that somebody uses the mount. What the kernel does by itself, what watches over free space, and
+    /// what asks for our status does not.
+    fn is_use(&self) -> bool {
+        !matches!(self.operation, "forget" | "statfs" | "ioctl" | "release")
+    }
 }
 
 /// The volume, as the kernel sees it.
@@ -51,13 +58,15 @@ pub(super) struct Adapter {
     pub(super) owner: u32,
     pub(super) writeback: bool,
     pub(super) readers: Arc<Readers>,
+    /// How many requests showed that somebody uses the mount.
+    pub(super) uses: Arc<AtomicU64>,
     failures: FailureLog,
 }
 
 impl Adapter {
     pub(super) fn new(volume: Arc<Volume>, daemon: DaemonInfo, owner: u32, writeback: bool) -> Self {
-        let (daemon, readers) = (Arc::new(daemon), Arc::new(Readers::default()));
-        Self { volume, daemon, owner, writeback, readers, failures: FailureLog::default() }
+        let (daemon, readers, uses) = (Arc::new(daemon), Arc::default(), Arc::default());
+        Self { volume, daemon, owner, writeback, readers, uses, failures: FailureLog::default() }
     }
 
     /// Does one operation; a failure is logged, a panic too.
@@ -66,6 +75,9 @@ impl Adapter {
         call: Call,
         work: impl FnOnce(&Volume) -> Result<T, VolumeError>,
     ) -> Result<T, Errno> {
+        if call.is_use() {
+            self.uses.fetch_add(1, Ordering::Relaxed);
+        }
         guard(&self.failures, call, || work(&self.volume)).unwrap_or_else(|Panicked| {
             self.volume.stop_changes(format!("{} has failed inside; mount the vault again", call.operation));
             Err(Errno::EIO)

@@ -28,4 +28,4 @@ mod readers;
 mod session;
 
 pub use control::{ControlError, DaemonInfo, DaemonStatus, request_publish, request_status};
-pub use session::{MountError, MountOptions, MountSession, UnmountError, Unmounter, mount, unmount};
+pub use session::{MountError, MountOptions, MountSession, UnmountError, Unmounter, UseCount, mount, unmount};

@@ -10,8 +10,10 @@
 use std::fs::OpenOptions;
 use std::io;
 use std::num::NonZeroUsize;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use fuser::{Config, Session, SessionACL};
 use thiserror::Error;
@@ -166,6 +168,18 @@ pub struct MountSession {
     // Dropped first, so that the kernel ends the connection before the path is given up.
     session: Session<Adapter>,
     attachment: DetachOnDrop,
+    uses: Arc<AtomicU64>,
+}
+
+/// Tells whether anybody uses a mount.
+#[derive(Debug, Clone)]
+pub struct UseCount(Arc<AtomicU64>);
+
+impl UseCount {
+    /// How many requests there were so far, of those that come from somebody's use of the files.
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 struct DetachOnDrop(Arc<Attachment>);
@@ -195,6 +209,7 @@ pub fn mount(
     let (connection, attachment) = attach::attach(mountpoint, options)?;
     let attachment = DetachOnDrop(Arc::new(attachment));
     let adapter = Adapter::new(volume, daemon, nix::unistd::getuid().as_raw(), options.writeback);
+    let uses = adapter.uses.clone();
     let mut config = Config::default();
     config.n_threads = Some(thread_count(options.threads));
     // A file descriptor for each thread needs the device itself, which a confined daemon may not see.
@@ -204,7 +219,7 @@ pub fn mount(
     let session = Session::from_fd(adapter, connection, SessionACL::All, config)
         .map_err(|source| MountError::Handshake { source })?;
     attachment.0.read_ahead(READ_AHEAD_BYTES);
-    Ok(MountSession { session, attachment })
+    Ok(MountSession { session, attachment, uses })
 }
 
 impl MountSession {
@@ -217,7 +232,7 @@ impl MountSession {
     /// After a lazy unmount that is when the last open file is closed; an abort (ours, or `umount -f`) does not wait
     /// for that. The volume is still open on return.
     pub fn run(self) -> Result<(), MountError> {
-        let Self { session, attachment: _detached_on_return } = self;
+        let Self { session, attachment: _detached_on_return, .. } = self;
         match session.run() {
             // Linux 6.18 says so of an abort, asked for or not; others end the connection without a word.
             Err(error) if error.raw_os_error() == Some(libc::ECONNABORTED) => {
@@ -228,6 +243,11 @@ impl MountSession {
         }
     }
 
+    /// What tells whether anybody uses it.
+    pub fn use_count(&self) -> UseCount {
+        UseCount(self.uses.clone())
+    }
+
     /// What ends this session from another thread.
     pub fn unmounter(&self) -> Unmounter {
         Unmounter { attachment: self.attachment.0.clone() }
@@ -235,6 +255,23 @@ impl MountSession {
 }
 
 impl Unmounter {
+    /// Where it is mounted: absolute, without symlinks.
+    pub fn mountpoint(&self) -> &Path {
+        self.attachment.mountpoint()
+    }
+
+    /// Has the kernel hand over what it has gathered of writes, its own and those to mapped files. Not for a thread that
+    /// serves the mount.
+    pub fn flush_kernel(&self) -> io::Result<()> {
+        let root = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(self.attachment.mountpoint())?;
+        Ok(nix::unistd::syncfs(&root)?)
+    }
+
+    /// Takes the mount off its path unless somebody uses it: then [`UnmountError::Busy`].
+    pub fn unmount_if_idle(&self) -> Result<(), UnmountError> {
+        attach::detach(self.attachment.mountpoint(), false)
+    }
+
     /// Takes the mount off its path. `run` returns as soon as nobody has a file open any more.
     pub fn unmount(&self) -> Result<(), UnmountError> {
         self.attachment.detach()

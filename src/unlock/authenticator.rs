@@ -66,6 +66,8 @@ pub struct AuthenticatorDescription {
     pub name: String,
     /// Whether the secrets lie in a device of their own.
     pub hardware: bool,
+    /// The device or file whose removal takes the authenticator away: `/dev/hidraw0`, or a software authenticator's file.
+    pub device: Option<PathBuf>,
     /// Whether it can check who touches it.
     pub user_verification: UserVerification,
     /// Whether it knows `hmac-secret`.

@@ -36,6 +36,8 @@ pub struct UnlockedVault {
     pub slot_public_key: [u8; 32],
     /// Whether its secret came from a device of its own.
     pub hardware: bool,
+    /// The device or file that must be there for the authenticator to be present.
+    pub device: Option<std::path::PathBuf>,
     /// Every slot file of the folder as it is, good or bad, to be compared with the tree's records.
     pub slot_files: Vec<(SlotId, Vec<u8>)>,
     /// What was odd on the way; logged as warnings too.
@@ -85,6 +87,7 @@ fn unlock_with_notices(
         slot: slot_id,
         slot_public_key: pair.public,
         hardware: answer.description.hardware,
+        device: answer.description.device.clone(),
         slot_files: key_folder.slot_files_of_the_vault(),
         vault,
         epochs,

@@ -81,6 +81,7 @@ impl SoftwareAuthenticator {
         let description = AuthenticatorDescription {
             name: format!("the software authenticator {} (not hardware)", file.path().display()),
             hardware: false,
+            device: Some(file.path().to_owned()),
             user_verification,
             hmac_secret: state.hmac_secret,
             credentials_in_list_max: state.credentials_in_list_max,
