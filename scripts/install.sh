@@ -1,5 +1,5 @@
 #!/bin/bash
-# Installs passkeyfs: the program, mount.passkeyfs for mount(8) and fstab, manual pages, and completions.
+# Installs passkeyfs: the program, mount.passkeyfs for mount(8) and fstab, the user service, the udev rule, manual, completions.
 # Usage: scripts/install.sh [--prefix FOLDER] [--uninstall]          as root, unless DESTDIR is a folder of yours
 #
 # --prefix: where it goes, /usr/local by default. DESTDIR (environment): put in front of every path, for packagers.
@@ -31,7 +31,14 @@ MAN=$PREFIX/share/man
 BASH_COMPLETION=$PREFIX/share/bash-completion/completions/passkeyfs
 ZSH_COMPLETION=$PREFIX/share/zsh/site-functions/_passkeyfs
 FISH_COMPLETION=$PREFIX/share/fish/vendor_completions.d/passkeyfs.fish
-UNIT=$PREFIX/lib/systemd/user/passkeyfs@.service
+EXAMPLE=$PREFIX/share/doc/passkeyfs/example.conf
+# systemd and udev look below /usr and /usr/local, and in /etc.
+case $PREFIX in
+  /usr | /usr/local) UNITS=$PREFIX/lib/systemd/user RULES=$PREFIX/lib/udev/rules.d ;;
+  *) UNITS=/etc/systemd/user RULES=/etc/udev/rules.d ;;
+esac
+UNIT=$UNITS/passkeyfs@.service
+RULE=$RULES/70-passkeyfs.rules
 
 needs_root() {
   fail "cannot write ${DESTDIR:-/}" "Run it as root (sudo scripts/install.sh), or set DESTDIR."
@@ -41,6 +48,7 @@ if [ -n "$UNINSTALL" ]; then
   [ -n "$DESTDIR" ] || [ "$(id -u)" -eq 0 ] || needs_root
   if [ -L "$DESTDIR$HELPER" ] && [ "$(readlink "$DESTDIR$HELPER")" = "$BINARY" ]; then rm -f "$DESTDIR$HELPER"; fi
   rm -f "$DESTDIR$BINARY" "$DESTDIR$BASH_COMPLETION" "$DESTDIR$ZSH_COMPLETION" "$DESTDIR$FISH_COMPLETION" "$DESTDIR$UNIT" \
+    "$DESTDIR$RULE" "$DESTDIR$EXAMPLE" \
     "$DESTDIR$MAN"/man1/passkeyfs.1 "$DESTDIR$MAN"/man1/passkeyfs-*.1 "$DESTDIR$MAN"/man8/mount.passkeyfs.8
   say "removed passkeyfs from $DESTDIR$PREFIX; vaults and local state (~/.local/state/passkeyfs) are left as they are"
   exit 0
@@ -72,8 +80,12 @@ for shell in bash zsh fish; do "$PASSKEYFS" completions "$shell" >"$WORK/$shell"
 put 644 "$WORK/bash" "$BASH_COMPLETION"
 put 644 "$WORK/zsh" "$ZSH_COMPLETION"
 put 644 "$WORK/fish" "$FISH_COMPLETION"
-if [ -e "$ROOT/systemd/passkeyfs@.service" ]; then
-  sed "s|/usr/bin/passkeyfs|$BINARY|g" "$ROOT/systemd/passkeyfs@.service" >"$WORK/unit"
-  put 644 "$WORK/unit" "$UNIT"
+sed "s|/usr/bin/passkeyfs|$BINARY|g" "$ROOT/systemd/passkeyfs@.service" >"$WORK/unit"
+put 644 "$WORK/unit" "$UNIT"
+put 644 "$ROOT/systemd/example.conf" "$EXAMPLE"
+put 644 "$ROOT/systemd/70-passkeyfs.rules" "$RULE"
+if [ -z "$DESTDIR" ] && command -v udevadm >/dev/null; then
+  # Keys that are plugged in get the rule at once; where udev does not run there is nothing to tell.
+  { udevadm control --reload && udevadm trigger --subsystem-match=hidraw; } 2>/dev/null || true
 fi
 say "done: $("$PASSKEYFS" --version)"
