@@ -77,6 +77,8 @@ pub enum Command {
     Key(KeyCommand),
     /// Look through a vault for damage and for what has not arrived; changes nothing
     Check(CheckArguments),
+    /// Find what on this machine, or in a vault's folder, keeps passkeyfs from working
+    Doctor(DoctorArguments),
     /// Look inside a vault, for developers; never prints secrets
     #[command(subcommand)]
     Debug(DebugCommand),
@@ -215,6 +217,17 @@ pub struct CheckArguments {
     #[arg(long, value_name = "PERCENT", num_args = 0..=1, require_equals = true, default_missing_value = "100",
           value_parser = clap::value_parser!(u8).range(1..=100))]
     pub data: Option<u8>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `passkeyfs doctor`
+#[derive(Debug, Args)]
+pub struct DoctorArguments {
+    /// A vault folder to look at as well
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub vault: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

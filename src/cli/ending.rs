@@ -128,10 +128,14 @@ impl Ending {
 
     /// Publishes and ends the process, and with it the connection.
     fn close_and_exit(&self) -> ! {
-        if let Err(error) = self.volume.close() {
-            log::error!("the last changes could not be published; the journal keeps them: {error}");
-        }
-        std::process::exit(i32::from(Exit::Done.code()))
+        let exit = match self.volume.close() {
+            Ok(()) => Exit::Done,
+            Err(error) => {
+                log::error!("the last changes could not be published; the journal keeps them: {error}");
+                Exit::Failed
+            }
+        };
+        std::process::exit(i32::from(exit.code()))
     }
 
     /// False when programs still have files open after `time`.

@@ -19,6 +19,10 @@ pub mod args;
 pub mod check;
 pub mod daemon;
 pub mod debug;
+pub mod doctor;
+pub mod doctor_keys;
+pub mod doctor_machine;
+pub mod doctor_vault;
 pub mod ending;
 pub mod exit;
 pub mod failure;
@@ -74,6 +78,7 @@ fn run(command: &Command) -> anyhow::Result<u8> {
         Command::Key(KeyCommand::List(arguments)) => key::list(arguments),
         Command::Key(KeyCommand::Test(arguments)) => key::test(arguments),
         Command::Check(arguments) => check::run(arguments),
+        Command::Doctor(arguments) => doctor::run(arguments),
         Command::Debug(DebugCommand::Slots(arguments)) => debug::slots(arguments),
         Command::Debug(DebugCommand::Segment(arguments)) => debug::segment(arguments),
         Command::Completions(arguments) => generate::completions(arguments),

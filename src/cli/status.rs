@@ -198,7 +198,7 @@ fn local_report(place: &VaultPlace) -> LocalReport {
 }
 
 /// Names and paths in a folder; none where it cannot be read.
-fn entries(folder: &Path) -> Vec<(String, PathBuf)> {
+pub fn entries(folder: &Path) -> Vec<(String, PathBuf)> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path())).collect()
 }
@@ -213,7 +213,7 @@ fn bytes_below(folder: &Path) -> u64 {
 }
 
 /// Room for us on the disk that this folder lies on, or would lie on.
-fn free_bytes(folder: &Path) -> Option<u64> {
+pub fn free_bytes(folder: &Path) -> Option<u64> {
     let existing = folder.ancestors().find(|folder| folder.exists())?;
     let space = nix::sys::statvfs::statvfs(existing).ok()?;
     Some(space.blocks_available() * space.fragment_size())
