@@ -111,7 +111,7 @@ fn show(bus: &Connection, authenticator: &str) -> zbus::Result<u32> {
     let name = authenticator.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     let body = format!("passkeyfs waits for a touch of {name}.");
     let hints = HashMap::from([("urgency", Value::from(CRITICAL)), ("transient", Value::from(true))]);
-    let no_actions: [&str; 0] = [];
+    let no_actions: &[&str] = &[];
     let notification =
         ("passkeyfs", 0_u32, "dialog-password", "Touch your security key", body, no_actions, hints, SHOWN_MILLISECONDS);
     let reply = bus.call_method(Some(SERVICE), OBJECT, Some(SERVICE), "Notify", &notification)?;

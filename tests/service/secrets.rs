@@ -38,16 +38,19 @@ fn needles(rig: &Rig) -> Vec<Needle> {
     needles
 }
 
-fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    let first = needle[0];
-    let mut rest = haystack;
-    while let Some(at) = rest.iter().position(|byte| *byte == first) {
-        if rest[at..].starts_with(needle) {
-            return true;
+/// Which of them are in there: looked for all at once, in one pass.
+fn search<'a>(haystack: &[u8], needles: &'a [Needle]) -> BTreeSet<&'a str> {
+    let mut by_first_byte: [Vec<&Needle>; 256] = std::array::from_fn(|_| Vec::new());
+    needles.iter().for_each(|needle| by_first_byte[usize::from(needle.1[0])].push(needle));
+    let mut found = BTreeSet::new();
+    for (at, byte) in haystack.iter().enumerate() {
+        for (what, needle) in &by_first_byte[usize::from(*byte)] {
+            if haystack[at..].starts_with(needle) {
+                found.insert(what.as_str());
+            }
         }
-        rest = &rest[at + 1..];
     }
-    false
+    found
 }
 
 /// What is found in the readable memory of a process, and where; and how many bytes were searched.
@@ -67,10 +70,7 @@ fn found_in_memory(pid: u32, needles: &[Needle]) -> (BTreeSet<String>, usize) {
             continue;
         }
         searched += bytes.len();
-        for (what, needle) in needles.iter().filter(|(_, needle)| contains(&bytes, needle)) {
-            let _ = needle;
-            found.insert(format!("{what} in {name}"));
-        }
+        found.extend(search(&bytes, needles).into_iter().map(|what| format!("{what} in {name}")));
     }
     (found, searched)
 }
@@ -85,9 +85,8 @@ fn watch_processes(needles: Vec<Needle>, stop: Arc<AtomicBool>) -> BTreeSet<Stri
             }
             for kind in ["cmdline", "environ"] {
                 let bytes = fs::read(entry.path().join(kind)).unwrap_or_default();
-                for (what, _) in needles.iter().filter(|(_, needle)| contains(&bytes, needle)) {
-                    found.insert(format!("{what} in {kind} of {}", entry.path().display()));
-                }
+                let place = entry.path().display().to_string();
+                found.extend(search(&bytes, &needles).into_iter().map(|what| format!("{what} in {kind} of {place}")));
             }
         }
         std::thread::sleep(std::time::Duration::from_millis(5));

@@ -39,13 +39,13 @@ fn a_service_says_what_it_waits_for_when_it_is_ready_and_that_it_stops() {
     };
     assert!(place("STATUS=waiting for an answer: PIN of ") < place("STATUS=touch the software authenticator "));
     assert!(place("STATUS=touch ") < place("READY=1"));
-    let mode = fs::metadata(rig.mount()).expect("there").permissions().mode();
-    assert_eq!(mode & 0o077, 0, "the mount point that it made is for its user: {mode:o}");
     fs::write(rig.mount().join("file"), "content").expect("written");
     service.signal(Signal::SIGTERM);
     let (status, said) = service.finish();
     assert_eq!(status.code(), Some(0), "{said}");
     assert!(!rig.is_mounted());
+    let mode = fs::metadata(rig.mount()).expect("there").permissions().mode();
+    assert_eq!(mode & 0o077, 0, "the mount point that it made is for its user: {mode:o}");
     let told = manager.told();
     for line in ["STOPPING=1", "EXTEND_TIMEOUT_USEC=30000000", "STATUS=publishing"] {
         assert!(told.iter().any(|said| said == line), "{line} is not in {told:?}");
