@@ -16,28 +16,37 @@ use super::exit::{Exit, HelperExit};
 use super::mount_options::OWN_OPTIONS;
 use super::output;
 
-const ENVIRONMENT: [(&str, &str); 6] = [
+const ENVIRONMENT: [(&str, &str); 7] = [
     ("PASSKEYFS_AUTHENTICATOR", "What to unlock with where --authenticator does not say it."),
     ("PASSKEYFS_ASKPASS", "A program that is called with a prompt and prints the PIN, where there is no terminal."),
+    ("SSH_ASKPASS", "Such a program, where there is none and no terminal, but a desktop. Without it: ssh-askpass."),
     ("CREDENTIALS_DIRECTORY", "Set by systemd: the credential passkeyfs.pin in it is the PIN."),
     ("XDG_STATE_HOME", "Where the local state lies: in its folder passkeyfs. Default: ~/.local/state."),
     ("NO_COLOR", "If set, help is printed without colours."),
     ("RUST_LOG", "What is logged, in detail: a level (debug), or levels of modules (passkeyfs::history=trace)."),
 ];
 
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 5] = [
     ("VAULT/vault.json", "Makes a folder a vault. Written once, by init."),
     ("VAULT/keys/", "The key slots: one file each, and the vault key sealed to it."),
     ("VAULT/devices/", "All contents, encrypted; each device writes in a folder of its own."),
+    (
+        "~/.config/passkeyfs/NAME.conf",
+        "What passkeyfs mount --config NAME and the service passkeyfs@NAME mount: VAULT=, MOUNTPOINT=, OPTIONS=.",
+    ),
     (
         "~/.local/state/passkeyfs/VAULT-ID/",
         "What this device keeps of a vault: journal, staging, the newest commits seen, the lock. Not to be synced.",
     ),
 ];
 
-const EXAMPLES: [(&str, &str); 6] = [
+const EXAMPLES: [(&str, &str); 7] = [
     ("passkeyfs init ~/Sync/backup --no-recovery", "Make a vault in a folder that a sync client carries."),
     ("passkeyfs mount ~/Sync/backup ~/files", "Mount it: asks for the PIN, and for a touch of the key."),
+    (
+        "passkeyfs mount --config backup",
+        "Mount what ~/.config/passkeyfs/backup.conf says. `systemctl --user enable --now passkeyfs@backup` does so at login.",
+    ),
     ("passkeyfs sync ~/files", "Have all that was written so far lie in the vault folder."),
     ("passkeyfs umount ~/files", "Publish what is left, unmount, and wait until all is done."),
     ("passkeyfs check ~/Sync/backup --data=5", "Look for damage, and verify a sample of the contents."),
