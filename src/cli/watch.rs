@@ -150,7 +150,9 @@ mod tests {
     fn the_removal_of_the_device_is_seen_and_that_of_its_neighbours_is_not() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (device, other) = (folder.path().join("hidraw0"), folder.path().join("hidraw1"));
-        [&device, &other].map(|path| std::fs::write(path, "").expect("made"));
+        for path in [&device, &other] {
+            std::fs::write(path, "").expect("made");
+        }
         let watch = RemovalWatch::begin(&device).expect("watched");
         let waiting = std::thread::spawn(move || watch.wait());
         std::fs::remove_file(&other).expect("removed");

@@ -117,6 +117,20 @@ fn a_signal_at_the_pin_ends_the_program_and_leaves_the_terminal_as_it_was() {
 }
 
 #[test]
+fn ctrl_c_at_the_touch_ends_the_program() {
+    let rig = Rig::new();
+    rig.set_key_field("touch_delay_ms", json!(25_000));
+    let mut screen = Screen::with(&rig, &["key", "test"]);
+    screen.wait_for_words("PIN of ");
+    screen.type_keys(&format!("{PIN}\r"));
+    screen.wait_for_words("Touch the software authenticator ");
+    screen.type_keys("\u{3}");
+    let (status, _) = screen.program.finish();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(Signal::SIGINT as i32));
+    assert!(screen.is_as_before());
+}
+
+#[test]
 fn the_last_try_is_spent_only_after_a_yes() {
     let rig = Rig::new();
     rig.set_key_field("pin_tries_left", json!(1));
