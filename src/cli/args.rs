@@ -58,12 +58,17 @@ impl AuthenticatorArgument {
     }
 }
 
+/// Vault and mount point belong together, and go without `--config`.
+const MOUNT_USAGE: &str =
+    "passkeyfs mount [OPTIONS] <VAULT> <MOUNTPOINT>\n       passkeyfs mount [OPTIONS] --config <NAME>";
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Make a new vault in an empty folder
     Init(InitArguments),
     /// Mount a vault; returns when it is ready, and a daemon stays in the background
+    #[command(override_usage = MOUNT_USAGE)]
     Mount(MountArguments),
     /// Publish, unmount, and wait until the daemon is gone
     #[command(visible_alias = "unmount")]
