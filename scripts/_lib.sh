@@ -80,9 +80,11 @@ find_cargo() {
     "and try again; or install Rust from https://rustup.rs."
 }
 
-# What the build needs: a compiler and linker (zstd and BLAKE3 bring C and assembly), and certificates to fetch crates.
+# What the build needs: a compiler and linker (zstd and BLAKE3 bring C and assembly), udev's library to find security
+# keys by, and certificates to fetch crates.
 install_build_tools() {
-  install_missing gcc=gcc /usr/include/stdlib.h=libc6-dev /etc/ssl/certs/ca-certificates.crt=ca-certificates
+  install_missing gcc=gcc /usr/include/stdlib.h=libc6-dev pkg-config=pkg-config /usr/include/libudev.h=libudev-dev \
+    /etc/ssl/certs/ca-certificates.crt=ca-certificates
   find_cargo
 }
 

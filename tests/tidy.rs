@@ -24,7 +24,7 @@ const FORMAT_FROM_CRYPTO: &[&str] = &["Tag", "Secret"];
 /// Where a crate or macro may be named: folders (ending in `/`) and files below `src`, and why only there.
 const WALLS: &[(&str, &[&str], &str)] = &[
     ("fuser::", &["mount/"], "only the mount knows FUSE"),
-    ("ctap_hid_fido2::", &["unlock/hid.rs"], "only one file talks to security keys"),
+    ("ctap_hid_fido2::", &["unlock/hid/device.rs"], "only one file talks to security keys"),
     ("clap::", &["cli/"], "only the command line has arguments"),
     ("clap_mangen::", &["cli/"], "only the command line has a manual"),
     ("clap_complete::", &["cli/"], "only the command line has completions"),

@@ -5,6 +5,7 @@
 
 use std::io::{self, Write};
 
+use super::advice_authenticator::{PIN_BLOCKED, for_authenticator, pin_wrong};
 use super::exit::{Exit, HelperExit};
 use super::failure::Failure;
 use super::mount_options::OptionError;
@@ -24,7 +25,7 @@ pub struct Advice {
     pub next: String,
 }
 
-fn advice(exit: Exit, next: impl Into<String>) -> Advice {
+pub(super) fn advice(exit: Exit, next: impl Into<String>) -> Advice {
     Advice { exit, next: next.into() }
 }
 
@@ -130,7 +131,8 @@ fn for_unlock(error: &UnlockError) -> Advice {
         }
         E::NoAuthenticator => advice(
             Exit::NoKey,
-            "Plug in a key that is enrolled (`passkeyfs key list VAULT` shows them), or say another --authenticator.",
+            "Plug in a security key (one that is enrolled, if the vault exists: `passkeyfs key list VAULT` shows them), or say \
+             another --authenticator.",
         ),
         E::NoneEnrolledHere { .. } => advice(
             Exit::NoKey,
@@ -168,55 +170,7 @@ fn for_unlock(error: &UnlockError) -> Advice {
     }
 }
 
-const PIN_BLOCKED: &str = "Unlock with another enrolled key. A blocked key works again only after a reset, which \
-                           destroys what it holds.";
-
-fn pin_wrong(tries_left: u32) -> String {
-    match tries_left {
-        0 => PIN_BLOCKED.to_owned(),
-        1 => "One try is left: make sure of the PIN first, for the next wrong one blocks the key for good.".to_owned(),
-        tries => format!("Try again with the right PIN; after {tries} more wrong ones the key is blocked for good."),
-    }
-}
-
-fn for_authenticator(error: &AuthenticatorError) -> Advice {
-    use AuthenticatorError as E;
-    match error {
-        E::NoCredentials { .. } => {
-            advice(Exit::NoKey, "Use a key that is enrolled: `passkeyfs key list VAULT` shows them.")
-        }
-        E::AlreadyEnrolled { .. } => {
-            advice(Exit::Failed, "Nothing needs to be done; to enrol another key, plug that one in.")
-        }
-        E::NoHmacSecret { .. } => {
-            advice(Exit::Failed, "Use a FIDO2 key with the hmac-secret extension (most made since 2019 have it).")
-        }
-        E::PinNotSet { .. } => {
-            advice(Exit::Pin, "Set a PIN on the key first, with its maker's program or `fido2-token -S DEVICE`.")
-        }
-        E::PinWrong { tries_left, .. } => advice(Exit::Pin, pin_wrong(*tries_left)),
-        E::PinUnusable => advice(Exit::Pin, "Type the key's own PIN; no try was used up."),
-        E::PinPaused { .. } => advice(Exit::Pin, "Pull the key out, put it in again, and take care with the PIN."),
-        E::PinBlocked { .. } => advice(Exit::Pin, PIN_BLOCKED),
-        E::TouchDenied { .. } => advice(Exit::Touch, "Try again, and allow it on the key."),
-        E::TouchTimedOut { .. } => advice(Exit::Touch, "Try again, and touch the key when it blinks."),
-        E::Removed { .. } => advice(Exit::NoKey, "Plug the key in again and leave it there until this is done."),
-        E::Protocol { .. } => advice(Exit::Failed, "Pull the key out, put it in again, and try once more."),
-        E::Interaction(error) => for_interaction(error),
-        E::FileMissing { .. } => {
-            advice(Exit::NoKey, "Give the file that the vault was made with; only `passkeyfs init` makes a new one.")
-        }
-        E::FileDamaged { .. } => advice(Exit::NoKey, "Bring the file back from a backup; without it this key is lost."),
-        E::FileBusy { .. } => advice(Exit::Failed, "Wait until the other command is done, then try again."),
-        E::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => advice(
-            Exit::NoKey,
-            "Get the right to use it: for a security key by a udev rule, for a file by chown or chmod.",
-        ),
-        E::Io { .. } => advice(Exit::NoKey, "See to the device or the file that is named, then try again."),
-    }
-}
-
-fn for_interaction(error: &InteractionError) -> Advice {
+pub(super) fn for_interaction(error: &InteractionError) -> Advice {
     use InteractionError as E;
     match error {
         E::Cancelled => advice(Exit::Pin, "Nothing was changed. Run the command again when you have the PIN."),

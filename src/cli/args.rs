@@ -87,6 +87,9 @@ pub enum Command {
     /// Look inside a vault, for developers; never prints secrets
     #[command(subcommand)]
     Debug(DebugCommand),
+    /// Talk to one security key for another process of passkeyfs
+    #[command(hide = true)]
+    HidHelper,
     /// Print a completion script for a shell
     Completions(CompletionsArguments),
     /// Print the manual page, or write all manual pages into a folder
@@ -245,6 +248,8 @@ pub enum DebugCommand {
     Slots(DebugSlotsArguments),
     /// What a segment's header says in the clear
     Segment(DebugSegmentArguments),
+    /// Try on an authenticator what passkeyfs needs of it: a dozen touches, and one wrong PIN on purpose
+    Conformance(DebugConformanceArguments),
 }
 
 /// `passkeyfs debug slots`
@@ -261,6 +266,14 @@ pub struct DebugSegmentArguments {
     /// A .data or .meta file
     #[arg(value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
+}
+
+/// `passkeyfs debug conformance`
+#[derive(Debug, Args)]
+pub struct DebugConformanceArguments {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub authenticator: AuthenticatorArgument,
 }
 
 /// `passkeyfs completions`

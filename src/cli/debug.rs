@@ -8,15 +8,20 @@ use std::io::Read;
 
 use anyhow::Context;
 
-use super::args::{DebugSegmentArguments, DebugSlotsArguments};
+use super::args::{DebugConformanceArguments, DebugSegmentArguments, DebugSlotsArguments};
 use super::exit::Exit;
 use super::failure::failure;
-use super::output;
 use super::vault::VaultPlace;
+use super::{hardening, output};
+use crate::crypto::KernelRandomness;
 use crate::format::FormatError;
 use crate::format::segment::{HEADER_BYTES, SegmentHeader};
 use crate::format::slot_file::SlotMethod;
-use crate::unlock::list_slots;
+use crate::unlock::conformance::{Outcome, try_all};
+use crate::unlock::{
+    Authenticator, AuthenticatorChoice, Interaction, Purpose, UnlockError, list_slots, open_authenticators,
+    user_interaction,
+};
 
 /// Runs `passkeyfs debug slots`.
 pub fn slots(arguments: &DebugSlotsArguments) -> anyhow::Result<Exit> {
@@ -82,6 +87,34 @@ pub fn segment(arguments: &DebugSegmentArguments) -> anyhow::Result<Exit> {
         hex(&header.salt),
     ))?;
     Ok(Exit::Done)
+}
+
+/// Runs `passkeyfs debug conformance`.
+pub fn conformance(arguments: &DebugConformanceArguments) -> anyhow::Result<Exit> {
+    hardening::protect_memory();
+    let choice: AuthenticatorChoice = arguments.authenticator.spec().parse()?;
+    let interaction = user_interaction();
+    let mut open = |user: &dyn Interaction| -> Result<Box<dyn Authenticator>, UnlockError> {
+        open_authenticators(&choice, Purpose::Enroll, user)?.pop().ok_or(UnlockError::NoAuthenticator)
+    };
+    // What cannot be opened at all is a failure of its own, with its own advice.
+    let name = open(&*interaction)?.describe().name;
+    let reports = try_all(&mut open, &*interaction, &KernelRandomness);
+    let mut text = format!("{name}\n");
+    for report in &reports {
+        let _ = match &report.outcome {
+            Outcome::Held => writeln!(text, "ok           {}", report.claim),
+            Outcome::Failed(reason) => writeln!(text, "FAILED       {}: {reason}", report.claim),
+            Outcome::PassedOver(reason) => writeln!(text, "passed over  {}: {reason}", report.claim),
+        };
+    }
+    output::print(&text)?;
+    let failed = reports.iter().filter(|report| matches!(report.outcome, Outcome::Failed(_))).count();
+    if failed == 0 {
+        return Ok(Exit::Done);
+    }
+    let what = format!("{failed} of {} claims do not hold for {name}", reports.len());
+    Err(failure(Exit::Failed, what, "Use another key for your vault, and report what was printed above."))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -21,7 +21,8 @@ use crate::crypto::KernelRandomness;
 use crate::format::{Compression, VaultId, VaultParameters};
 use crate::store::{LocalStore, SystemClock};
 use crate::unlock::{
-    AuthenticatorChoice, CreatedVault, NewSlot, NewVault, Purpose, create_vault, open_authenticators, user_interaction,
+    AuthenticatorChoice, CreatedVault, NewSlot, NewVault, Purpose, UnlockError, create_vault, open_authenticators,
+    user_interaction,
 };
 use crate::volume::{NewNode, OpenKeys, Volume};
 
@@ -160,8 +161,9 @@ fn make(
     if let AuthenticatorChoice::Software(file) = choice {
         traces.watch_file(file);
     }
-    let mut authenticators = open_authenticators(choice, Purpose::Enroll)?;
-    let authenticator = only_one(&mut authenticators)?;
+    let interaction = user_interaction();
+    let mut authenticators = open_authenticators(choice, Purpose::Enroll, &*interaction)?;
+    let authenticator = authenticators.first_mut().ok_or(UnlockError::NoAuthenticator)?;
     let vault = VaultId(KernelRandomness.array());
     let state = state_folder::path_of(vault)?;
     traces.make_vault_folder(folder)?;
@@ -176,7 +178,6 @@ fn make(
     let parameters = VaultParameters { block_size_bytes: arguments.block_size, compression };
     let label = arguments.label.as_deref();
     let new_slot = NewSlot { label, discoverable: arguments.discoverable, ..NewSlot::default() };
-    let interaction = user_interaction();
     let created = create_vault(
         &*store,
         NewVault { vault, parameters },
@@ -190,19 +191,6 @@ fn make(
     let keys = OpenKeys { vault: created.vault.clone(), epochs };
     Volume::create(environment(store, &state), keys, created.slots.clone(), root_directory())?;
     Ok(created)
-}
-
-/// A new vault has one key; with several attached the person must say which.
-fn only_one<T>(authenticators: &mut [T]) -> anyhow::Result<&mut T> {
-    match authenticators {
-        [one] => Ok(one),
-        [] => Err(failure(Exit::NoKey, "no security key is attached", "Plug one in, then try again.")),
-        _ => Err(failure(
-            Exit::Usage,
-            "several security keys are attached",
-            "Leave only the one that is to be enrolled, or name it with --authenticator hid:PATH.",
-        )),
-    }
 }
 
 /// The new filesystem's root, with the owner and mode that `mkdir` would give it here.

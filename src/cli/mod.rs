@@ -10,10 +10,11 @@
 //! | a vault is mounted | `mount.rs`, `daemon.rs`; for mount(8) `mount_helper.rs`, `mount_options.rs` |
 //! | a mount ends | `umount.rs`, `holders.rs`, `mount_table.rs`; by itself: `watch.rs`, `sleep.rs`, `ending.rs` |
 //! | it runs as a service | `service_config.rs`, `mount.rs` |
-//! | an error becomes two lines and a number | `advice.rs`, `failure.rs`, `usage.rs`, `exit.rs` |
+//! | an error becomes two lines and a number | `advice.rs`, `advice_authenticator.rs`, `failure.rs`, `usage.rs`, `exit.rs` |
 //! | local state is placed and locked | `state_folder.rs`, `staging.rs` |
 
 pub mod advice;
+mod advice_authenticator;
 pub mod allocation;
 pub mod args;
 pub mod check;
@@ -28,6 +29,7 @@ pub mod exit;
 pub mod failure;
 pub mod generate;
 pub mod hardening;
+pub mod hid_helper;
 pub mod holders;
 pub mod init;
 pub mod key;
@@ -81,6 +83,8 @@ fn run(command: &Command) -> anyhow::Result<u8> {
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Debug(DebugCommand::Slots(arguments)) => debug::slots(arguments),
         Command::Debug(DebugCommand::Segment(arguments)) => debug::segment(arguments),
+        Command::Debug(DebugCommand::Conformance(arguments)) => debug::conformance(arguments),
+        Command::HidHelper => hid_helper::run(),
         Command::Completions(arguments) => generate::completions(arguments),
         Command::Man(arguments) => generate::manual(arguments),
     };

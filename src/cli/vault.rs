@@ -50,8 +50,8 @@ impl VaultPlace {
     pub fn unlock(&self, authenticator: &str) -> anyhow::Result<UnlockedVault> {
         hardening::protect_memory();
         let choice: AuthenticatorChoice = authenticator.parse()?;
-        let mut authenticators = open_authenticators(&choice, Purpose::Unlock)?;
         let interaction = user_interaction();
+        let mut authenticators = open_authenticators(&choice, Purpose::Unlock, &*interaction)?;
         Ok(unlock_vault(&*self.store, &mut authenticators, &*interaction, &KernelRandomness)?)
     }
 

@@ -207,6 +207,74 @@ pub enum AuthenticatorError {
         /// Its name.
         authenticator: String,
     },
+    /// Its own check of the user failed: a finger that it does not know.
+    #[error("{authenticator} did not recognise the finger")]
+    FingerNotRecognised {
+        /// Its name.
+        authenticator: String,
+    },
+    /// The PIN serves no more until it is changed.
+    #[error("{authenticator} wants its PIN to be changed first")]
+    PinChangeWanted {
+        /// Its name.
+        authenticator: String,
+    },
+    /// It has no room for another discoverable credential.
+    #[error("{authenticator} has no room for another credential")]
+    NoRoom {
+        /// Its name.
+        authenticator: String,
+    },
+    /// It refused for a reason that has no words here.
+    #[error("{authenticator} refused (CTAP status {status:#04x})")]
+    Refused {
+        /// Its name.
+        authenticator: String,
+        /// What it said (CTAP 2.1, section 8.2).
+        status: u8,
+    },
+    /// The system does not let this user open the device.
+    #[error("no permission to use {authenticator}")]
+    NoPermission {
+        /// Its name.
+        authenticator: String,
+    },
+    /// Another process of ours uses it.
+    #[error("{authenticator} is in use by another process")]
+    Busy {
+        /// Its name.
+        authenticator: String,
+    },
+    /// Another program talks to it.
+    #[error("{authenticator} is busy: another program talks to it")]
+    ForeignTraffic {
+        /// Its name.
+        authenticator: String,
+    },
+    /// It gave no answer in time.
+    #[error("{authenticator} does not answer")]
+    Silent {
+        /// Its name.
+        authenticator: String,
+    },
+    /// There is no device at the path.
+    #[error("there is no security key at {}", path.display())]
+    NotThere {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The path names something else.
+    #[error("{} is not a FIDO2 security key", path.display())]
+    NotASecurityKey {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The process that talks to security keys could not be used.
+    #[error("the helper process for security keys cannot be used: {source}")]
+    Helper {
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// It was unplugged.
     #[error("{authenticator} was removed")]
     Removed {

@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 use super::authenticator::Authenticator;
 use super::error::UnlockError;
+use super::hid::open_hid;
+use super::interaction::Interaction;
 use super::software::SoftwareAuthenticator;
 
 /// Which authenticators to use.
@@ -45,15 +47,16 @@ pub enum Purpose {
     Unlock,
 }
 
-/// Opens the authenticators of a choice, as sessions that end when they are dropped.
+/// Opens the authenticators of a choice, as sessions that end when they are dropped. With several security keys attached
+/// the user is asked to touch the one to use, and that one is opened.
 pub fn open_authenticators(
     choice: &AuthenticatorChoice,
     purpose: Purpose,
+    interaction: &dyn Interaction,
 ) -> Result<Vec<Box<dyn Authenticator>>, UnlockError> {
     match choice {
-        AuthenticatorChoice::AnyHid | AuthenticatorChoice::Hid(_) => {
-            Err(UnlockError::NotInThisBuild { what: "support for security keys (hid)" })
-        }
+        AuthenticatorChoice::AnyHid => Ok(vec![Box::new(open_hid(None, interaction)?)]),
+        AuthenticatorChoice::Hid(path) => Ok(vec![Box::new(open_hid(Some(path), interaction)?)]),
         AuthenticatorChoice::Recovery => Err(UnlockError::NotInThisBuild { what: "the recovery code" }),
         AuthenticatorChoice::Software(path) => {
             let authenticator = match purpose {
@@ -68,6 +71,7 @@ pub fn open_authenticators(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::unlock::scripted::ScriptedInteraction;
 
     #[test]
     fn every_kind_of_authenticator_parses_and_nothing_else() {
@@ -83,9 +87,19 @@ mod tests {
 
     #[test]
     fn what_is_not_built_yet_says_so() {
-        for choice in [AuthenticatorChoice::AnyHid, AuthenticatorChoice::Recovery] {
-            let error = open_authenticators(&choice, Purpose::Unlock).err().expect("not in this build");
-            assert!(error.to_string().contains("is not in this build"), "{error}");
-        }
+        let (choice, user) = (AuthenticatorChoice::Recovery, ScriptedInteraction::silent());
+        let error = open_authenticators(&choice, Purpose::Unlock, &user).err().expect("not in this build");
+        assert!(error.to_string().contains("is not in this build"), "{error}");
+    }
+
+    #[test]
+    fn a_path_that_is_no_security_key_is_told_from_one_that_is_not_there() {
+        let words = |path: &str| {
+            let choice = AuthenticatorChoice::Hid(path.into());
+            let error = open_authenticators(&choice, Purpose::Unlock, &ScriptedInteraction::silent()).err();
+            error.expect("no security key").to_string()
+        };
+        assert_eq!(words("/dev/null"), "/dev/null is not a FIDO2 security key");
+        assert_eq!(words("/dev/hidraw999"), "there is no security key at /dev/hidraw999");
     }
 }

@@ -67,7 +67,7 @@ pub enum UnlockError {
         problem: String,
     },
     /// No authenticator was given or found.
-    #[error("no authenticator is attached")]
+    #[error("no security key is attached")]
     NoAuthenticator,
     /// None of the authenticators holds a credential of this vault.
     #[error("none of the keys present is enrolled in this vault (asked: {})", asked.join(", "))]

@@ -19,11 +19,12 @@
 //! # Where things are
 //!
 //! - [`authenticator`]: the trait, at the level of CTAP 2.1. [`software`] and [`software_file`] implement it in a file.
-//!   Security keys over hidraw belong in one file beside them, `hid.rs`, the only one that may name `ctap-hid-fido2`; the
-//!   recovery code in `recovery.rs`, as a second [`SlotMethod`](crate::format::slot_file::SlotMethod).
+//!   [`hid`]: security keys over hidraw, in a process of their own; `hid/device.rs` alone names `ctap-hid-fido2`. The
+//!   recovery code belongs in `recovery.rs`, as a second [`SlotMethod`](crate::format::slot_file::SlotMethod).
 //!   [`open_authenticators`] is where both come in.
 //! - [`interaction`]: asking for a PIN, announcing a touch; [`scripted`] stands in for the user in tests. `ways.rs` chooses
 //!   between `terminal.rs`, `helpers.rs` and `stored.rs`; `announcers.rs` and `desktop.rs` tell of a waiting touch.
+//! - [`conformance`]: what every authenticator must do, as claims that are tried on one.
 //! - [`enroll`]: making slots and vaults. [`open`]: using them. [`list`]: looking at them from outside.
 
 mod announcers;
@@ -31,11 +32,13 @@ pub mod assertion;
 pub mod authenticator;
 pub mod choice;
 mod desktop;
+pub mod conformance;
 pub mod enroll;
 pub mod epoch_keys;
 pub mod error;
 pub mod folder;
 mod helpers;
+pub mod hid;
 pub mod interaction;
 pub mod list;
 pub mod open;

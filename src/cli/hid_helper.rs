@@ -1,0 +1,28 @@
+//! `passkeyfs hid-helper`: the process that talks to one security key (`unlock/hid`). Started by passkeyfs itself.
+//!
+//! Before anything else it moves its pipe away from standard output, for the crate that it runs prints there; it keeps
+//! PINs and secrets, so it is sheltered as the daemon is; and it ends when its parent does.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::unistd::{dup, dup2_stdout};
+
+use super::exit::Exit;
+use super::hardening;
+use crate::unlock::hid::helper;
+
+/// Runs the helper until its input ends.
+pub fn run() -> anyhow::Result<Exit> {
+    let output = File::from(dup(std::io::stdout().as_fd())?);
+    let nowhere = File::options().write(true).open("/dev/null")?;
+    dup2_stdout(&nowhere)?;
+    hardening::protect_memory();
+    // A parent that is gone by now has closed the pipe, which ends the helper as well.
+    prctl::set_pdeathsig(Signal::SIGTERM)?;
+    let input = File::from(dup(std::io::stdin().as_fd())?);
+    helper::serve(input, output)?;
+    Ok(Exit::Done)
+}
