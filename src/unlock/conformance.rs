@@ -338,6 +338,7 @@ fn counts_wrong_pins(suite: &mut Suite<'_>) -> Result<(), Miss> {
         Ok(_) => return Err(Miss::Failed("it took a wrong PIN".to_owned())),
     }
     session.find_credential(&request, suite.user)?;
+    drop(session);
     suite.session()?.find_credential(&request, suite.user)?;
     claim(suite.user.tries_left() == Some(before), || "the tries did not come back".to_owned())
 }

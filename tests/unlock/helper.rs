@@ -47,7 +47,7 @@ impl Script {
     }
 
     fn connect(&self) -> HidAuthenticator {
-        let script = format!("cat {0}/replies; exec cat >{0}/requests", self.folder.path().display());
+        let script = format!("cat {0}/replies; cat >{0}/requests", self.folder.path().display());
         HidAuthenticator::connect(&key(), &shell(&script), LIMITS).expect("a session")
     }
 }

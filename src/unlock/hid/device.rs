@@ -28,6 +28,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::hidraw::failure_of_open;
 use super::protocol::{DeviceInfo, Failure, Make, Nonsense, Query, Verification};
+use super::status;
 use crate::crypto::Secret;
 
 /// How long a call into the crate may take: after that the process ends. A multiple of what keys need for a PIN.
@@ -35,8 +36,6 @@ const CALL_LIMIT_SECONDS: u32 = 5;
 /// Another program's exchange is over after this.
 const PAUSE_BEFORE_RETRY: Duration = Duration::from_millis(300);
 
-const STATUS_INVALID_COMMAND: u8 = 0x01;
-const STATUS_PIN_INVALID: u8 = 0x31;
 /// CTAPHID's ERR_CHANNEL_BUSY and ERR_INVALID_CHANNEL, which the crate takes for statuses.
 const CHANNEL_ERRORS: [u8; 2] = [0x06, 0x0b];
 
@@ -80,7 +79,7 @@ impl Device {
         let info = match answer {
             Ok(info) => info,
             // A key of the time before FIDO2. It knows none of what is needed, and that is all there is to say of it.
-            Err(Failure::Status(STATUS_INVALID_COMMAND)) => return Ok((device, DeviceInfo::default())),
+            Err(Failure::Status(status::INVALID_COMMAND)) => return Ok((device, DeviceInfo::default())),
             Err(failure) => return Err(failure),
         };
         if info.pin_uv_auth_protocols.contains(&2) {
@@ -205,7 +204,7 @@ impl Device {
     fn pin_auth(&self, verification: Verification, client_data_hash: &[u8; 32]) -> Result<Vec<u8>, Failure> {
         match (verification, &self.pin) {
             (Verification::Pin, Some(pin)) => self.with_key(|key| key.create_pin_auth(pin, client_data_hash)),
-            (Verification::Pin, None) => Err(Failure::Status(STATUS_PIN_INVALID)),
+            (Verification::Pin, None) => Err(Failure::Status(status::PIN_INVALID)),
             (Verification::None | Verification::BuiltIn, _) => Ok(Vec::new()),
         }
     }

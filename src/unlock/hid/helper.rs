@@ -15,20 +15,12 @@ use super::ctaphid::{Channel, ChannelError, Limits};
 use super::device::{Command, Device};
 use super::hidraw::{Hidraw, Stops};
 use super::protocol::{FRAME_BYTES_MAX, Failure, LENGTH_BYTES, Nonsense, Query, Reply, Request, Verification};
-use super::{ANSWER_LIMIT, SILENCE_LIMIT};
+use super::{ANSWER_LIMIT, SILENCE_LIMIT, status};
 use crate::crypto::KernelRandomness;
 
 /// Pauses between tries to get the attention of a device that another program uses.
 const BUSY_PAUSE: Duration = Duration::from_millis(250);
 const BUSY_TRIES: usize = 4;
-
-/// Statuses of CTAP 2.1, section 8.2, that the helper acts upon.
-const STATUS_INVALID_CREDENTIAL: u8 = 0x22;
-const STATUS_NO_CREDENTIALS: u8 = 0x2e;
-const STATUS_PIN_INVALID: u8 = 0x31;
-const STATUS_PIN_AUTH_INVALID: u8 = 0x33;
-const STATUS_PIN_NOT_SET: u8 = 0x35;
-const STATUS_TOKEN_EXPIRED: u8 = 0x38;
 
 /// authenticatorSelection (CTAP 2.1).
 const SELECTION: &[u8] = &[0x0b];
@@ -125,7 +117,7 @@ impl Helper<'_> {
 
     fn select(&self, touch: Duration, announce: &mut dyn FnMut()) -> Result<Reply, ChannelError> {
         let request = if self.device()?.knows_selection() { SELECTION } else { TOUCH_OF_OLDER_KEYS };
-        let refusals = [STATUS_PIN_INVALID, STATUS_PIN_AUTH_INVALID, STATUS_PIN_NOT_SET];
+        let refusals = [status::PIN_INVALID, status::PIN_AUTH_INVALID, status::PIN_NOT_SET];
         match self.exchange(request, touch, announce) {
             Err(ChannelError::Failed(Failure::Status(status))) if refusals.contains(&status) => Ok(Reply::Done),
             result => result.map(|_| Reply::Done),
@@ -142,7 +134,7 @@ impl Helper<'_> {
         match device.verify_pin(pin.clone()) {
             // The answer was lost between those of other programs: how many tries are left tells what it was.
             Err(Failure::Busy | Failure::Nonsense(_)) if self.pin_tries()? < tries_before => {
-                Err(Failure::Status(STATUS_PIN_INVALID).into())
+                Err(Failure::Status(status::PIN_INVALID).into())
             }
             Err(Failure::Busy | Failure::Nonsense(_)) => {
                 self.device.as_mut().ok_or(Failure::Removed)?.verify_pin(pin)?;
@@ -158,7 +150,7 @@ impl Helper<'_> {
         match found {
             Ok(signed) if query.allow.contains(&signed.credential_id) => Ok(Some(signed.credential_id)),
             Ok(_) => Err(Failure::Nonsense(Nonsense::OtherCommand).into()),
-            Err(ChannelError::Failed(Failure::Status(STATUS_NO_CREDENTIALS | STATUS_INVALID_CREDENTIAL))) => Ok(None),
+            Err(ChannelError::Failed(Failure::Status(status::NO_CREDENTIALS | status::INVALID_CREDENTIAL))) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -173,7 +165,7 @@ impl Helper<'_> {
         let device = self.device()?;
         let Command { request, read } = make(device)?;
         match self.exchange(&request, limit, announce) {
-            Err(ChannelError::Failed(Failure::Status(STATUS_PIN_AUTH_INVALID | STATUS_TOKEN_EXPIRED))) => {
+            Err(ChannelError::Failed(Failure::Status(status::PIN_AUTH_INVALID | status::TOKEN_EXPIRED))) => {
                 let Command { request, read } = make(device)?;
                 Ok(read(&self.exchange(&request, limit, announce)?)?)
             }

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! session.rs    an Authenticator: PIN, touch, words for failures      in our process
-//! explain.rs    what a failure means
+//! explain.rs    what a failure means; status.rs: CTAP's numbers
 //! select.rs     which of several keys
-//! attached.rs   what sysfs says is attached
+//! attached.rs   what sysfs says is attached; lock.rs: one process at a time
 //! child.rs      the helper process, from the outside
 //! protocol.rs, frames.rs ════ a pipe ═══════════════════════════════════════════════
 //! helper.rs     the helper process, from the inside                   in the helper
@@ -23,9 +23,11 @@ mod explain;
 mod frames;
 pub mod helper;
 mod hidraw;
+mod lock;
 pub mod protocol;
 pub mod select;
 pub mod session;
+mod status;
 
 use std::time::Duration;
 

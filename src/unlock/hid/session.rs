@@ -8,19 +8,16 @@
 //! Where the key verifies its user by itself (a finger) and is set up to, it is asked to; when it does not recognise the
 //! finger any more the PIN is asked for.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{Flock, FlockArg};
 use zeroize::Zeroizing;
 
 use super::attached::AttachedKey;
 use super::child::{HelperChild, HelperError, HelperProgram};
-use super::explain::{explain, explain_helper, status};
-use super::hidraw::failure_of_open;
+use super::explain::{explain, explain_helper};
+use super::lock::{DeviceLock, lock_device};
 use super::protocol::{DeviceInfo, Failure, HelperPin, Make, Query, Reply, Request, Verification};
-use super::{SILENCE_LIMIT, TOUCH_LIMIT};
+use super::{SILENCE_LIMIT, TOUCH_LIMIT, status};
 use crate::unlock::authenticator::{
     Assertion, Authenticator, AuthenticatorDescription, AuthenticatorError, Credential, GetAssertion, MakeCredential,
     UserVerification,
@@ -29,9 +26,6 @@ use crate::unlock::interaction::{Interaction, InteractionError, PinRequest};
 
 /// The lengths of PINs, in bytes (CTAP 2.1, section 6.5.1).
 const PIN_BYTES: std::ops::RangeInclusive<usize> = 4..=63;
-/// How long another process of ours is waited for.
-const LOCK_LIMIT: Duration = Duration::from_secs(5);
-const LOCK_POLL: Duration = Duration::from_millis(50);
 /// More than any command announces.
 const EVENTS_MAX: usize = 16;
 /// What a message needs besides its list of credentials, and for each of them besides its id.
@@ -66,7 +60,7 @@ pub struct HidAuthenticator {
     pin_verified: bool,
     wrong_pins_in_a_row: u32,
     finger_refused: bool,
-    _lock: Option<Flock<File>>,
+    _lock: Option<DeviceLock>,
 }
 
 /// Why a request brought no answer.
@@ -142,7 +136,8 @@ impl HidAuthenticator {
         self.name.clone()
     }
 
-    /// Gives a request and waits for its answer; announces a touch when the key waits for one.
+    /// Gives a request and waits for its answer. A touch is announced with a command that always takes one, and otherwise
+    /// when the key waits for one.
     fn ask(
         &mut self,
         request: &Request,
@@ -150,12 +145,16 @@ impl HidAuthenticator {
         interaction: Option<&dyn Interaction>,
     ) -> Result<Reply, Unanswered> {
         let (name, mut announced) = (&self.name, false);
+        let mut announce = || {
+            if !std::mem::replace(&mut announced, true) {
+                interaction.inspect(|interaction| interaction.announce_touch(name));
+            }
+        };
+        if matches!(request, Request::Make { .. } | Request::Assert { .. }) {
+            announce();
+        }
         let result = match &mut self.child {
-            Some(child) => converse(child, request, Instant::now() + limit, || {
-                if !std::mem::replace(&mut announced, true) {
-                    interaction.inspect(|interaction| interaction.announce_touch(name));
-                }
-            }),
+            Some(child) => converse(child, request, Instant::now() + limit, announce),
             None => Err(HelperError::Ended { device_was_silent: false }),
         };
         if let (true, Some(interaction)) = (announced, interaction) {
@@ -450,19 +449,4 @@ fn converse(
         }
     }
     Err(HelperError::Violation)
-}
-
-/// Takes the right to use the device from all other processes of ours. The kernel gives it back when this one ends.
-fn lock_device(key: &AttachedKey) -> Result<Flock<File>, AuthenticatorError> {
-    let deadline = Instant::now() + LOCK_LIMIT;
-    let open = || OpenOptions::new().read(true).write(true).custom_flags(nix::libc::O_NONBLOCK).open(&key.path);
-    let mut device = open().map_err(|error| explain(key.name(), failure_of_open(&error)))?;
-    loop {
-        device = match Flock::lock(device, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err(_) if Instant::now() >= deadline => return Err(AuthenticatorError::Busy { authenticator: key.name() }),
-            Err((device, _)) => device,
-        };
-        std::thread::sleep(LOCK_POLL);
-    }
 }
