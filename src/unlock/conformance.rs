@@ -41,12 +41,11 @@ pub struct ClaimReport {
     pub outcome: Outcome,
 }
 
+/// Opens the authenticator to be tried, as a session of its own.
+pub type Open<'a> = dyn FnMut(&dyn Interaction) -> Result<Box<dyn Authenticator>, UnlockError> + 'a;
+
 /// Tries all claims on the authenticator that `open` opens, a session each time.
-pub fn try_all(
-    open: &mut dyn FnMut(&dyn Interaction) -> Result<Box<dyn Authenticator>, UnlockError>,
-    interaction: &dyn Interaction,
-    randomness: &dyn Randomness,
-) -> Vec<ClaimReport> {
+pub fn try_all(open: &mut Open<'_>, interaction: &dyn Interaction, randomness: &dyn Randomness) -> Vec<ClaimReport> {
     let watched = Watched { inner: interaction, seen: Mutex::default() };
     let mut suite = Suite { open, user: &watched, randomness, verify_user: false, made: None, secret: None };
     CLAIMS
@@ -109,7 +108,7 @@ fn pass_over<T>(reason: &str) -> Result<T, Miss> {
 
 /// What the claims share.
 struct Suite<'a> {
-    open: &'a mut dyn FnMut(&dyn Interaction) -> Result<Box<dyn Authenticator>, UnlockError>,
+    open: &'a mut Open<'a>,
     user: &'a Watched<'a>,
     randomness: &'a dyn Randomness,
     verify_user: bool,

@@ -107,7 +107,7 @@ fn command(request: &[u8], acts: Vec<Act>) -> Outcome {
     let sent = std::rc::Rc::default();
     let device = Scripted { acts: acts.into(), sent: std::rc::Rc::clone(&sent) };
     let start = Instant::now();
-    let mut channel = Channel::open(device, [9; 8], Duration::from_secs(1)).ok().expect("a channel");
+    let Ok(mut channel) = Channel::open(device, [9; 8], Duration::from_secs(1)) else { panic!("no channel") };
     let mut touches = 0;
     let result = channel.cbor(request, LIMITS, || touches += 1);
     let sent = sent.take();

@@ -39,12 +39,15 @@ const PAUSE_BEFORE_RETRY: Duration = Duration::from_millis(300);
 /// CTAPHID's ERR_CHANNEL_BUSY and ERR_INVALID_CHANNEL, which the crate takes for statuses.
 const CHANNEL_ERRORS: [u8; 2] = [0x06, 0x0b];
 
+/// Reads an answer, without its status byte.
+type ReadAnswer<T> = dyn FnOnce(&[u8]) -> Result<T, Failure>;
+
 /// A message for the device, and how to read the answer to it.
 pub struct Command<T> {
     /// The message.
     pub request: Vec<u8>,
-    /// Reads the answer, without its status byte.
-    pub read: Box<dyn FnOnce(&[u8]) -> Result<T, Failure>>,
+    /// Reads the answer.
+    pub read: Box<ReadAnswer<T>>,
 }
 
 /// An answer to authenticatorMakeCredential.

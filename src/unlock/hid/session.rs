@@ -50,6 +50,8 @@ impl Default for SessionLimits {
     }
 }
 
+type CredentialId = Vec<u8>;
+
 /// A session with a security key.
 pub struct HidAuthenticator {
     name: String,
@@ -302,14 +304,14 @@ impl HidAuthenticator {
     }
 
     /// Splits a list of credentials into lists that the device takes, by their number and by their bytes.
-    fn parts_of(&self, ids: &[Vec<u8>]) -> Vec<Vec<Vec<u8>>> {
+    fn parts_of(&self, ids: &[CredentialId]) -> Vec<Vec<CredentialId>> {
         let message_bytes = match self.info.message_bytes_max {
             0 => MESSAGE_BYTES_DEFAULT,
             bytes => bytes,
         };
         let bytes_max = (message_bytes as usize).saturating_sub(MESSAGE_BYTES_BESIDES);
         let count_max = self.credentials_in_list_max();
-        let (mut parts, mut part, mut bytes): (Vec<Vec<Vec<u8>>>, Vec<Vec<u8>>, usize) = Default::default();
+        let (mut parts, mut part, mut bytes) = (Vec::new(), Vec::<CredentialId>::new(), 0);
         for id in ids {
             let more_bytes = id.len() + ENTRY_BYTES_BESIDES;
             if !part.is_empty() && (part.len() == count_max || bytes + more_bytes > bytes_max) {
