@@ -131,8 +131,8 @@ fn for_unlock(error: &UnlockError) -> Advice {
         }
         E::NoAuthenticator => advice(
             Exit::NoKey,
-            "Plug in a security key (one that is enrolled, if the vault exists: `passkeyfs key list VAULT` shows them), or say \
-             another --authenticator.",
+            "Plug in a key that is enrolled (`passkeyfs key list VAULT` shows them; for a new vault any with hmac-secret will \
+             do), or say another --authenticator.",
         ),
         E::NoneEnrolledHere { .. } => advice(
             Exit::NoKey,

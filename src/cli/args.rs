@@ -87,9 +87,6 @@ pub enum Command {
     /// Look inside a vault, for developers; never prints secrets
     #[command(subcommand)]
     Debug(DebugCommand),
-    /// Talk to one security key for another process of passkeyfs
-    #[command(hide = true)]
-    HidHelper,
     /// Print a completion script for a shell
     Completions(CompletionsArguments),
     /// Print the manual page, or write all manual pages into a folder

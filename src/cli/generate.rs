@@ -101,7 +101,7 @@ fn pages() -> anyhow::Result<Vec<Page>> {
     let mut pages = vec![page(&program, "passkeyfs", "1")?];
     let mut waiting: Vec<(String, &clap::Command)> = vec![("passkeyfs".to_owned(), &program)];
     while let Some((name, command)) = waiting.pop() {
-        for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
+        for inner in command.get_subcommands() {
             let inner_name = format!("{name}-{}", inner.get_name());
             pages.push(page(inner, &inner_name, "1")?);
             waiting.push((inner_name, inner));

@@ -1,4 +1,5 @@
-//! `passkeyfs hid-helper`: the process that talks to one security key (`unlock/hid`). Started by passkeyfs itself.
+//! `passkeyfs hid-helper`: the process that talks to one security key (`unlock/hid`). Started by passkeyfs itself, and no
+//! command of a person's: help, completions and manual do not know it.
 //!
 //! Before anything else it moves its pipe away from standard output, for the crate that it runs prints there; it keeps
 //! PINs and secrets, so it is sheltered as the daemon is; and it ends when its parent does.
@@ -14,8 +15,13 @@ use super::exit::Exit;
 use super::hardening;
 use crate::unlock::hid::helper;
 
-/// Runs the helper until its input ends.
-pub fn run() -> anyhow::Result<Exit> {
+/// Runs the helper until its input ends, and answers with the exit code.
+pub fn main() -> u8 {
+    // There is nobody to tell: the session sees that its pipe is closed.
+    run().map_or(Exit::Failed, |()| Exit::Done).code()
+}
+
+fn run() -> anyhow::Result<()> {
     let output = File::from(dup(std::io::stdout().as_fd())?);
     let nowhere = File::options().write(true).open("/dev/null")?;
     dup2_stdout(&nowhere)?;
@@ -24,5 +30,5 @@ pub fn run() -> anyhow::Result<Exit> {
     prctl::set_pdeathsig(Signal::SIGTERM)?;
     let input = File::from(dup(std::io::stdin().as_fd())?);
     helper::serve(input, output)?;
-    Ok(Exit::Done)
+    Ok(())
 }

@@ -58,8 +58,14 @@ use clap::Parser;
 use args::{Arguments, Command, DebugCommand, KeyCommand};
 use exit::Exit;
 
+use crate::unlock::hid::child::HELPER_COMMAND;
+
 /// Runs `passkeyfs` with these arguments (the first is the program's name), and answers with the exit code.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> u8 {
+    let arguments: Vec<OsString> = arguments.collect();
+    if arguments.get(1).is_some_and(|word| word == HELPER_COMMAND) {
+        return hid_helper::main();
+    }
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => return usage::report(&error, Exit::Usage.code()),
@@ -84,7 +90,6 @@ fn run(command: &Command) -> anyhow::Result<u8> {
         Command::Debug(DebugCommand::Slots(arguments)) => debug::slots(arguments),
         Command::Debug(DebugCommand::Segment(arguments)) => debug::segment(arguments),
         Command::Debug(DebugCommand::Conformance(arguments)) => debug::conformance(arguments),
-        Command::HidHelper => hid_helper::run(),
         Command::Completions(arguments) => generate::completions(arguments),
         Command::Man(arguments) => generate::manual(arguments),
     };

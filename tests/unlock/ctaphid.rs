@@ -104,12 +104,16 @@ struct Outcome {
 }
 
 fn command(request: &[u8], acts: Vec<Act>) -> Outcome {
+    command_within(LIMITS, request, acts)
+}
+
+fn command_within(limits: Limits, request: &[u8], acts: Vec<Act>) -> Outcome {
     let sent = std::rc::Rc::default();
     let device = Scripted { acts: acts.into(), sent: std::rc::Rc::clone(&sent) };
     let start = Instant::now();
     let Ok(mut channel) = Channel::open(device, [9; 8], Duration::from_secs(1)) else { panic!("no channel") };
     let mut touches = 0;
-    let result = channel.cbor(request, LIMITS, || touches += 1);
+    let result = channel.cbor(request, limits, || touches += 1);
     let sent = sent.take();
     let cancelled = sent.iter().any(|packet| packet[4] == CANCEL && packet[..4] == OURS);
     Outcome { result, touches, cancelled, time: start.elapsed(), sent }
@@ -155,9 +159,9 @@ fn a_touch_is_announced_once_when_the_device_waits_for_it_and_not_before() {
 }
 
 #[test]
-fn a_device_that_says_nothing_while_it_waits_for_a_touch_is_understood() {
+fn a_silence_below_the_limit_is_no_failure_and_no_touch() {
     let outcome = command(b"x", vec![Act::Wait(Duration::from_millis(850)), Act::Send(begin(1, &[0]))]);
-    assert_eq!((outcome.result, outcome.touches), (Ok(vec![]), 1));
+    assert_eq!((outcome.result, outcome.touches), (Ok(vec![]), 0));
 }
 
 #[test]
@@ -173,6 +177,15 @@ fn silence_ends_the_wait_and_the_device_is_told() {
     let outcome = command(b"x", Vec::new());
     assert_eq!((outcome.result, outcome.cancelled), (failed(Failure::Silent), true));
     assert!(outcome.time < Duration::from_secs(3), "{:?}", outcome.time);
+}
+
+#[test]
+fn a_device_that_falls_silent_is_not_taken_for_one_that_waits_for_a_touch() {
+    let limits = Limits { answer: LIMITS.silence, ..LIMITS };
+    for limits in [limits, LIMITS] {
+        let outcome = command_within(limits, b"x", vec![keepalive(1)]);
+        assert_eq!((outcome.result, outcome.touches), (failed(Failure::Silent), 0));
+    }
 }
 
 #[test]

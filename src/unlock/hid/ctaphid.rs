@@ -31,9 +31,6 @@ const BUSY_ERRORS: [u8; 2] = [0x06, 0x0b];
 const FIRST_DATA: usize = PACKET_BYTES - 7;
 const NEXT_DATA: usize = PACKET_BYTES - 5;
 
-/// Keepalives come ten times a second. A device that is silent for so long, before it has answered, waits for a touch and
-/// belongs to the few that do not say so.
-const SILENCE_THAT_MEANS_TOUCH: Duration = Duration::from_millis(700);
 /// How long a cancelled command may take to end.
 const CANCEL_LIMIT: Duration = Duration::from_millis(700);
 /// Far more packets than a device sends in the longest wait.
@@ -153,20 +150,13 @@ impl<P: Packets> Channel<P> {
     /// Receives one message, passing over keepalives and what belongs to others.
     fn answer(&mut self, end: Instant, limits: Limits, on_touch: &mut dyn FnMut()) -> Result<Vec<u8>, ChannelError> {
         let mut last_sign = Instant::now();
-        let mut told_of_touch = false;
         let mut message: Option<Message> = None;
         for _ in 0..PACKETS_MAX {
-            let late = end.min(last_sign + limits.silence);
-            let soon = if told_of_touch || message.is_some() { late } else { last_sign + SILENCE_THAT_MEANS_TOUCH };
-            let received = self.packets.receive(soon.min(late))?;
-            if Instant::now() >= end || received.is_none() && Instant::now() >= late {
+            // Keepalives come ten times a second while a device works or waits.
+            let packet = self.packets.receive(end.min(last_sign + limits.silence))?.ok_or(Failure::Silent)?;
+            if Instant::now() >= end {
                 return Err(Failure::Silent.into());
             }
-            let Some(packet) = received else {
-                told_of_touch = true;
-                on_touch();
-                continue;
-            };
             if packet[..4] != self.id {
                 continue;
             }

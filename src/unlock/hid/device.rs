@@ -216,9 +216,10 @@ impl Device {
     /// tell whose answer it got, so anything may look like the fault of the key.
     fn with_key<T, E: Display>(&self, exchange: impl Fn(&FidoKeyHid) -> Result<T, E>) -> Result<T, Failure> {
         match self.with_key_once(&exchange) {
-            Err(Failure::Busy | Failure::Nonsense(_)) => {
+            Err(first @ (Failure::Busy | Failure::Nonsense(_))) => {
                 std::thread::sleep(PAUSE_BEFORE_RETRY);
-                self.with_key_once(&exchange)
+                // What is left of a nonsensical answer looks like another program's.
+                self.with_key_once(&exchange).map_err(|second| if second == Failure::Busy { first } else { second })
             }
             result => result,
         }

@@ -13,8 +13,8 @@ use super::explain::explain;
 use super::hidraw::failure_of_open;
 use crate::unlock::authenticator::AuthenticatorError;
 
-/// How long another process of ours is waited for.
-const LOCK_LIMIT: Duration = Duration::from_secs(5);
+/// How long another process of ours is waited for: a user who types a PIN there, and touches the key.
+const LOCK_LIMIT: Duration = Duration::from_secs(60);
 const LOCK_POLL: Duration = Duration::from_millis(50);
 
 /// The right to use a device, until it is dropped.
@@ -28,12 +28,16 @@ pub fn lock_device(key: &AttachedKey) -> Result<DeviceLock, AuthenticatorError> 
     let deadline = Instant::now() + LOCK_LIMIT;
     let open = || OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(&key.path);
     let mut device = open().map_err(|error| explain(key.name(), failure_of_open(&error)))?;
+    let mut told = false;
     loop {
         device = match Flock::lock(device, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Ok(lock),
             Err(_) if Instant::now() >= deadline => return Err(AuthenticatorError::Busy { authenticator: key.name() }),
             Err((device, _)) => device,
         };
+        if !std::mem::replace(&mut told, true) {
+            log::warn!("{} is in use by another process: waiting for it", key.name());
+        }
         std::thread::sleep(LOCK_POLL);
     }
 }
