@@ -28,7 +28,7 @@ use passkeyfs::store::{LocalStore, SimulatedClock};
 use passkeyfs::unlock::enroll::{NewSlot, NewVault};
 use passkeyfs::unlock::software_file::SoftwareFile;
 use passkeyfs::unlock::{Authenticator, ScriptedInteraction, SoftwareAuthenticator, create_vault, unlock_vault};
-use passkeyfs::volume::{Environment, OpenKeys, Volume, VolumeOptions};
+use passkeyfs::volume::{Environment, OpenKeys, UsedSlot, Volume, VolumeOptions};
 
 /// The golden vaults together stay below this.
 const VAULT_BYTES_MAX: u64 = 200_000;
@@ -77,7 +77,8 @@ fn hex_lines(bytes: &[u8]) -> String {
 fn every_structure_is_encoded_as_ever() {
     // What another library or the kernel lays out, and what is no file of ours, is not here.
     let foreign = ["compressed block", "access control list", "authenticator data", "signature"];
-    let texts = ["mount options", "size", "authenticator choice", "segment file name", "key file name", "ids"];
+    let texts =
+        ["mount options", "size", "authenticator choice", "segment file name", "key file name", "ids", "recovery code"];
     let mut layout =
         String::from("Samples of every on-disk structure: offset, then up to 32 bytes; last the length.\n");
     for (name, bytes) in samples::samples() {
@@ -132,6 +133,7 @@ fn make_vault(folder: &Path, state: &Path, key_file: &Path) {
     let keys = || OpenKeys {
         vault: created.vault.clone(),
         epochs: vec![(created.epoch.epoch, created.epoch.key.duplicate())],
+        slot: None,
     };
     Volume::create(environment.clone(), keys(), created.slots.clone(), support::OWNER).expect("a first commit");
     let volume = Volume::open(environment.clone(), keys(), options()).expect("the vault just made");
@@ -150,7 +152,8 @@ fn open_vault(folder: &Path, state: &Path, key_file: &Path) -> Arc<Volume> {
     let unlocked = unlock_vault(&*environment.store, &mut authenticators, &silent, &*environment.randomness)
         .expect("the golden authenticator opens the golden vault");
     let epochs = unlocked.epochs.into_iter().map(|entry| (entry.epoch, entry.key)).collect();
-    let keys = OpenKeys { vault: unlocked.vault, epochs };
+    let slot = Some(UsedSlot { slot: unlocked.slot, public_key: unlocked.slot_public_key });
+    let keys = OpenKeys { vault: unlocked.vault, epochs, slot };
     Volume::open(environment, keys, options()).expect("a golden vault opens")
 }
 

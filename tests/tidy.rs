@@ -42,6 +42,7 @@ const WALLS: &[(&str, &[&str], &str)] = &[
     ("sha2::", &["unlock/software.rs", "unlock/software_file.rs", "unlock/assertion.rs"], "CTAP's own cryptography"),
     ("zbus::", &["unlock/desktop.rs", "cli/sleep.rs"], "one file for each bus"),
     ("sd_notify::", &["unlock/announcers.rs", "cli/"], "the service manager is told in one place"),
+    ("qrcodegen::", &["cli/recovery_kit.rs"], "only the recovery kit has a QR code"),
     ("zstd::", &["segments/"], "blocks are compressed in one place"),
     ("println!", &["cli/", "main.rs"], "a library never prints"),
     ("print!", &["cli/", "main.rs"], "a library never prints"),
@@ -59,8 +60,7 @@ const FORBIDDEN: &[&str] = &["todo!", "unimplemented!", "dbg!", "FIXME", "XXX", 
 const FILE_LINES_MAX: usize = 520;
 const FUNCTION_LINES_MAX: usize = 90;
 /// Files that are longer, with the most lines they may have and the reason.
-const LONG_FILES: &[(&str, usize, &str)] =
-    &[("volume/open.rs", 600, "opening is one story: newest commit, rollback guard, journal, replay, orphans")];
+const LONG_FILES: &[(&str, usize, &str)] = &[];
 /// Functions that are longer, as file and name, with their lines and the reason.
 const LONG_FUNCTIONS: &[(&str, &str, usize, &str)] = &[];
 

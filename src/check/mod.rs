@@ -30,9 +30,8 @@ use thiserror::Error;
 pub use issue::{Fault, Issue, PlainPath, Severity};
 pub use report::{CheckReport, CheckedCommit, ListedIssue, Note, Summary};
 
-use crate::crypto::EpochKey;
-use crate::format::{CommitNumber, Compression, DeviceId, EpochRecord, InodeNumber, Key, KeyKind};
-use crate::history::{DeviceState, Head, Heads, HistoryError, journal};
+use crate::format::{CommitNumber, Compression, DeviceId};
+use crate::history::{AcceptedHeads, DeviceState, Head, Heads, HistoryError, journal};
 use crate::segments::{BlockSource, KeyRing, Segments};
 use crate::store::StoreError;
 use crate::tree::Tree;
@@ -115,7 +114,10 @@ pub fn check_vault(
     let device = load_device(environment, &mut findings)?;
     let block_bytes = u64::from(keys.vault.parameters().block_size_bytes);
     let segments = open_segments(environment, keys, device.as_ref())?;
-    let heads = Heads::find(&segments)?;
+    // With the keys of earlier epochs, as the commits' trees hold them.
+    let keys_tree = Tree::new(Arc::clone(&segments) as Arc<dyn BlockSource>, NODE_CACHE_BYTES_MAX);
+    let heads = AcceptedHeads::find(&segments, &keys_tree)?.heads;
+    drop(keys_tree);
     // Again: all that these commits name was in the folder before they were, but maybe not yet when it was looked at.
     segments.scan()?;
     let mut report = CheckReport::new(segments.ring().vault);
@@ -164,7 +166,6 @@ impl HeadCheck<'_> {
     ) -> Result<(), CheckError> {
         let tree = Tree::new(Arc::clone(self.segments) as Arc<dyn BlockSource>, NODE_CACHE_BYTES_MAX);
         let root = self.head.root();
-        add_older_epochs(&tree, self.head, self.segments.ring());
         usage.begin_commit(self.head);
         let hidden = tree_pass::check_tree(&tree, root, self.block_bytes, usage, summary, findings, progress);
         usage.check_presence(self.segments, &hidden, findings);
@@ -205,16 +206,6 @@ fn open_segments(
     Ok(Arc::new(Segments::new(store, clock, randomness, ring, device, compress, 0)?))
 }
 
-/// Opens what was written under earlier epochs. What cannot be read here is reported by the walk.
-fn add_older_epochs(tree: &Tree, head: &Head, ring: &KeyRing) {
-    let key = |suffix| Key::new(InodeNumber::VAULT, KeyKind::EpochRecord, suffix);
-    for (_, item) in tree.scan(&head.root(), key(0), key(u64::MAX)).map_while(Result::ok) {
-        if let Ok(record) = EpochRecord::decode(&item.value) {
-            ring.add(record.epoch, EpochKey::from_secret(record.key));
-        }
-    }
-}
-
 /// Changes that only the local journal holds: no error, but not in what is checked.
 fn note_journal(
     environment: &Environment,
@@ -229,7 +220,7 @@ fn note_journal(
             heads.newest.get(&device).is_some_and(|head| head.page.number >= generation)
         };
         match journal::read(&*environment.store, segments.ring(), &file.path) {
-            Ok(Some((device, found))) if !covered(device, file.generation) => frames += found.len() as u64,
+            Ok(Some((header, found))) if !covered(header.device, file.generation) => frames += found.len() as u64,
             // It was published meanwhile, or holds nothing.
             Ok(_) | Err(HistoryError::Store(StoreError::NotFound { .. })) => {}
             Err(HistoryError::State { path, detail }) => {

@@ -16,7 +16,9 @@ use crate::format::items::{
     AttributesRecord, BackReferenceRecord, DeviceRecord, EntryRecord, ExtendedAttributeRecord, ExtentRecord,
     SegmentRecord, decode_list,
 };
-use crate::format::{ByteReader, EpochRecord, FormatError, InodeNumber, Key, KeyKind, Pointer, SegmentId, SlotRecord};
+use crate::format::{
+    ByteReader, EpochRecord, EpochStart, FormatError, InodeNumber, Key, KeyKind, Pointer, SegmentId, SlotRecord,
+};
 use crate::tree::{Root, StoredValue, Tree, WalkStep};
 use crate::volume::{FileKind, back_reference_key};
 
@@ -150,6 +152,7 @@ impl TreePass<'_> {
                 self.inodes_total = Some(reader.u64()?);
                 reader.finish()?;
             }
+            KeyKind::VaultRecord if key == Key::EPOCH_START => drop(EpochStart::decode(bytes)?),
             KeyKind::Slot => drop(SlotRecord::decode(bytes)?),
             KeyKind::EpochRecord => drop(EpochRecord::decode(bytes)?),
             KeyKind::Device => drop(DeviceRecord::decode(bytes)?),

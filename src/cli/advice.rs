@@ -14,7 +14,7 @@ use crate::mount::{ControlError, MountError, UnmountError};
 use crate::store::StoreError;
 use crate::unlock::interaction::InteractionError;
 use crate::unlock::{AuthenticatorError, UnlockError};
-use crate::volume::{OpenError, VolumeError};
+use crate::volume::{OpenError, SlotError, VolumeError};
 
 /// The exit code and the second line of a failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +77,7 @@ fn for_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Advice> {
         .or_else(|| cause.downcast_ref().map(for_mount))
         .or_else(|| cause.downcast_ref().map(for_unmount))
         .or_else(|| cause.downcast_ref().map(for_control))
+        .or_else(|| cause.downcast_ref().map(for_slot))
         .or_else(|| cause.downcast_ref().map(for_volume))
         .or_else(|| cause.downcast_ref().map(for_state))
         .or_else(|| cause.downcast_ref().map(for_store))
@@ -159,11 +160,20 @@ fn for_unlock(error: &UnlockError) -> Advice {
             "Turn off \"always require user verification\" on the key, as it was when it was enrolled; or unlock with \
              another key.",
         ),
+        E::NoRecoverySlot => advice(
+            Exit::NoKey,
+            "Unlock with a key; `passkeyfs key list VAULT` shows what opens the vault. If there was a code, let the sync \
+             client bring all of keys/.",
+        ),
+        E::RecoveryCodeWrong => advice(
+            Exit::NoKey,
+            "Compare the vault's id on the printed kit with that of `passkeyfs status VAULT`, and use the kit of this vault.",
+        ),
+        E::RecoveryCode(_) => {
+            advice(Exit::Pin, "Compare that part with the printed kit, and type the code again; nothing was changed.")
+        }
         E::UnknownAuthenticator { .. } => {
             advice(Exit::Usage, "Set it with --authenticator, -o authenticator= or PASSKEYFS_AUTHENTICATOR.")
-        }
-        E::NotInThisBuild { .. } => {
-            advice(Exit::Usage, "Say --authenticator software:FILE to try passkeyfs with a key that is kept in a file.")
         }
         E::Parameters(_) => advice(Exit::Usage, "Run `passkeyfs init --help` to see what is allowed."),
         E::Store(error) => for_store(error),
@@ -257,6 +267,10 @@ fn for_open(error: &OpenError) -> Advice {
             Exit::Failed,
             "Nothing is lost, but this version shows one device's changes only: mount it with a newer version that merges them.",
         ),
+        E::SlotRemoved { .. } => advice(
+            Exit::NoKey,
+            "Use a key that was not removed (`passkeyfs key list VAULT` shows them), or the recovery code.",
+        ),
         E::State { .. } => advice(
             Exit::Failed,
             "Restore the file, or move this device's state folder of the vault aside: what was not published is in it.",
@@ -335,6 +349,22 @@ fn for_control(error: &ControlError) -> Advice {
     }
 }
 
+fn for_slot(error: &SlotError) -> Advice {
+    use SlotError as E;
+    match error {
+        E::NotThere { .. } => advice(Exit::Failed, "`passkeyfs key list VAULT` shows the vault's slots."),
+        E::There { .. } => advice(Exit::Failed, "Nothing needs to be done."),
+        E::Last { .. } => advice(
+            Exit::Failed,
+            "Add another key (`passkeyfs key add`) or a recovery code (`passkeyfs recovery create`) first.",
+        ),
+        E::Volume(error) => for_volume(error),
+        E::Files(_) => {
+            advice(Exit::Failed, "See to the disk of the vault folder; the next mount writes what is missing in keys/.")
+        }
+    }
+}
+
 fn for_volume(error: &VolumeError) -> Advice {
     use VolumeError as E;
     match error {
@@ -384,7 +414,6 @@ mod tests {
             (UnlockError::TouchTimedOut { authenticator: key() }.into(), Exit::Touch),
             (UnlockError::TouchDenied { authenticator: key() }.into(), Exit::Touch),
             (UnlockError::NoKeys.into(), Exit::NotArrived),
-            (UnlockError::NotInThisBuild { what: "hid" }.into(), Exit::Usage),
             (UnlockError::Store(full()).into(), Exit::Failed),
             (
                 UnlockError::Authenticator(AuthenticatorError::Interaction(InteractionError::NobodyToAsk)).into(),

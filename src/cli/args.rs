@@ -46,12 +46,44 @@ pub const DEFAULT_AUTHENTICATOR: &str = "hid";
 /// What to unlock with.
 #[derive(Debug, Clone, Args)]
 pub struct AuthenticatorArgument {
-    /// What to unlock with: hid (any attached security key), hid:PATH (that device), software:FILE (kept in a file; not hardware)
+    /// What to unlock with: hid (any attached security key), hid:PATH (that device), software:FILE (kept in a file; not hardware), recovery (the recovery code)
+    #[arg(long, value_name = "A", env = "PASSKEYFS_AUTHENTICATOR", default_value = DEFAULT_AUTHENTICATOR, hide_env_values = true)]
+    pub authenticator: String,
+    /// Unlock with the recovery code in this file (-: standard input)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub recovery_code_file: Option<PathBuf>,
+}
+
+impl AuthenticatorArgument {
+    /// What was said; an environment variable that is set to nothing says nothing.
+    pub fn spec(&self) -> &str {
+        if self.authenticator.is_empty() { DEFAULT_AUTHENTICATOR } else { &self.authenticator }
+    }
+
+    /// How to unlock: a file with a recovery code says it all.
+    pub fn unlocking(&self) -> Unlocking {
+        Unlocking { authenticator: self.spec().to_owned(), recovery_code_file: self.recovery_code_file.clone() }
+    }
+}
+
+/// How to unlock a vault.
+#[derive(Debug, Clone)]
+pub struct Unlocking {
+    /// With which authenticator, as `--authenticator` says it.
+    pub authenticator: String,
+    /// With the recovery code in this file instead.
+    pub recovery_code_file: Option<PathBuf>,
+}
+
+/// What a new slot is made on: no recovery code, for which there is `passkeyfs recovery create`.
+#[derive(Debug, Clone, Args)]
+pub struct NewAuthenticatorArgument {
+    /// What to enrol: hid (an attached security key), hid:PATH (that device), software:FILE (kept in a file; not hardware)
     #[arg(long, value_name = "A", env = "PASSKEYFS_AUTHENTICATOR", default_value = DEFAULT_AUTHENTICATOR, hide_env_values = true)]
     pub authenticator: String,
 }
 
-impl AuthenticatorArgument {
+impl NewAuthenticatorArgument {
     /// What was said; an environment variable that is set to nothing says nothing.
     pub fn spec(&self) -> &str {
         if self.authenticator.is_empty() { DEFAULT_AUTHENTICATOR } else { &self.authenticator }
@@ -80,6 +112,9 @@ pub enum Command {
     /// The keys that unlock a vault
     #[command(subcommand)]
     Key(KeyCommand),
+    /// The recovery code, which unlocks a vault when its keys are lost
+    #[command(subcommand)]
+    Recovery(RecoveryCommand),
     /// Look through a vault for damage and for what has not arrived; changes nothing
     Check(CheckArguments),
     /// Find what on this machine, or in a vault's folder, keeps passkeyfs from working
@@ -101,15 +136,18 @@ pub struct InitArguments {
     pub vault: PathBuf,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub authenticator: AuthenticatorArgument,
+    pub authenticator: NewAuthenticatorArgument,
     /// A name for the key, to tell it from others
     #[arg(long, value_name = "TEXT")]
     pub label: Option<String>,
     /// Keep the credential on the key itself, where its own menus show it
     #[arg(long)]
     pub discoverable: bool,
+    /// Write the printable kit with the recovery code to this file, which must not be in a synced folder
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub recovery_kit: Option<PathBuf>,
     /// Make no recovery code: if the key is lost, so are the files
-    #[arg(long)]
+    #[arg(long, conflicts_with = "recovery_kit")]
     pub no_recovery: bool,
     /// Size of the blocks that files are stored in: a power of two from 4K to 1M
     #[arg(long, value_name = "BYTES", default_value = "16K", value_parser = parse_block_size)]
@@ -183,8 +221,112 @@ pub struct StatusArguments {
 pub enum KeyCommand {
     /// List the keys that are enrolled; needs no unlock
     List(KeyListArguments),
+    /// Enrol another key
+    Add(KeyAddArguments),
+    /// Remove a key, so that it unlocks the vault no more
+    Remove(KeyRemoveArguments),
     /// Unlock the vault, to see that a key works, and open nothing
     Test(KeyTestArguments),
+    /// Replace the vault key: a key that was removed cannot follow what is written from then on
+    Rotate(KeyRotateArguments),
+}
+
+/// `passkeyfs key add`
+#[derive(Debug, Args)]
+pub struct KeyAddArguments {
+    /// The vault folder
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub vault: PathBuf,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub authenticator: NewAuthenticatorArgument,
+    /// A name for the new key, to tell it from others
+    #[arg(long, value_name = "TEXT")]
+    pub label: Option<String>,
+    /// Keep the credential on the key itself, where its own menus show it
+    #[arg(long)]
+    pub discoverable: bool,
+    /// What to unlock with, as --authenticator elsewhere
+    #[arg(long, value_name = "A2", env = "PASSKEYFS_AUTHENTICATOR", default_value = DEFAULT_AUTHENTICATOR, hide_env_values = true)]
+    pub with: String,
+    /// Unlock with the recovery code in this file (-: standard input)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub recovery_code_file: Option<PathBuf>,
+}
+
+impl KeyAddArguments {
+    /// How to unlock.
+    pub fn unlocking(&self) -> Unlocking {
+        let spec = if self.with.is_empty() { DEFAULT_AUTHENTICATOR } else { &self.with };
+        Unlocking { authenticator: spec.to_owned(), recovery_code_file: self.recovery_code_file.clone() }
+    }
+}
+
+/// `passkeyfs key remove`
+#[derive(Debug, Args)]
+pub struct KeyRemoveArguments {
+    /// The vault folder
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub vault: PathBuf,
+    /// The key's id as `key list` shows it, or how it begins, or its label
+    pub slot: String,
+    /// Replace the vault key too, so that the key cannot follow what is written from now on
+    #[arg(long)]
+    pub rotate: bool,
+    /// Keep the vault key
+    #[arg(long, conflicts_with = "rotate")]
+    pub no_rotate: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub authenticator: AuthenticatorArgument,
+}
+
+/// `passkeyfs key rotate`
+#[derive(Debug, Args)]
+pub struct KeyRotateArguments {
+    /// The vault folder
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub vault: PathBuf,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub authenticator: AuthenticatorArgument,
+}
+
+/// `passkeyfs recovery`
+#[derive(Debug, Subcommand)]
+pub enum RecoveryCommand {
+    /// Make a recovery code, show it, and write the printable kit
+    Create(RecoveryCreateArguments),
+    /// Type the recovery code, to see that it unlocks the vault
+    Test(RecoveryTestArguments),
+}
+
+/// `passkeyfs recovery create`
+#[derive(Debug, Args)]
+pub struct RecoveryCreateArguments {
+    /// The vault folder
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub vault: PathBuf,
+    /// Write the printable kit to this file, which must not be in a synced folder
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub kit: Option<PathBuf>,
+    /// A name for the code, to tell it from others
+    #[arg(long, value_name = "TEXT")]
+    pub label: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub authenticator: AuthenticatorArgument,
+}
+
+/// `passkeyfs recovery test`
+#[derive(Debug, Args)]
+pub struct RecoveryTestArguments {
+    /// The vault folder
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub vault: PathBuf,
+    /// Read the recovery code from this file (-: standard input)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub recovery_code_file: Option<PathBuf>,
 }
 
 /// `passkeyfs key list`

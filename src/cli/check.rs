@@ -19,7 +19,7 @@ use crate::check::{CheckOptions, CheckReport, Progress, Severity, check_vault};
 /// Runs the command.
 pub fn run(arguments: &CheckArguments) -> anyhow::Result<Exit> {
     let place = VaultPlace::find(&arguments.vault)?;
-    let unlocked = place.unlock(&arguments.authenticator.authenticator)?;
+    let unlocked = place.unlock(&arguments.authenticator.unlocking())?;
     let options = CheckOptions { data_percent: arguments.data, ..CheckOptions::default() };
     let mut shown = ShownProgress::new();
     let checked =

@@ -36,16 +36,9 @@ pub fn slots(arguments: &DebugSlotsArguments) -> anyhow::Result<Exit> {
     for summary in list_slots(&*place.store)? {
         let _ = writeln!(text, "slot {}", summary.slot);
         if let Some(public) = &summary.public {
-            let SlotMethod::Passkey(passkey) = &public.method;
             let _ = writeln!(text, "  label          {:?}", public.label);
             let _ = writeln!(text, "  created        {}", public.created_seconds);
-            let _ = writeln!(text, "  relying party  {:?}", passkey.relying_party);
-            let _ = writeln!(text, "  credential id  {}", hex(&passkey.credential_id));
-            let _ = writeln!(text, "  public key     {}", hex(&passkey.public_key));
-            let _ = writeln!(text, "  aaguid         {}", hex(&passkey.aaguid));
-            let _ = writeln!(text, "  user verified  {}", passkey.user_verified);
-            let _ = writeln!(text, "  discoverable   {}", passkey.discoverable);
-            let _ = writeln!(text, "  hardware       {}", passkey.hardware);
+            describe_method(&mut text, &public.method);
         }
         summary.epochs.iter().for_each(|epoch| {
             let _ = writeln!(text, "  epoch          {epoch}");
@@ -56,6 +49,24 @@ pub fn slots(arguments: &DebugSlotsArguments) -> anyhow::Result<Exit> {
     }
     output::print(&text)?;
     Ok(Exit::Done)
+}
+
+fn describe_method(text: &mut String, method: &SlotMethod) {
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(text, "  {name:<14} {value}");
+    };
+    match method {
+        SlotMethod::Passkey(passkey) => {
+            line("relying party", format!("{:?}", passkey.relying_party));
+            line("credential id", hex(&passkey.credential_id));
+            line("public key", hex(&passkey.public_key));
+            line("aaguid", hex(&passkey.aaguid));
+            line("user verified", passkey.user_verified.to_string());
+            line("discoverable", passkey.discoverable.to_string());
+            line("hardware", passkey.hardware.to_string());
+        }
+        SlotMethod::Recovery(_) => line("method", "recovery code".to_owned()),
+    }
 }
 
 /// Runs `passkeyfs debug segment`.

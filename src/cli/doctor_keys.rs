@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::doctor::{Finding, Machine};
 use crate::unlock::authenticator::{AuthenticatorDescription, UserVerification};
 use crate::unlock::interaction::plain;
-use crate::unlock::{AuthenticatorChoice, Purpose, UnlockError, open_authenticators};
+use crate::unlock::{AuthenticatorChoice, Purpose, open_authenticators, user_interaction};
 
 const ABOUT: &str = "keys";
 const RULE: &str = "70-passkeyfs.rules";
@@ -72,12 +72,10 @@ fn access(device: &Device) -> Option<Finding> {
 
 /// What the key says of itself, without a touch.
 fn abilities(device: &Device) -> Vec<Finding> {
-    match open_authenticators(&AuthenticatorChoice::Hid(device.node.clone()), Purpose::Unlock) {
+    // A device that is named asks nothing to be opened.
+    let choice = AuthenticatorChoice::Hid(device.node.clone());
+    match open_authenticators(&choice, Purpose::Unlock, &*user_interaction()) {
         Ok(authenticators) => authenticators.iter().map(|one| judge(device, &one.describe())).collect(),
-        Err(UnlockError::NotInThisBuild { what }) => {
-            let found = format!("{} ({}): {what} is not in this build", device.node.display(), device.name);
-            vec![Finding::warning(ABOUT, found, "Install a version of passkeyfs that can use it.")]
-        }
         Err(error) => {
             let found = format!("{} ({}): {error}", device.node.display(), device.name);
             vec![Finding::problem(ABOUT, found, "Pull the key out, put it in again, and try once more.")]

@@ -14,6 +14,7 @@ use anyhow::Context;
 use super::args::{CompressionArgument, InitArguments};
 use super::exit::Exit;
 use super::failure::failure;
+use super::recovery::NewRecovery;
 use super::state_folder::{self, StateLock};
 use super::vault::environment;
 use super::{hardening, output};
@@ -22,7 +23,7 @@ use crate::format::{Compression, VaultId, VaultParameters};
 use crate::store::{LocalStore, SystemClock};
 use crate::unlock::{
     AuthenticatorChoice, CreatedVault, NewSlot, NewVault, Purpose, UnlockError, create_vault, open_authenticators,
-    user_interaction,
+    user_interaction, write_slot,
 };
 use crate::volume::{NewNode, OpenKeys, Volume};
 
@@ -51,39 +52,51 @@ const SYNC_CLIENT_FILES: [&str; 17] = [
 /// Runs the command.
 pub fn run(arguments: &InitArguments) -> anyhow::Result<Exit> {
     let choice: AuthenticatorChoice = arguments.authenticator.spec().parse()?;
-    refuse_what_is_not_built(arguments, &choice)?;
+    refuse_recovery_alone(&choice)?;
     let folder = look_at_folder(&arguments.vault)?;
     if let AuthenticatorChoice::Software(file) = &choice {
         refuse_key_in_vault(file, &folder)?;
     }
+    let recovery = match arguments.no_recovery {
+        true => None,
+        false => Some(prepare_recovery(arguments, &folder)?),
+    };
     let mut traces = Traces::default();
-    let made = make(arguments, &choice, &folder, &mut traces);
+    let made = make(arguments, &choice, &folder, recovery.as_ref(), &mut traces);
     match made {
-        Ok(created) => output::print(&summary(&folder, arguments, &created))?,
+        Ok(created) => output::print(&summary(&folder, arguments, &created, recovery.as_ref()))?,
         Err(error) => {
             traces.remove();
+            if let Some(recovery) = recovery.filter(|_| traces.handed_over) {
+                recovery.take_back();
+            }
             return Err(error);
         }
     }
     Ok(Exit::Done)
 }
 
-fn refuse_what_is_not_built(arguments: &InitArguments, choice: &AuthenticatorChoice) -> anyhow::Result<()> {
+fn refuse_recovery_alone(choice: &AuthenticatorChoice) -> anyhow::Result<()> {
     if *choice == AuthenticatorChoice::Recovery {
         return Err(failure(
             Exit::Usage,
             "a vault cannot be made with a recovery code alone",
-            "Say --authenticator software:FILE to keep the key in a file.",
-        ));
-    }
-    if !arguments.no_recovery {
-        return Err(failure(
-            Exit::Usage,
-            "this version of passkeyfs makes no recovery codes, so losing the key would lose the files",
-            "If that is what you want, say --no-recovery.",
+            "Make it with a key; it gets a recovery code as well, unless you say --no-recovery.",
         ));
     }
     Ok(())
+}
+
+/// Whoever has one key only loses the files with it, so a vault has a recovery code unless that is refused in words.
+fn prepare_recovery(arguments: &InitArguments, folder: &Path) -> anyhow::Result<NewRecovery> {
+    NewRecovery::prepare(arguments.recovery_kit.as_deref(), folder).map_err(|error| match arguments.recovery_kit {
+        Some(_) => error,
+        None => failure(
+            Exit::Usage,
+            "there is no terminal to show a recovery code on, and without one losing the key loses the files",
+            "Say --recovery-kit FILE for a printable kit, or --no-recovery if losing the files is what you want.",
+        ),
+    })
 }
 
 /// The absolute path of the folder that is to be the vault. It is empty, or can be made.
@@ -138,7 +151,8 @@ fn is_sync_client_file(name: &str) -> bool {
     })
 }
 
-fn refuse_key_in_vault(file: &Path, vault: &Path) -> anyhow::Result<()> {
+/// Refuses a software authenticator in the vault folder, from where the sync client would carry it along.
+pub fn refuse_key_in_vault(file: &Path, vault: &Path) -> anyhow::Result<()> {
     let parent = std::path::absolute(file)?.parent().map(Path::to_owned).unwrap_or_default();
     if parent.canonicalize().unwrap_or(parent).starts_with(vault) {
         return Err(failure(
@@ -154,9 +168,10 @@ fn make(
     arguments: &InitArguments,
     choice: &AuthenticatorChoice,
     folder: &Path,
+    recovery: Option<&NewRecovery>,
     traces: &mut Traces,
 ) -> anyhow::Result<CreatedVault> {
-    // Outline: 1) open the authenticator, 2) the folders, 3) slot and vault.json, 4) the first commit.
+    // Outline: 1) open the authenticator, 2) the folders, 3) slot and vault.json, 4) the recovery code, 5) the first commit.
     hardening::protect_memory();
     if let AuthenticatorChoice::Software(file) = choice {
         traces.watch_file(file);
@@ -178,7 +193,7 @@ fn make(
     let parameters = VaultParameters { block_size_bytes: arguments.block_size, compression };
     let label = arguments.label.as_deref();
     let new_slot = NewSlot { label, discoverable: arguments.discoverable, ..NewSlot::default() };
-    let created = create_vault(
+    let mut created = create_vault(
         &*store,
         NewVault { vault, parameters },
         &new_slot,
@@ -187,8 +202,14 @@ fn make(
         &KernelRandomness,
         &SystemClock,
     )?;
+    if let Some(recovery) = recovery {
+        let slot = recovery.make(&created.vault, &created.epoch, folder, None)?;
+        traces.handed_over = true;
+        write_slot(&*store, &slot)?;
+        created.slots.push(slot.record);
+    }
     let epochs = vec![(created.epoch.epoch, created.epoch.key.duplicate())];
-    let keys = OpenKeys { vault: created.vault.clone(), epochs };
+    let keys = OpenKeys { vault: created.vault.clone(), epochs, slot: None };
     Volume::create(environment(store, &state), keys, created.slots.clone(), root_directory())?;
     Ok(created)
 }
@@ -205,16 +226,20 @@ fn root_directory() -> NewNode {
     }
 }
 
-fn summary(folder: &Path, arguments: &InitArguments, created: &CreatedVault) -> String {
+fn summary(folder: &Path, arguments: &InitArguments, created: &CreatedVault, recovery: Option<&NewRecovery>) -> String {
     let spec = arguments.authenticator.spec();
     let hardware = if spec.starts_with("software:") { " (not hardware)" } else { "" };
-    let slots: Vec<String> = created.slots.iter().map(|record| record.slot.to_string()).collect();
+    let slot = |index: usize| created.slots.get(index).map_or_else(String::new, |record| record.slot.to_string());
+    let recovery = match recovery {
+        Some(recovery) => format!("{}: a code\n{}", slot(1), recovery.where_it_is()),
+        None => "none: without this key the files are lost\n".to_owned(),
+    };
     format!(
-        "vault    {}\nfolder   {}\nkey      {}: {spec}{hardware}\nrecovery none: without this key the files are lost\n\
+        "vault    {}\nfolder   {}\nkey      {}: {spec}{hardware}\nrecovery {recovery}\
          \nMount it with: passkeyfs mount {} MOUNTPOINT --authenticator {spec}\n",
         created.vault.vault(),
         folder.display(),
-        slots.join(", "),
+        slot(0),
         folder.display(),
     )
 }
@@ -226,6 +251,8 @@ struct Traces {
     made_vault_folder: bool,
     state: Option<PathBuf>,
     authenticator_file: Option<PathBuf>,
+    /// Whether the recovery kit was written.
+    handed_over: bool,
 }
 
 impl Traces {

@@ -1,19 +1,20 @@
 //! `passkeyfs key list` and `key test`.
 //!
-//! The list is what the slot files say; nothing of it is proved, for anyone who can write to the folder can add to it. The
-//! test proves one key: it unlocks, and opens nothing.
+//! The list is what the slot files say, compared with what the vault said when this device last opened it. The test proves
+//! one key: it unlocks, and opens nothing.
 
 use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::args::{KeyListArguments, KeyTestArguments};
+use super::args::{KeyListArguments, KeyTestArguments, Unlocking};
 use super::exit::Exit;
 use super::output;
 use super::status::format_seconds;
 use super::vault::VaultPlace;
 use crate::format::slot_file::SlotMethod;
-use crate::unlock::{SlotSummary, list_slots};
+use crate::unlock::{SlotState, SlotSummary, list_slots};
+use crate::volume::OpenError;
 
 /// A slot in JSON.
 #[derive(Debug, Serialize)]
@@ -26,25 +27,27 @@ struct SlotReport {
     discoverable: Option<bool>,
     created_seconds: Option<u64>,
     epochs: usize,
+    state: SlotState,
     problems: Vec<String>,
 }
 
 impl From<SlotSummary> for SlotReport {
     fn from(summary: SlotSummary) -> Self {
         let public = summary.public.as_ref();
-        let passkey = public.map(|public| {
-            let SlotMethod::Passkey(passkey) = &public.method;
-            passkey
-        });
+        let passkey = public.and_then(|public| public.passkey());
         Self {
             slot: summary.slot.to_string(),
-            kind: passkey.map(|_| "passkey"),
+            kind: public.map(|public| match public.method {
+                SlotMethod::Passkey(_) => "passkey",
+                SlotMethod::Recovery(_) => "recovery",
+            }),
             label: public.and_then(|public| public.label.clone()),
             hardware: passkey.map(|passkey| passkey.hardware),
             user_verified: passkey.map(|passkey| passkey.user_verified),
             discoverable: passkey.map(|passkey| passkey.discoverable),
             created_seconds: public.map(|public| public.created_seconds),
             epochs: summary.epochs.len(),
+            state: summary.state,
             problems: summary.problems,
         }
     }
@@ -67,7 +70,8 @@ fn describe(slots: &[SlotReport]) -> String {
     for slot in slots {
         let kind = match (slot.kind, slot.hardware) {
             (Some(kind), Some(true)) => kind.to_owned(),
-            (Some(kind), _) => format!("{kind} in a file (not hardware)"),
+            (Some(kind), Some(false)) => format!("{kind} in a file (not hardware)"),
+            (Some(kind), None) => format!("{kind} code"),
             (None, _) => "cannot be read".to_owned(),
         };
         let _ = write!(text, "{}  {kind}", slot.slot);
@@ -80,6 +84,15 @@ fn describe(slots: &[SlotReport]) -> String {
         if slot.user_verified == Some(false) {
             text.push_str("  without PIN");
         }
+        let state = match slot.state {
+            SlotState::Valid => "",
+            SlotState::Missing => "  (its file is missing; the next mount writes it again)",
+            SlotState::Altered => "  (its file was altered; the next mount writes it again)",
+            SlotState::Stranger => "  (not one of this vault's: somebody put it there)",
+            SlotState::BroughtBack => "  (was removed, and its file was brought back)",
+            SlotState::NotKnown => "  (not proved: this device has not opened the vault yet)",
+        };
+        text.push_str(state);
         text.push('\n');
         for problem in &slot.problems {
             let _ = writeln!(text, "    {}", harmless(problem));
@@ -96,9 +109,24 @@ fn harmless(text: &str) -> String {
 /// Runs `passkeyfs key test`.
 pub fn test(arguments: &KeyTestArguments) -> anyhow::Result<Exit> {
     let place = VaultPlace::find(&arguments.vault)?;
-    let unlocked = place.unlock(arguments.authenticator.spec())?;
-    let hardware = if unlocked.hardware { "" } else { " (not hardware)" };
-    output::print(&format!("slot {} unlocks the vault{hardware}\n", unlocked.slot))?;
+    test_slot(&place, &arguments.authenticator.unlocking())
+}
+
+/// Unlocks, says with which slot, and opens nothing.
+pub fn test_slot(place: &VaultPlace, how: &Unlocking) -> anyhow::Result<Exit> {
+    let unlocked = place.unlock(how)?;
+    let files = list_slots(&*place.store)?;
+    let file = files.iter().find(|file| file.slot == unlocked.slot);
+    let is_code = file.and_then(|file| file.public.as_ref()).is_some_and(|public| public.passkey().is_none());
+    let kind = match (unlocked.hardware, is_code) {
+        (true, _) => "",
+        (false, true) => " (the recovery code)",
+        (false, false) => " (not hardware)",
+    };
+    if file.is_some_and(|file| matches!(file.state, SlotState::Stranger | SlotState::BroughtBack)) {
+        return Err(OpenError::SlotRemoved { slot: unlocked.slot }.into());
+    }
+    output::print(&format!("slot {} unlocks the vault{kind}\n", unlocked.slot))?;
     Ok(Exit::Done)
 }
 

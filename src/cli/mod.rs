@@ -11,6 +11,7 @@
 //! | a mount ends | `umount.rs`, `holders.rs`, `mount_table.rs`; by itself: `watch.rs`, `sleep.rs`, `ending.rs` |
 //! | it runs as a service | `service_config.rs`, `mount.rs` |
 //! | an error becomes two lines and a number | `advice.rs`, `advice_authenticator.rs`, `failure.rs`, `usage.rs`, `exit.rs` |
+//! | what unlocks a vault is changed | `key_change.rs`, `recovery.rs`, `recovery_kit.rs` |
 //! | local state is placed and locked | `state_folder.rs`, `staging.rs` |
 
 pub mod advice;
@@ -33,12 +34,15 @@ pub mod hid_helper;
 pub mod holders;
 pub mod init;
 pub mod key;
+pub mod key_change;
 pub mod logging;
 pub mod mount;
 pub mod mount_helper;
 pub mod mount_options;
 pub mod mount_table;
 pub mod output;
+pub mod recovery;
+pub mod recovery_kit;
 pub mod service_config;
 pub mod size;
 pub mod sleep;
@@ -55,7 +59,7 @@ use std::ffi::OsString;
 
 use clap::Parser;
 
-use args::{Arguments, Command, DebugCommand, KeyCommand};
+use args::{Arguments, Command, DebugCommand, KeyCommand, RecoveryCommand};
 use exit::Exit;
 
 use crate::unlock::hid::child::HELPER_COMMAND;
@@ -84,7 +88,12 @@ fn run(command: &Command) -> anyhow::Result<u8> {
         Command::Sync(arguments) => sync::run(arguments),
         Command::Status(arguments) => status::run(arguments),
         Command::Key(KeyCommand::List(arguments)) => key::list(arguments),
+        Command::Key(KeyCommand::Add(arguments)) => key_change::add(arguments),
+        Command::Key(KeyCommand::Remove(arguments)) => key_change::remove(arguments),
         Command::Key(KeyCommand::Test(arguments)) => key::test(arguments),
+        Command::Key(KeyCommand::Rotate(arguments)) => key_change::rotate(arguments),
+        Command::Recovery(RecoveryCommand::Create(arguments)) => recovery::create(arguments),
+        Command::Recovery(RecoveryCommand::Test(arguments)) => recovery::test(arguments),
         Command::Check(arguments) => check::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Debug(DebugCommand::Slots(arguments)) => debug::slots(arguments),

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use sd_notify::NotifyState;
 
-use super::args::MountArguments;
+use super::args::{MountArguments, Unlocking};
 use super::daemon::{self, Detach, Started};
 use super::ending::{Ending, MoreTime};
 use super::exit::Exit;
@@ -37,8 +37,8 @@ pub struct MountRequest {
     pub vault: PathBuf,
     /// The mount point, as given.
     pub mountpoint: PathBuf,
-    /// What to unlock with, unless the options say it.
-    pub authenticator: String,
+    /// How to unlock, unless the options say it.
+    pub unlocking: Unlocking,
     /// The options.
     pub choices: MountChoices,
     /// No daemon.
@@ -64,7 +64,7 @@ pub fn run(arguments: &MountArguments) -> anyhow::Result<u8> {
     start(MountRequest {
         vault,
         mountpoint,
-        authenticator: arguments.authenticator.spec().to_owned(),
+        unlocking: arguments.authenticator.unlocking(),
         choices: MountChoices::parse(&options, false)?,
         foreground: arguments.foreground,
         exit_code: |error| advice::of(error).exit.code(),
@@ -157,8 +157,8 @@ fn serve(request: &MountRequest, place: &VaultPlace, mountpoint: &Path, detach: 
     };
     staging::place(&place.state, choices.staging.as_deref())?;
     let watch = Watch::prepare(choices)?;
-    let authenticator = choices.authenticator.as_deref().unwrap_or(&request.authenticator);
-    let unlocked = place.unlock(authenticator)?;
+    let authenticator = choices.authenticator.clone().unwrap_or_else(|| request.unlocking.authenticator.clone());
+    let unlocked = place.unlock(&Unlocking { authenticator, ..request.unlocking.clone() })?;
     let device = unlocked.device.clone();
     set_service_status("opening the vault");
     let volume = Volume::open(place.environment(), open_keys(unlocked), volume_options(choices))?;

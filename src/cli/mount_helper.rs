@@ -12,7 +12,7 @@ use std::ffi::OsString;
 
 use clap::Parser;
 
-use super::args::{DEFAULT_AUTHENTICATOR, HelperArguments};
+use super::args::{DEFAULT_AUTHENTICATOR, HelperArguments, Unlocking};
 use super::exit::HelperExit;
 use super::mount::{MountRequest, start};
 use super::mount_options::MountChoices;
@@ -50,7 +50,10 @@ fn run(mut arguments: HelperArguments) -> Result<u8, (anyhow::Error, HelperExit)
     let request = MountRequest {
         vault: arguments.vault,
         mountpoint: arguments.mountpoint,
-        authenticator: from_environment.unwrap_or_else(|| DEFAULT_AUTHENTICATOR.to_owned()),
+        unlocking: Unlocking {
+            authenticator: from_environment.unwrap_or_else(|| DEFAULT_AUTHENTICATOR.to_owned()),
+            recovery_code_file: None,
+        },
         choices,
         foreground: false,
         exit_code: |error| advice::helper_exit(error).code(),

@@ -1,20 +1,26 @@
 //! A vault folder together with this device's state of it: found, locked, unlocked. What most commands begin with.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::Context;
+use zeroize::Zeroizing;
+
+use super::args::Unlocking;
 use super::exit::Exit;
 use super::failure::failure;
 use super::hardening;
 use super::state_folder::{self, StateLock};
 use crate::crypto::KernelRandomness;
 use crate::format::VaultFile;
-use crate::store::{LocalStore, SystemClock};
+use crate::store::{LocalStore, Store, SystemClock};
+use crate::unlock::folder::vault_file_path;
 use crate::unlock::{
-    AuthenticatorChoice, Purpose, UnlockError, UnlockedVault, open_authenticators, read_vault_file, unlock_vault,
-    user_interaction,
+    AuthenticatorChoice, Purpose, RecoveryCode, UnlockError, UnlockedVault, ask_for_recovery_code, open_authenticators,
+    read_vault_file, unlock_vault, unlock_vault_with_code, user_interaction,
 };
-use crate::volume::{Environment, OpenKeys};
+use crate::volume::{Environment, OpenKeys, UsedSlot, Volume, VolumeOptions};
 
 /// A vault and where its parts lie.
 pub struct VaultPlace {
@@ -47,12 +53,53 @@ impl VaultPlace {
     }
 
     /// Asks the authenticator, and its user, for the vault's keys. Protects this process's memory first.
-    pub fn unlock(&self, authenticator: &str) -> anyhow::Result<UnlockedVault> {
+    pub fn unlock(&self, how: &Unlocking) -> anyhow::Result<UnlockedVault> {
         hardening::protect_memory();
-        let choice: AuthenticatorChoice = authenticator.parse()?;
+        let unlocked = match &how.recovery_code_file {
+            Some(file) => unlock_vault_with_code(&*self.store, &read_code(file)?)?,
+            None => self.unlock_by_asking(&how.authenticator.parse()?)?,
+        };
+        if unlocked.vault.vault() != self.file.vault() {
+            return Err(self.put_vault_file_back(&unlocked));
+        }
+        Ok(unlocked)
+    }
+
+    fn unlock_by_asking(&self, choice: &AuthenticatorChoice) -> anyhow::Result<UnlockedVault> {
         let interaction = user_interaction();
-        let mut authenticators = open_authenticators(&choice, Purpose::Unlock, &*interaction)?;
+        if *choice == AuthenticatorChoice::Recovery {
+            let code = ask_for_recovery_code(&*interaction)?;
+            return Ok(unlock_vault_with_code(&*self.store, &code)?);
+        }
+        let mut authenticators = open_authenticators(choice, Purpose::Unlock, &*interaction)?;
         Ok(unlock_vault(&*self.store, &mut authenticators, &*interaction, &KernelRandomness)?)
+    }
+
+    /// `vault.json` was another vault's: the slot that opened proved its own copy to be the true one. Which local state
+    /// belongs to the folder hangs on that file, so the command has to begin anew.
+    fn put_vault_file_back(&self, unlocked: &UnlockedVault) -> anyhow::Error {
+        let path = vault_file_path();
+        let store: &dyn Store = &*self.store;
+        let put = store.remove(&path).and_then(|()| store.put_whole(&path, unlocked.vault.raw()));
+        let what = format!(
+            "vault.json in {} was that of another vault ({} instead of {})",
+            self.folder.display(),
+            self.file.vault(),
+            unlocked.vault.vault()
+        );
+        match put {
+            Ok(()) => failure(Exit::Damage, what, "It was written again as it should be: run the command once more."),
+            Err(error) => {
+                let next = "Bring vault.json back from the sync client's older versions, then try again.";
+                failure(Exit::Damage, format!("{what}, and could not be written again: {error}"), next)
+            }
+        }
+    }
+
+    /// Opens the unlocked vault for a command that changes what unlocks it. Nothing runs in the background.
+    pub fn open(&self, unlocked: UnlockedVault) -> anyhow::Result<Arc<Volume>> {
+        let options = VolumeOptions { background: false, ..VolumeOptions::default() };
+        Ok(Volume::open(self.environment(), open_keys(unlocked), options)?)
     }
 
     /// What a volume is opened in.
@@ -76,7 +123,28 @@ pub fn environment(store: Arc<LocalStore>, state: &Path) -> Environment {
 /// What a volume is opened with.
 pub fn open_keys(unlocked: UnlockedVault) -> OpenKeys {
     let epochs = unlocked.epochs.into_iter().map(|entry| (entry.epoch, entry.key)).collect();
-    OpenKeys { vault: unlocked.vault, epochs }
+    let slot = Some(UsedSlot { slot: unlocked.slot, public_key: unlocked.slot_public_key });
+    OpenKeys { vault: unlocked.vault, epochs, slot }
+}
+
+/// The most bytes of a file with a recovery code that are looked at.
+const CODE_FILE_BYTES_MAX: u64 = 4096;
+
+/// Reads the recovery code that a file holds, in one line or several; `-` is standard input.
+fn read_code(file: &Path) -> anyhow::Result<RecoveryCode> {
+    let show = file.display();
+    let mut bytes = Zeroizing::new(Vec::with_capacity(CODE_FILE_BYTES_MAX as usize));
+    let read = match file == Path::new("-") {
+        true => std::io::stdin().lock().take(CODE_FILE_BYTES_MAX).read_to_end(&mut bytes),
+        false => std::fs::File::open(file).and_then(|file| file.take(CODE_FILE_BYTES_MAX).read_to_end(&mut bytes)),
+    };
+    read.with_context(|| format!("cannot read the recovery code from {show}"))?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| {
+        let next = "Give a file with nothing in it but the code.";
+        failure(Exit::Pin, format!("{show} holds no recovery code: it is not text"), next)
+    })?;
+    let code = RecoveryCode::parse(text).map_err(UnlockError::from);
+    code.with_context(|| format!("the recovery code in {show} cannot be used"))
 }
 
 fn existing_folder(folder: &Path) -> anyhow::Result<PathBuf> {

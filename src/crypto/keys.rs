@@ -31,6 +31,12 @@ pub(super) mod context {
     pub const PAGE_TAG: &str = "passkeyfs v1 2026 page tag";
     /// The key that wraps a slot's X25519 secret, from the authenticator's secret.
     pub const SLOT_WRAPPING: &str = "passkeyfs v1 2026 slot wrapping";
+    /// What a recovery code opens its slot with, from the code's 32 bytes.
+    pub const RECOVERY_SECRET: &str = "passkeyfs v1 2026 recovery secret";
+    /// The checksum that is part of a recovery code, from the code's 32 bytes.
+    pub const RECOVERY_CHECKSUM: &str = "passkeyfs v1 2026 recovery checksum";
+    /// What a vault key is sealed to a slot with, from the vault key, the slot's public key and what the seal is bound to.
+    pub const SLOT_SEALING: &str = "passkeyfs v1 2026 slot sealing";
     /// The key of the hash of names, from the name key.
     pub const NAME_HASH: &str = "passkeyfs v1 2026 name hash";
     /// The key of other hashes to 64 bits, from the name key.
@@ -38,7 +44,17 @@ pub(super) mod context {
 
     /// All of them.
     #[cfg(test)]
-    pub const ALL: [&str; 6] = [SEGMENT_CIPHER, BLOCK_TAG, PAGE_TAG, SLOT_WRAPPING, NAME_HASH, HASH_64];
+    pub const ALL: [&str; 9] = [
+        SEGMENT_CIPHER,
+        BLOCK_TAG,
+        PAGE_TAG,
+        SLOT_WRAPPING,
+        RECOVERY_SECRET,
+        RECOVERY_CHECKSUM,
+        SLOT_SEALING,
+        NAME_HASH,
+        HASH_64,
+    ];
 }
 
 /// Derives `N` bytes for the purpose `context` from `parts`, run together.
@@ -85,6 +101,11 @@ impl EpochKey {
     /// Lends the key's bytes: to seal them, and to keep an older epoch's in the tree.
     pub fn expose(&self) -> &[u8; 32] {
         self.secret.expose()
+    }
+
+    /// Lends the key as a secret: to seal it to a slot.
+    pub fn secret(&self) -> &Secret<32> {
+        &self.secret
     }
 
     /// Makes a second holder of the same key.

@@ -6,8 +6,13 @@
 //! # What is derived from what
 //!
 //! ```text
+//! recovery code's 32 bytes ─ derive_key ─▶ takes the place of an authenticator's secret
+//!
 //! authenticator's secret ‖ hash of vault.json ‖ slot's public bytes
 //!    └─ derive_key ─▶ wrapping key ─ RFC 3394 ─▶ slot's X25519 secret ─ HPKE ─▶ epoch key
+//!
+//! epoch key ‖ slot's X25519 public key ‖ what it is sealed for
+//!    └─ derive_key ─▶ what HPKE draws when the epoch key is sealed to the slot
 //!
 //! epoch key (32 random bytes)
 //!    ├─ derive_key(‖ segment id ‖ salt) ─▶ 64 bytes: AES-256-XTS of one segment   UnitCipher
@@ -65,5 +70,8 @@ pub use name_hash::NameHasher;
 pub use randomness::{KernelRandomness, Randomness, SeededRandomness};
 pub use secret::Secret;
 pub use tag::{BlockTagger, Tag};
-pub use wrap::{SealingKeyPair, hash, open, seal, slot_wrapping_key, unwrap_key, wrap_key};
+pub use wrap::{
+    SealingKeyPair, hash, open, recovery_checksum, recovery_secret, seal, seal_repeatably, slot_wrapping_key,
+    unwrap_key, wrap_key,
+};
 pub use xts::UnitCipher;

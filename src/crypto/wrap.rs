@@ -20,9 +20,10 @@ use hpke::kdf::HkdfSha256;
 use hpke::kem::X25519HkdfSha256;
 use hpke::rand_core::{TryCryptoRng, TryRng};
 use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
+use parking_lot::Mutex;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::keys::{context, update_with_parts};
+use super::keys::{context, derive, update_with_parts};
 use super::randomness::Randomness;
 use super::secret::Secret;
 
@@ -90,6 +91,34 @@ pub fn seal(public: &[u8; 32], info: &[u8], plaintext: &[u8], rng: &dyn Randomne
     [encapped.to_bytes().as_slice(), &ciphertext].concat()
 }
 
+/// Seals a key to `public` so that the same inputs give the same bytes: what HPKE draws is derived from all of them.
+///
+/// So whoever knows the key and whom it is sealed to can tell a true file from an altered one, and write a lost one again,
+/// byte for byte. It is as safe as drawing because `key` is 32 bytes that nobody can guess: equal bytes tell only that
+/// equal keys were sealed to the same slot for the same purpose.
+pub fn seal_repeatably(public: &[u8; 32], info: &[u8], key: &Secret<32>) -> Vec<u8> {
+    let mut hasher = blake3::Hasher::new_derive_key(context::SLOT_SEALING);
+    update_with_parts(&mut hasher, &[key.expose(), public, info]);
+    let stream = DerivedRandomness(Mutex::new(hasher.finalize_xof()));
+    hasher.zeroize();
+    seal(public, info, key.expose(), &stream)
+}
+
+/// A stream that a secret and a purpose determine.
+struct DerivedRandomness(Mutex<blake3::OutputReader>);
+
+impl Randomness for DerivedRandomness {
+    fn fill(&self, bytes: &mut [u8]) {
+        self.0.lock().fill(bytes);
+    }
+}
+
+impl Drop for DerivedRandomness {
+    fn drop(&mut self) {
+        self.0.get_mut().zeroize();
+    }
+}
+
 /// Opens what [`seal`] sealed; `None` if it was sealed to another key or with other `info`, or was altered.
 pub fn open(pair: &SealingKeyPair, info: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let (encapped, ciphertext) = sealed.split_at_checked(ENCAPPED_KEY_BYTES)?;
@@ -120,6 +149,16 @@ pub fn slot_wrapping_key(
     output.zeroize();
     hasher.zeroize();
     key
+}
+
+/// What a recovery code opens its slot with: it takes the place of an authenticator's secret.
+pub fn recovery_secret(code: &Secret<32>) -> Secret<32> {
+    derive(context::RECOVERY_SECRET, &[code.expose()])
+}
+
+/// The checksum that a recovery code ends with: no more than who sees the code knows.
+pub fn recovery_checksum(code: &Secret<32>) -> [u8; 3] {
+    *derive(context::RECOVERY_CHECKSUM, &[code.expose()]).expose()
 }
 
 /// BLAKE3 of `bytes`, without a key.
@@ -192,6 +231,23 @@ mod tests {
         let randomness = SeededRandomness::new(2);
         let pair = SealingKeyPair::generate(&randomness);
         assert_ne!(seal(&pair.public, b"", b"key", &randomness), seal(&pair.public, b"", b"key", &randomness));
+    }
+
+    #[test]
+    fn a_key_sealed_twice_gives_the_same_bytes_and_each_input_changes_them() {
+        let pair = SealingKeyPair::generate(&SeededRandomness::new(3));
+        let other = SealingKeyPair::generate(&SeededRandomness::new(4));
+        let (key, second) = (Secret::new([7; 32]), Secret::new([8; 32]));
+        let sealed = seal_repeatably(&pair.public, b"info", &key);
+        assert_eq!(sealed, seal_repeatably(&pair.public, b"info", &key));
+        assert_eq!(open(&pair, b"info", &sealed).expect("the right pair").as_slice(), key.expose());
+        let others = [
+            seal_repeatably(&other.public, b"info", &key),
+            seal_repeatably(&pair.public, b"info 2", &key),
+            seal_repeatably(&pair.public, b"info", &second),
+        ];
+        // Another encapsulated key each time: a key stream of HPKE never meets two plaintexts.
+        assert!(others.iter().all(|one| one[..32] != sealed[..32]));
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub enum KeyKind {
     DirectoryEntry = 5,
     /// A file's content (suffix: block index).
     Extent = 6,
-    /// Inode 0: the hash key of names and totals (suffix 0).
+    /// Inode 0: the hash key of names (suffix 0), totals (1), the start of the current epoch (2).
     VaultRecord = 16,
     /// Inode 0: a key slot (suffix: slot id as a big-endian number).
     Slot = 17,
@@ -90,6 +90,9 @@ impl Key {
     pub const NAME_KEY: Self = Self { inode: InodeNumber::VAULT, kind: KeyKind::VaultRecord, suffix: 0 };
     /// The totals: how many inodes there are.
     pub const TOTALS: Self = Self { inode: InodeNumber::VAULT, kind: KeyKind::VaultRecord, suffix: 1 };
+
+    /// Which epoch is written in, and since when.
+    pub const EPOCH_START: Self = Self { inode: InodeNumber::VAULT, kind: KeyKind::VaultRecord, suffix: 2 };
 
     /// Builds a key.
     pub fn new(inode: InodeNumber, kind: KeyKind, suffix: u64) -> Self {

@@ -56,7 +56,14 @@ pub struct SlotPublic {
 pub enum SlotMethod {
     /// A CTAP2 authenticator with `hmac-secret`.
     Passkey(PasskeyMethod),
+    /// A recovery code.
+    Recovery(RecoveryMethod),
 }
+
+/// A recovery code. Nothing of it is public: which code opens a slot only trying tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecoveryMethod {}
 
 /// A credential on a CTAP2 authenticator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,6 +122,14 @@ impl SlotPublic {
         serde_json::to_vec(self).expect("plain structures always have a JSON form")
     }
 
+    /// The passkey that opens the slot, if one does.
+    pub fn passkey(&self) -> Option<&PasskeyMethod> {
+        match &self.method {
+            SlotMethod::Passkey(passkey) => Some(passkey),
+            SlotMethod::Recovery(_) => None,
+        }
+    }
+
     /// Whether a label is short enough, and holds nothing that a terminal would obey.
     pub fn label_is_valid(label: &str) -> bool {
         label.len() <= Self::LABEL_BYTES_MAX && !label.contains(char::is_control)
@@ -128,7 +143,7 @@ impl SlotPublic {
         if !public.label.as_deref().is_none_or(Self::label_is_valid) {
             return Err(invalid("label").into());
         }
-        let SlotMethod::Passkey(passkey) = &public.method;
+        let SlotMethod::Passkey(passkey) = &public.method else { return Ok(public) };
         if passkey.credential_id.is_empty() || passkey.credential_id.len() > Self::CREDENTIAL_ID_BYTES_MAX {
             return Err(invalid("credential_id").into());
         }

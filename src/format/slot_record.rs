@@ -6,6 +6,11 @@
 //!  1  slot id        8 bytes                      1  epoch id  16 bytes
 //!  9  public key     32 bytes, X25519            17  key       32 bytes, the epoch's vault key
 //! 41  slot file      u32 length ‖ keys/<slot>.json       49  created   u64, seconds since 1970
+//!
+//! start of the current epoch (KeyKind::VaultRecord 2)
+//!  0  version  u8, 1
+//!  1  epoch    16 bytes
+//! 17  seconds  u64, since 1970
 //! ```
 //! The slot record's public key is what later epochs' keys are sealed to, whoever rotates. Its copy of the slot file tells
 //! a swapped, restored or foreign file under `keys/` from the real one, and mends a lost one. Epoch records let slots that
@@ -104,6 +109,35 @@ impl EpochRecord {
     }
 }
 
+/// Since when an epoch is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EpochStart {
+    /// The epoch.
+    pub epoch: EpochId,
+    /// When it began, in seconds since 1970.
+    pub seconds: u64,
+}
+
+impl EpochStart {
+    const STRUCTURE: &str = "start of an epoch";
+
+    /// The record's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = ByteWriter::new();
+        writer.u8(VERSION).put(&self.epoch.0).u64(self.seconds);
+        writer.finish()
+    }
+
+    /// Reads a record.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let mut reader = ByteReader::new(Self::STRUCTURE, bytes);
+        version(Self::STRUCTURE, &mut reader)?;
+        let start = Self { epoch: EpochId(reader.array()?), seconds: reader.u64()? };
+        reader.finish()?;
+        Ok(start)
+    }
+}
+
 impl fmt::Debug for SlotRecord {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("SlotRecord").field("slot", &self.slot).finish_non_exhaustive()
@@ -129,6 +163,11 @@ mod tests {
             assert!(SlotRecord::decode(&bytes[..length]).is_err(), "{length}");
         }
         assert!(SlotRecord::decode(&[&bytes[..], &[0]].concat()).is_err());
+
+        let start = EpochStart { epoch: EpochId([3; 16]), seconds: 5 };
+        let bytes = start.encode();
+        assert_eq!(EpochStart::decode(&bytes), Ok(start));
+        assert!((0..bytes.len()).all(|length| EpochStart::decode(&bytes[..length]).is_err()));
 
         let epoch = EpochRecord { epoch: EpochId([3; 16]), key: Secret::new([4; 32]), created_seconds: 5 };
         let bytes = epoch.encode();

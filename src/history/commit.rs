@@ -10,7 +10,7 @@ use super::HistoryError;
 use super::device::DeviceState;
 use crate::format::commit::{ClockEntry, CommitPage, DataFile, VectorClock};
 use crate::format::segment::SegmentKind;
-use crate::format::{BlockKind, CommitId, CommitNumber, DeviceId, InodeNumber, Pointer, SegmentId, Sequence};
+use crate::format::{BlockKind, CommitId, CommitNumber, DeviceId, EpochId, InodeNumber, Pointer, SegmentId, Sequence};
 use crate::segments::{BlockError, BlockSink, BlockSource, FinishedSegment, SegmentWriter, Segments};
 use crate::tree::Root;
 
@@ -141,6 +141,8 @@ pub struct Heads {
     pub newest: BTreeMap<DeviceId, Head>,
     /// Meta segments newer than that whose files are incomplete or wrong, with the reason.
     pub awaited: Vec<(DeviceId, Sequence, BlockError)>,
+    /// Those of them that are in an epoch whose key is not open: their headers say so, which nobody vouches for.
+    pub closed: BTreeMap<DeviceId, EpochId>,
 }
 
 impl Heads {
@@ -149,9 +151,19 @@ impl Heads {
     /// # Errors
     /// When the folder fails. What is incomplete or damaged is no error: an older commit is taken and it is noted.
     pub fn find(segments: &Segments) -> Result<Self, HistoryError> {
+        Self::find_below(segments, &BTreeMap::new())
+    }
+
+    /// The same, leaving out each device's commits from a place in its sequence on.
+    ///
+    /// # Errors
+    /// As [`Self::find`].
+    pub fn find_below(segments: &Segments, limits: &BTreeMap<DeviceId, Sequence>) -> Result<Self, HistoryError> {
         let mut metas: BTreeMap<DeviceId, Vec<(Sequence, SegmentId, u64)>> = BTreeMap::new();
         for (segment, at) in segments.ledger().select(|at| at.kind == SegmentKind::Meta && at.device != DeviceId(0)) {
-            metas.entry(at.device).or_default().push((at.sequence, segment, at.bytes));
+            if limits.get(&at.device).is_none_or(|limit| at.sequence < *limit) {
+                metas.entry(at.device).or_default().push((at.sequence, segment, at.bytes));
+            }
         }
         let mut heads = Self::default();
         for (device, mut metas) in metas {
@@ -163,7 +175,10 @@ impl Heads {
                         break;
                     }
                     Err(HistoryError::Block(BlockError::Store(error))) => return Err(error.into()),
-                    Err(HistoryError::Block(error)) => heads.awaited.push((device, sequence, error)),
+                    Err(HistoryError::Block(error)) => {
+                        heads.awaited.push((device, sequence, error));
+                        heads.closed.extend(segments.closed_epoch(segment).map(|epoch| (device, epoch)));
+                    }
                     Err(error) => return Err(error),
                 }
             }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::crypto::{Randomness, Tag};
 use crate::format::journal::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FrameHeader};
 use crate::format::segment::{HEADER_BYTES, SegmentHeader, SegmentKind};
-use crate::format::{CommitNumber, DeviceId, SegmentId, Sequence};
+use crate::format::{CommitNumber, DeviceId, EpochId, SegmentId, Sequence};
 use crate::segments::writer::WriteOnceCipher;
 use crate::segments::{EpochKeys, KeyRing};
 use crate::store::{FilePath, FileReader, FileWriter, Store, StoreError};
@@ -86,6 +86,11 @@ impl Journal {
         &self.path
     }
 
+    /// The epoch under which it is sealed.
+    pub fn epoch(&self) -> EpochId {
+        self.header.epoch
+    }
+
     /// Its size.
     pub fn bytes(&self) -> u64 {
         self.file.len()
@@ -137,10 +142,10 @@ pub fn list(store: &dyn Store) -> Result<Vec<JournalFile>, StoreError> {
     Ok(files)
 }
 
-/// Whose journal a file is, and the records of each of its whole frames.
-pub type FoundJournal = (DeviceId, Vec<Vec<u8>>);
+/// A file's header, and the records of each of its whole frames.
+pub type FoundJournal = (SegmentHeader, Vec<Vec<u8>>);
 
-/// Reads the whole frames of a journal file: its writer's device, and each frame's records.
+/// Reads the whole frames of a journal file: its header (whose it is, and in which epoch), and each frame's records.
 ///
 /// A file that ends within its header has no frame and gives `None`.
 ///
@@ -183,7 +188,7 @@ pub fn read(store: &dyn Store, ring: &KeyRing, path: &FilePath) -> Result<Option
     if offset_bytes < length {
         log::info!("{path}: a frame that was never acknowledged is left out ({} bytes)", length - offset_bytes);
     }
-    Ok(Some((header.device, frames)))
+    Ok(Some((header, frames)))
 }
 
 struct FoundFrame {

@@ -6,10 +6,12 @@
 //!
 //! - [`journal`]: frames appended and read back
 //! - [`commit`]: a commit written, and the newest ones found in the folder
+//! - [`epochs`]: which of them count after the vault key was replaced
 //! - [`device`]: this device's own record: its id, its lease of inode numbers, the newest commits it has seen
 
 pub mod commit;
 pub mod device;
+pub mod epochs;
 pub mod journal;
 
 use thiserror::Error;
@@ -21,6 +23,7 @@ use crate::tree::TreeError;
 
 pub use commit::{CommitDraft, CommitWriter, Head, Heads, Rollback};
 pub use device::DeviceState;
+pub use epochs::AcceptedHeads;
 pub use journal::{Journal, JournalFile};
 
 /// Why history could not be read or written.

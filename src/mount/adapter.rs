@@ -430,12 +430,12 @@ impl Filesystem for Adapter {
         _handle: FileHandle,
         _flags: IoctlFlags,
         command: u32,
-        _input: &[u8],
+        input: &[u8],
         _room: u32,
         reply: ReplyIoctl,
     ) {
         let _turn = self.readers.begin(Pace::Slow);
-        self.answer_control(Call::new("ioctl", request, inode), request.uid(), inode, command, reply);
+        self.answer_control(Call::new("ioctl", request, inode), request.uid(), inode, command, input, reply);
     }
 
     fn poll(

@@ -5,8 +5,12 @@
 //!
 //! ```text
 //! code    _IOR(0xB4, request, 8192)        request: 1 status, 2 publish
+//!         _IOWR(0xB4, 3, 8192)             a change of keys; what is asked for stands where the answer goes
 //! answer  length u32 LE | JSON of that length: {"Ok": value} or {"Err": "what went wrong"}
 //! ```
+//!
+//! A change of keys must be asked for by one who has unlocked the vault himself: the request carries a tag under the vault
+//! key (`key_request.rs`). The user's other programs can read the files, and cannot let anyone else in.
 //!
 //! The size of a restricted ioctl has 14 bits, so an answer is at most 8192 bytes; a status with more warnings than fit
 //! says how many it leaves out. A publish takes as long as it takes, on a thread of its own.
@@ -30,7 +34,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
 use super::answer::{Adapter, Call};
-use crate::volume::{Volume, VolumeStatus};
+use super::key_request::KeyRequest;
+use crate::unlock::EpochKeyEntry;
+use crate::volume::{KeyChange, Volume, VolumeStatus};
 
 /// Room for an answer.
 const ANSWER_BYTES_MAX: usize = 8192;
@@ -43,15 +49,18 @@ const IOCTL_TYPE: u8 = 0xB4;
 
 const STATUS_NUMBER: u8 = 1;
 const PUBLISH_NUMBER: u8 = 2;
+const KEYS_NUMBER: u8 = 3;
 
 // The kernel hands the code on as 32 bits, which is all that it has.
 const STATUS_CODE: u32 = nix::request_code_read!(IOCTL_TYPE, STATUS_NUMBER, ANSWER_BYTES_MAX) as u32;
 const PUBLISH_CODE: u32 = nix::request_code_read!(IOCTL_TYPE, PUBLISH_NUMBER, ANSWER_BYTES_MAX) as u32;
+const KEYS_CODE: u32 = nix::request_code_readwrite!(IOCTL_TYPE, KEYS_NUMBER, ANSWER_BYTES_MAX) as u32;
 
 mod raw {
-    //! The two ioctls; `nix` checks their codes against the type of the answer.
+    //! The three ioctls; `nix` checks their codes against the type of the answer.
     nix::ioctl_read!(status, super::IOCTL_TYPE, super::STATUS_NUMBER, [u8; super::ANSWER_BYTES_MAX]);
     nix::ioctl_read!(publish, super::IOCTL_TYPE, super::PUBLISH_NUMBER, [u8; super::ANSWER_BYTES_MAX]);
+    nix::ioctl_readwrite!(change_keys, super::IOCTL_TYPE, super::KEYS_NUMBER, [u8; super::ANSWER_BYTES_MAX]);
 }
 
 /// What a daemon knows of itself beyond its volume.
@@ -119,20 +128,35 @@ pub enum ControlError {
 /// Asks the daemon of the passkeyfs mounted at `mountpoint` how it is.
 pub fn request_status(mountpoint: &Path) -> Result<DaemonStatus, ControlError> {
     // SAFETY: the code of the ioctl names the size of the array that it fills.
-    ask(mountpoint, |root, answer| unsafe { raw::status(root.as_raw_fd(), answer) })
+    ask(mountpoint, [0; ANSWER_BYTES_MAX], |root, answer| unsafe { raw::status(root.as_raw_fd(), answer) })
 }
 
 /// Has the daemon of the passkeyfs mounted at `mountpoint` journal and publish everything: on return all that was
 /// written before lies in the vault folder. A failure carries the daemon's own words.
 pub fn request_publish(mountpoint: &Path) -> Result<(), ControlError> {
     // SAFETY: the code of the ioctl names the size of the array that it fills.
-    ask(mountpoint, |root, answer| unsafe { raw::publish(root.as_raw_fd(), answer) })
+    ask(mountpoint, [0; ANSWER_BYTES_MAX], |root, answer| unsafe { raw::publish(root.as_raw_fd(), answer) })
+}
+
+/// Has the daemon of the passkeyfs mounted at `mountpoint` change what unlocks the vault; published on return. `epochs`
+/// are what the vault's unlocking gave: they prove it to the daemon, and are not sent.
+pub fn request_key_change(mountpoint: &Path, change: &KeyChange, epochs: &[EpochKeyEntry]) -> Result<(), ControlError> {
+    let json = KeyRequest::new(change, epochs).encode();
+    let mut request = [0; ANSWER_BYTES_MAX];
+    if json.len() > ANSWER_BYTES_MAX - LENGTH_BYTES {
+        return Err(ControlError::Failed { message: "the slot is too large for a request".to_owned() });
+    }
+    request[..LENGTH_BYTES].copy_from_slice(&(json.len() as u32).to_le_bytes());
+    request[LENGTH_BYTES..LENGTH_BYTES + json.len()].copy_from_slice(&json);
+    // SAFETY: the code of the ioctl names the size of the array that it reads and fills.
+    ask(mountpoint, request, |root, answer| unsafe { raw::change_keys(root.as_raw_fd(), answer) })
 }
 
 type Answer = [u8; ANSWER_BYTES_MAX];
 
 fn ask<T: DeserializeOwned>(
     mountpoint: &Path,
+    mut answer: Answer,
     ioctl: impl FnOnce(&File, &mut Answer) -> nix::Result<i32>,
 ) -> Result<T, ControlError> {
     let name = |source: io::Error| name_error(mountpoint, source);
@@ -146,7 +170,6 @@ fn ask<T: DeserializeOwned>(
         Err(errno) if errno != nix::Error::EIO => return Err(name(errno.into())),
         _ => {}
     }
-    let mut answer = [0; ANSWER_BYTES_MAX];
     ioctl(&root, &mut answer).map_err(|errno| name(errno.into()))?;
     let result: Result<T, String> =
         unpack(&answer).ok_or_else(|| name(io::Error::new(io::ErrorKind::InvalidData, "an answer of another kind")))?;
@@ -165,8 +188,16 @@ fn name_error(mountpoint: &Path, source: io::Error) -> ControlError {
 
 impl Adapter {
     /// Answers an ioctl of `user` on `inode`.
-    pub(super) fn answer_control(&self, call: Call, user: u32, inode: INodeNo, command: u32, reply: ReplyIoctl) {
-        let known = command == STATUS_CODE || command == PUBLISH_CODE;
+    pub(super) fn answer_control(
+        &self,
+        call: Call,
+        user: u32,
+        inode: INodeNo,
+        command: u32,
+        input: &[u8],
+        reply: ReplyIoctl,
+    ) {
+        let known = [STATUS_CODE, PUBLISH_CODE, KEYS_CODE].contains(&command);
         if inode != INodeNo::ROOT || !known {
             return reply.error(Errno::ENOTTY);
         }
@@ -178,8 +209,16 @@ impl Adapter {
                 Ok(volume) => reply.ioctl(0, &pack_status(self.status(volume))),
                 Err(errno) => reply.error(errno),
             }
+        } else if command == PUBLISH_CODE {
+            answer_apart(self.volume.clone(), "publishing", reply, |volume| {
+                volume.publish().map_err(|error| error.to_string())
+            });
         } else {
-            publish_apart(self.volume.clone(), reply);
+            let request = content(input).and_then(KeyRequest::decode);
+            answer_apart(self.volume.clone(), "a change of keys", reply, move |volume| match request {
+                Some(request) => request.perform(volume),
+                None => Err("the request makes no sense: is the daemon of another version?".to_owned()),
+            });
         }
     }
 
@@ -193,21 +232,24 @@ impl Adapter {
     }
 }
 
-/// Publishes on a thread of its own, which replies: the reader thread goes on at once.
-fn publish_apart(volume: Arc<Volume>, reply: ReplyIoctl) {
-    let publish = move || {
-        let result = match catch_unwind(AssertUnwindSafe(|| volume.publish())) {
-            Ok(published) => published.map_err(|error| error.to_string()),
-            Err(_) => Err("publishing panicked; the daemon's log has more".to_owned()),
-        };
+/// Does what takes its time on a thread of its own, which replies: the reader thread goes on at once.
+fn answer_apart(
+    volume: Arc<Volume>,
+    what: &'static str,
+    reply: ReplyIoctl,
+    work: impl FnOnce(&Volume) -> Result<(), String> + Send + 'static,
+) {
+    let answer = move || {
+        let result = catch_unwind(AssertUnwindSafe(|| work(&volume)))
+            .unwrap_or_else(|_| Err(format!("{what} panicked; the daemon's log has more")));
         if let Err(message) = &result {
-            log::error!("publishing on request: {message}");
+            log::error!("{what} on request: {message}");
         }
         reply.ioctl(0, &pack(&result));
     };
-    if let Err(error) = std::thread::Builder::new().name("publish".into()).spawn(publish) {
+    if let Err(error) = std::thread::Builder::new().name("publish".into()).spawn(answer) {
         // The reply went down with the closure, which answers EIO.
-        log::error!("no thread to publish on request: {error}");
+        log::error!("no thread for {what} on request: {error}");
     }
 }
 
@@ -248,9 +290,13 @@ fn pack_status(mut status: DaemonStatus) -> Vec<u8> {
 }
 
 fn unpack<T: DeserializeOwned>(answer: &Answer) -> Option<Result<T, String>> {
-    let (length, rest) = answer.split_first_chunk::<LENGTH_BYTES>()?;
-    let json = rest.get(..u32::from_le_bytes(*length) as usize)?;
-    serde_json::from_slice(json).ok()
+    serde_json::from_slice(content(answer)?).ok()
+}
+
+/// The JSON in a request or an answer.
+fn content(packed: &[u8]) -> Option<&[u8]> {
+    let (length, rest) = packed.split_first_chunk::<LENGTH_BYTES>()?;
+    rest.get(..u32::from_le_bytes(*length) as usize)
 }
 
 mod path {

@@ -22,10 +22,11 @@ mod control;
 mod convert;
 mod directory;
 mod errno;
+mod key_request;
 mod mountinfo;
 mod negotiate;
 mod readers;
 mod session;
 
-pub use control::{ControlError, DaemonInfo, DaemonStatus, request_publish, request_status};
+pub use control::{ControlError, DaemonInfo, DaemonStatus, request_key_change, request_publish, request_status};
 pub use session::{MountError, MountOptions, MountSession, UnmountError, Unmounter, UseCount, mount, unmount};

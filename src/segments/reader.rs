@@ -24,7 +24,7 @@ use crate::crypto::{Randomness, Tag, UnitCipher};
 use crate::format::segment::{
     HEADER_BYTES, LAST_PAGE_BYTES, LastPage, SegmentHeader, SegmentKind, SummaryEntry, decode_summary,
 };
-use crate::format::{BlockKind, DeviceId, FormatError, Pointer, SegmentId, Sequence};
+use crate::format::{BlockKind, DeviceId, EpochId, FormatError, Pointer, SegmentId, Sequence};
 use crate::store::{Clock, FilePath, FileReader, Store, StoreError};
 
 /// How long a file that changed is given the benefit of the doubt.
@@ -296,6 +296,16 @@ impl Segments {
             return Err(self.judge(&*open.file, pointer.segment, pointer.offset_bytes(), what));
         }
         Ok(())
+    }
+
+    /// The epoch that a segment's header names, if its key is not open. Nobody vouches for the header.
+    pub fn closed_epoch(&self, segment: SegmentId) -> Option<EpochId> {
+        let file = self.open_file(segment).ok()?;
+        let mut bytes = vec![0; HEADER_BYTES];
+        file.read_at(0, &mut bytes).ok()?;
+        let header = SegmentHeader::decode(&bytes).ok()?;
+        let is_ours = header.segment == segment && header.vault == self.ring.vault;
+        (is_ours && self.ring.epoch(header.epoch).is_none()).then_some(header.epoch)
     }
 
     /// A segment's verified last page.

@@ -409,6 +409,10 @@ impl Interaction for Watched<'_> {
         seen.pin.clone().ok_or(InteractionError::Cancelled)
     }
 
+    fn ask_recovery_code(&self, wrong_before: Option<&str>) -> Result<Zeroizing<String>, InteractionError> {
+        self.inner.ask_recovery_code(wrong_before)
+    }
+
     fn may_ask_again(&self) -> bool {
         false
     }

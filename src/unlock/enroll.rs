@@ -135,17 +135,31 @@ pub fn enroll_slot(
         label: new_slot.label.map(str::to_owned),
         created_seconds: clock.now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
     };
-    let slot = public.slot;
-    let pair = SealingKeyPair::generate(randomness);
-    let public_raw = public.encode();
-    let wrapping_key = crypto::slot_wrapping_key(&secret, &crypto::hash(vault.raw()), &public_raw);
-    let wrapped = crypto::wrap_key(&wrapping_key, &pair.secret);
-    let file = SlotFile::new(public_raw, wrapped, vault.raw()).map_err(|_| UnlockError::AnswerInvalid {
+    self::new_slot(vault, epoch, &public, &secret, randomness).map_err(|_| UnlockError::AnswerInvalid {
         authenticator: authenticator.describe().name,
         what: "its credential id is empty or too long",
-    })?;
-    let record = SlotRecord { slot, public_key: pair.public, slot_file: file.encode() };
-    let epoch_key = seal_epoch_key(vault.vault(), &record, epoch, randomness);
+    })
+}
+
+/// A slot that `secret` opens: a new key pair, wrapped, and the epoch's key sealed to it.
+pub(super) fn new_slot(
+    vault: &VaultFile,
+    epoch: &EpochKeyEntry,
+    public: &SlotPublic,
+    secret: &Secret<32>,
+    randomness: &dyn Randomness,
+) -> Result<EnrolledSlot, FormatError> {
+    if !public.label.as_deref().is_none_or(SlotPublic::label_is_valid) {
+        return Err(FormatError::Invalid { structure: "slot", field: "label" });
+    }
+    let pair = SealingKeyPair::generate(randomness);
+    let public_raw = public.encode();
+    let wrapping_key = crypto::slot_wrapping_key(secret, &crypto::hash(vault.raw()), &public_raw);
+    let wrapped = crypto::wrap_key(&wrapping_key, &pair.secret);
+    let file = SlotFile::new(public_raw, wrapped, vault.raw())
+        .map_err(|_| FormatError::Invalid { structure: "slot", field: "public part" })?;
+    let record = SlotRecord { slot: public.slot, public_key: pair.public, slot_file: file.encode() };
+    let epoch_key = seal_epoch_key(vault.vault(), &record, epoch);
     Ok(EnrolledSlot { record, epoch_key })
 }
 

@@ -2,8 +2,12 @@
 //!
 //! Relies on HPKE in base mode (`crypto::seal`). A sealed key is bound to vault, slot and epoch, so that no file can stand
 //! in for another. Anyone who knows a slot's X25519 public key could seal to it; that key is in the encrypted tree only.
+//!
+//! Sealing draws nothing: the file of a slot and an epoch is a function of the tree's record and the epoch's key. So who
+//! has opened the vault knows every byte of `keys/`, tells an altered file, and writes a lost one again; and two devices
+//! that write the same file write the same bytes.
 
-use crate::crypto::{self, EpochKey, Randomness, SealingKeyPair, Secret};
+use crate::crypto::{self, EpochKey, SealingKeyPair, Secret};
 use crate::format::{EpochId, EpochKeyFile, SlotId, SlotRecord, VaultId};
 
 /// An epoch and its vault key.
@@ -15,15 +19,17 @@ pub struct EpochKeyEntry {
     pub key: EpochKey,
 }
 
-/// Seals an epoch's vault key to a slot: what lets the slot follow a rotation.
-pub fn seal_epoch_key(
-    vault: VaultId,
-    slot: &SlotRecord,
-    epoch: &EpochKeyEntry,
-    randomness: &dyn Randomness,
-) -> EpochKeyFile {
+impl EpochKeyEntry {
+    /// Makes a second holder of the same key.
+    pub fn duplicate(&self) -> Self {
+        Self { epoch: self.epoch, key: self.key.duplicate() }
+    }
+}
+
+/// Seals an epoch's vault key to a slot: what lets the slot follow a rotation. Equal inputs give equal files.
+pub fn seal_epoch_key(vault: VaultId, slot: &SlotRecord, epoch: &EpochKeyEntry) -> EpochKeyFile {
     let info = sealing_info(vault, slot.slot, epoch.epoch);
-    let sealed = crypto::seal(&slot.public_key, &info, epoch.key.expose(), randomness);
+    let sealed = crypto::seal_repeatably(&slot.public_key, &info, epoch.key.secret());
     let sealed = sealed.try_into().expect("sealing adds 48 bytes to 32");
     EpochKeyFile { vault, slot: slot.slot, epoch: epoch.epoch, sealed }
 }

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use super::authenticator::AuthenticatorError;
+use super::recovery_code::RecoveryCodeError;
 use crate::format::json::JsonError;
 use crate::format::{EpochId, FormatError, SlotId};
 use crate::store::{FilePath, StoreError};
@@ -139,17 +140,20 @@ pub enum UnlockError {
         /// The authenticator.
         authenticator: String,
     },
+    /// The vault has no recovery slot, or its file has not arrived.
+    #[error("the vault has no recovery code: no file in keys/ is of one")]
+    NoRecoverySlot,
+    /// The code is well formed, and opens none of the vault's recovery slots.
+    #[error("the recovery code is typed right, but it is not one of this vault (or keys/ was altered)")]
+    RecoveryCodeWrong,
+    /// What was typed is no recovery code.
+    #[error(transparent)]
+    RecoveryCode(#[from] RecoveryCodeError),
     /// The text after `--authenticator` is none.
     #[error("{spec:?} is not an authenticator: say hid, hid:PATH, software:FILE or recovery")]
     UnknownAuthenticator {
         /// What was said.
         spec: String,
-    },
-    /// Something this build does not contain.
-    #[error("{what} is not in this build of passkeyfs")]
-    NotInThisBuild {
-        /// What was asked for.
-        what: &'static str,
     },
     /// A label is too long or not plain text, or a parameter is out of bounds.
     #[error(transparent)]

@@ -67,6 +67,29 @@ pub enum Notice {
         /// What is wrong with `vault.json`.
         problem: String,
     },
+    /// A file is not what the open vault says it is.
+    NotTheVaults {
+        /// The file.
+        path: FilePath,
+        /// What is wrong with it.
+        problem: &'static str,
+        /// Whether it was written again.
+        mended: bool,
+    },
+    /// A slot's file is in the folder, and the vault knows no such slot.
+    Stranger {
+        /// The slot that the file's name says.
+        slot: SlotId,
+        /// One of its files.
+        path: FilePath,
+    },
+    /// A file of a slot that was removed is in the folder again.
+    BroughtBack {
+        /// The slot.
+        slot: SlotId,
+        /// The file.
+        path: FilePath,
+    },
     /// What this device remembers of the vault could not be written.
     NotRemembered {
         /// What the store said.
@@ -82,6 +105,19 @@ impl fmt::Display for Notice {
             Self::DiffersFromCopy { path } => write!(formatter, "{path} is not the file this device has a copy of"),
             Self::VaultFileRecovered { problem } => {
                 write!(formatter, "vault.json cannot be used ({problem}): the copy in a slot file was used")
+            }
+            Self::NotTheVaults { path, problem, mended } => {
+                let done = if *mended { "it was written again as the vault has it" } else { "it opens nothing wrong" };
+                write!(formatter, "{path} is not the vault's: {problem}; {done}")
+            }
+            Self::Stranger { slot, path } => {
+                write!(formatter, "{path}: slot {slot} is none of this vault; its file opens nothing")
+            }
+            Self::BroughtBack { slot, path } => {
+                write!(
+                    formatter,
+                    "{path} was brought back: slot {slot} was removed from this vault, and opens nothing new"
+                )
             }
             Self::NotRemembered { problem } => {
                 write!(formatter, "this device could not note down what it knows of the vault: {problem}")
@@ -217,50 +253,53 @@ pub fn read_vault_file(store: &dyn Store) -> Result<VaultFile, UnlockError> {
     // What is odd is told by the unlock that follows.
     let mut notices = Vec::new();
     let slots = KeyFolder::read(store, &[keys_folder()])?.slot_candidates(&mut notices);
-    choose_vault_file(store, &slots, None, &mut notices)
+    let first = vault_file_candidates(store, &slots, None, &mut notices)?.into_iter().next();
+    Ok(first.expect("at least one candidate, or an error"))
 }
 
-/// The `vault.json` to go by. Gives a notice if it is a copy.
+/// The files that may be the vault's `vault.json`, the likeliest first; at least one. Which of them it is the slot shows,
+/// for it opens with no other. Gives a notice if the file itself cannot be it.
 ///
-/// Outline: 1) the file itself, if it reads and is the pinned one, 2) else the copy in a slot file that is the pinned one,
-/// or without a pin the copy that most slot files hold. A wrong choice is found when the slot does not open.
-pub(super) fn choose_vault_file(
+/// Outline: 1) the file itself, if it reads and is the pinned one, 2) the copies in slot files that are the pinned one, or
+/// without a pin all of them, those that most slot files hold first. A `vault.json` that looks newer is believed if the
+/// copies look newer, too.
+pub(super) fn vault_file_candidates(
     store: &dyn Store,
     slots: &[SlotCandidate],
     pin: Option<&[u8; 32]>,
     notices: &mut Vec<Notice>,
-) -> Result<VaultFile, UnlockError> {
-    let error = match store.read_whole(&vault_file_path(), SMALL_FILE_BYTES_MAX) {
+) -> Result<Vec<VaultFile>, UnlockError> {
+    let itself = match store.read_whole(&vault_file_path(), SMALL_FILE_BYTES_MAX) {
         Ok(raw) => match VaultFile::decode(&raw) {
-            Ok(file) if pin.is_none_or(|pin| *pin == crypto::hash(&raw)) => return Ok(file),
-            Ok(_) => return Err(UnlockError::VaultFileChanged { remembered_by: "this device".to_owned() }),
-            Err(source) if source.is_newer() => UnlockError::NewerFormat { path: vault_file_path(), source },
-            Err(source) => UnlockError::VaultFileDamaged { problem: source.to_string() },
+            Ok(file) if pin.is_none_or(|pin| *pin == crypto::hash(&raw)) => Ok(file),
+            Ok(_) => Err(UnlockError::VaultFileChanged { remembered_by: "this device".to_owned() }),
+            Err(source) if source.is_newer() => Err(UnlockError::NewerFormat { path: vault_file_path(), source }),
+            Err(source) => Err(UnlockError::VaultFileDamaged { problem: source.to_string() }),
         },
         Err(StoreError::NotFound { .. }) if slots.is_empty() => return Err(UnlockError::NotAVault),
-        Err(StoreError::NotFound { .. }) => UnlockError::VaultFileDamaged { problem: "it is missing".to_owned() },
+        Err(StoreError::NotFound { .. }) => Err(UnlockError::VaultFileDamaged { problem: "it is missing".to_owned() }),
         Err(error @ (StoreError::TooLong { .. } | StoreError::Short { .. })) => {
-            UnlockError::VaultFileDamaged { problem: error.to_string() }
+            Err(UnlockError::VaultFileDamaged { problem: error.to_string() })
         }
         Err(error) => return Err(error.into()),
     };
-    // A format that looks newer is believed, unless this device knows better.
-    if pin.is_none() && matches!(error, UnlockError::NewerFormat { .. }) {
-        return Err(error);
-    }
     let mut copies: BTreeMap<&[u8], BTreeSet<SlotId>> = BTreeMap::new();
     for slot in slots {
         copies.entry(slot.file.vault_file_raw()).or_default().insert(slot.file.public().slot);
     }
-    let usable = copies.into_iter().filter(|(raw, _)| pin.is_none_or(|pin| *pin == crypto::hash(raw)));
-    let usable = usable.filter_map(|(raw, slots)| Some((VaultFile::decode(raw).ok()?, slots.len())));
-    match usable.max_by_key(|(_, count)| *count) {
-        Some((file, _)) => {
-            notices.push(Notice::VaultFileRecovered { problem: error.to_string() });
-            Ok(file)
+    let mut copies: Vec<_> = copies.into_iter().collect();
+    copies.sort_by_key(|(_, slots)| std::cmp::Reverse(slots.len()));
+    let fitting = copies.into_iter().filter(|(raw, _)| pin.is_none_or(|pin| *pin == crypto::hash(raw)));
+    let mut candidates: Vec<VaultFile> = fitting.filter_map(|(raw, _)| VaultFile::decode(raw).ok()).collect();
+    match itself {
+        Ok(file) => {
+            candidates.retain(|copy| copy.raw() != file.raw());
+            candidates.insert(0, file);
         }
-        None => Err(error),
+        Err(error) if candidates.is_empty() => return Err(error),
+        Err(error) => notices.push(Notice::VaultFileRecovered { problem: error.to_string() }),
     }
+    Ok(candidates)
 }
 
 const PIN_STRUCTURE: &str = "vault-pin.json";

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
-use super::interaction::{ANSWER_TIME_LIMIT, Asker, InteractionError, Question};
+use super::interaction::{Asker, InteractionError, Question};
 
 const SYSTEMD_PROGRAM: &str = "systemd-ask-password";
 /// No PIN is longer than 63 bytes.
@@ -24,8 +24,8 @@ pub(super) struct Askpass {
 }
 
 impl Asker for Askpass {
-    fn ask(&self, _: Question, prompt: &str) -> Result<Zeroizing<String>, InteractionError> {
-        run(&self.program, [prompt.into()], ANSWER_TIME_LIMIT).map_err(|failure| failure.error)
+    fn ask(&self, question: Question, prompt: &str) -> Result<Zeroizing<String>, InteractionError> {
+        run(&self.program, [prompt.into()], question.time_limit()).map_err(|failure| failure.error)
     }
 
     fn may_ask_again(&self) -> bool {
@@ -37,12 +37,12 @@ impl Asker for Askpass {
 pub(super) struct SystemdAskPassword;
 
 impl Asker for SystemdAskPassword {
-    fn ask(&self, _: Question, prompt: &str) -> Result<Zeroizing<String>, InteractionError> {
+    fn ask(&self, question: Question, prompt: &str) -> Result<Zeroizing<String>, InteractionError> {
         // Only root may ask the system's agents. Those of the user exist since systemd 257.
         let whose = if nix::unistd::geteuid().is_root() { "--id=passkeyfs:pin" } else { "--user" };
-        let timeout = format!("--timeout={}", ANSWER_TIME_LIMIT.as_secs());
+        let timeout = format!("--timeout={}", question.time_limit().as_secs());
         let arguments = ["--no-tty", "--icon=dialog-password", whose, &timeout, "--", prompt].map(OsString::from);
-        run(Path::new(SYSTEMD_PROGRAM), arguments, ANSWER_TIME_LIMIT).map_err(|failure| {
+        run(Path::new(SYSTEMD_PROGRAM), arguments, question.time_limit()).map_err(|failure| {
             let says = |words: &str| failure.message.contains(words);
             match failure.error {
                 InteractionError::Helper { source, .. } if source.kind() == ErrorKind::NotFound => {
@@ -141,6 +141,7 @@ pub(super) fn read_answer(source: impl Read) -> std::io::Result<Zeroizing<String
 
 #[cfg(test)]
 mod tests {
+    use super::super::interaction::ANSWER_TIME_LIMIT;
     use super::*;
 
     fn ask(script: &str) -> Result<Zeroizing<String>, InteractionError> {

@@ -15,8 +15,14 @@ use std::time::Duration;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use super::authenticator::AuthenticatorError;
+use super::error::UnlockError;
+use super::recovery_code::RecoveryCode;
+
 /// How long a question waits for its answer: a person who has gone for the key, and back.
 pub const ANSWER_TIME_LIMIT: Duration = Duration::from_secs(120);
+/// The same for a recovery code, which somebody reads aloud from paper and types.
+pub const CODE_TIME_LIMIT: Duration = Duration::from_secs(600);
 
 /// What to tell the user with the question.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,10 +49,34 @@ impl PinRequest {
     }
 }
 
+/// The question for a recovery code, without a trailing colon.
+fn recovery_prompt(wrong_before: Option<&str>) -> String {
+    match wrong_before {
+        Some(wrong) => format!("{wrong}. Recovery code"),
+        None => "Recovery code".to_owned(),
+    }
+}
+
+/// Asks for a recovery code until one is typed without an error that its check characters find.
+pub fn ask_for_recovery_code(interaction: &dyn Interaction) -> Result<RecoveryCode, UnlockError> {
+    let mut wrong_before: Option<String> = None;
+    loop {
+        let text = interaction.ask_recovery_code(wrong_before.as_deref()).map_err(AuthenticatorError::from)?;
+        match RecoveryCode::parse(&text) {
+            Ok(code) => return Ok(code),
+            Err(error) if !interaction.may_ask_again() => return Err(error.into()),
+            Err(error) => wrong_before = Some(error.to_string()),
+        }
+    }
+}
+
 /// A way to reach the user.
 pub trait Interaction: Send + Sync {
     /// Asks for an authenticator's PIN.
     fn ask_pin(&self, request: &PinRequest) -> Result<Zeroizing<String>, InteractionError>;
+
+    /// Asks for a recovery code; `wrong_before` says what was wrong with the one that was typed before.
+    fn ask_recovery_code(&self, wrong_before: Option<&str>) -> Result<Zeroizing<String>, InteractionError>;
 
     /// Whether asking again after a wrong PIN may bring another answer.
     fn may_ask_again(&self) -> bool;
@@ -68,6 +98,18 @@ pub enum Question {
     Pin,
     /// The word `yes`, before the last PIN try is spent.
     LastTry,
+    /// A recovery code.
+    RecoveryCode,
+}
+
+impl Question {
+    /// How long it waits for its answer.
+    pub fn time_limit(self) -> Duration {
+        match self {
+            Self::Pin | Self::LastTry => ANSWER_TIME_LIMIT,
+            Self::RecoveryCode => CODE_TIME_LIMIT,
+        }
+    }
 }
 
 /// One way to get an answer.
@@ -114,6 +156,10 @@ impl Interaction for User {
         self.ask(Question::Pin, &request.prompt())
     }
 
+    fn ask_recovery_code(&self, wrong_before: Option<&str>) -> Result<Zeroizing<String>, InteractionError> {
+        self.ask(Question::RecoveryCode, &recovery_prompt(wrong_before))
+    }
+
     fn may_ask_again(&self) -> bool {
         self.asker.may_ask_again()
     }
@@ -142,16 +188,18 @@ pub fn plain(name: &str) -> String {
 #[derive(Debug, Error)]
 pub enum InteractionError {
     /// The user gave it up, or did not confirm the last try.
-    #[error("no PIN was given")]
+    #[error("no PIN or recovery code was given")]
     Cancelled,
     /// No answer came in time.
-    #[error("no PIN was given in time")]
+    #[error("no PIN or recovery code was given in time")]
     TimedOut,
     /// There is nobody to ask.
-    #[error("there is no way to ask for a PIN: no terminal, no PASSKEYFS_ASKPASS, nobody whom systemd may ask")]
+    #[error(
+        "there is no way to ask for a PIN or recovery code: no terminal, no PASSKEYFS_ASKPASS, nobody whom systemd may ask"
+    )]
     NobodyToAsk,
     /// The helper program failed.
-    #[error("{} could not be asked for a PIN: {source}", program.display())]
+    #[error("{} could not be asked: {source}", program.display())]
     Helper {
         /// The program.
         program: PathBuf,
@@ -159,7 +207,7 @@ pub enum InteractionError {
         source: std::io::Error,
     },
     /// The terminal failed.
-    #[error("the terminal could not be asked for a PIN: {source}")]
+    #[error("the terminal could not be asked: {source}")]
     Terminal {
         /// What the system said.
         source: std::io::Error,

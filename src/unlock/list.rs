@@ -4,6 +4,7 @@
 
 use super::error::UnlockError;
 use super::folder::{Candidate, KeyFolder, compare_with_copy, copies_folder, decode_slot_file, keys_folder};
+use super::known_keys::KnownKeys;
 use crate::format::{EpochId, SlotId, SlotPublic};
 use crate::store::{Area, Store};
 
@@ -16,8 +17,28 @@ pub struct SlotSummary {
     pub public: Option<SlotPublic>,
     /// The epochs whose keys are sealed to it, by the names of the files in the folder.
     pub epochs: Vec<EpochId>,
+    /// What this device knows of it.
+    pub state: SlotState,
     /// What is wrong: a file that does not read, is missing, or is not the one this device has a copy of.
     pub problems: Vec<String>,
+}
+
+/// What this device knows of a slot: what the vault's own list said when this device last opened it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SlotState {
+    /// One of the vault's, and its file is the one that it should be.
+    Valid,
+    /// One of the vault's whose file is not in the folder; the next mount writes it again.
+    Missing,
+    /// One of the vault's whose file is not the one that it should be; the next mount writes it again.
+    Altered,
+    /// None of the vault's: somebody put its file there.
+    Stranger,
+    /// It was removed, and its file was brought back.
+    BroughtBack,
+    /// This device has not opened the vault yet.
+    NotKnown,
 }
 
 /// Lists the slots of the folder and of this device's copies, in the order of their ids.
@@ -25,8 +46,10 @@ pub struct SlotSummary {
 /// **Errors**: only where a folder cannot be listed; a bad file is a problem of its row.
 pub fn list_slots(store: &dyn Store) -> Result<Vec<SlotSummary>, UnlockError> {
     let folder = KeyFolder::read(store, &[keys_folder(), copies_folder()])?;
+    let known = KnownKeys::load(store)?;
     let mut summaries: Vec<_> = folder.slots.iter().map(|(slot, files)| summary(*slot, files)).collect();
     for summary in &mut summaries {
+        summary.state = state(summary.slot, &folder.slots[&summary.slot], known.as_ref());
         let of_slot = folder.epoch_keys.iter().filter(|((slot, _), _)| *slot == summary.slot);
         let in_folder = of_slot.filter(|(_, files)| files.iter().any(|file| file.path.area == Area::Vault));
         summary.epochs = in_folder.map(|((_, epoch), _)| *epoch).collect();
@@ -46,5 +69,22 @@ fn summary(slot: SlotId, files: &[Candidate]) -> SlotSummary {
             Err(problem) => problems.push(format!("{path} cannot be used: {problem}")),
         }
     }
-    SlotSummary { slot, public, epochs: Vec::new(), problems }
+    SlotSummary { slot, public, epochs: Vec::new(), state: SlotState::NotKnown, problems }
+}
+
+fn state(slot: SlotId, files: &[Candidate], known: Option<&KnownKeys>) -> SlotState {
+    let in_folder = files.iter().find(|file| file.path.area == Area::Vault);
+    let copy = files.iter().find(|file| file.path.area == Area::State);
+    match known {
+        None => SlotState::NotKnown,
+        Some(known) if known.valid.contains(&slot) => match (in_folder, copy) {
+            (None, _) => SlotState::Missing,
+            (Some(file), Some(copy)) if file.raw == copy.raw && file.raw.is_ok() => SlotState::Valid,
+            (Some(_), Some(_)) => SlotState::Altered,
+            // The copy is gone: nothing to compare with.
+            (Some(_), None) => SlotState::NotKnown,
+        },
+        Some(known) if known.removed.contains(&slot) => SlotState::BroughtBack,
+        Some(_) => SlotState::Stranger,
+    }
 }

@@ -18,7 +18,8 @@ use super::epoch_keys::{EpochKeyEntry, open_epoch_key};
 use super::error::UnlockError;
 use super::folder::{self, KeyFolder, Notice, SlotCandidate, copies_folder, keys_folder};
 use super::interaction::Interaction;
-use crate::crypto::{self, Randomness, SealingKeyPair};
+use super::recovery_code::RecoveryCode;
+use crate::crypto::{self, Randomness, SealingKeyPair, Secret};
 use crate::format::slot_file::{PasskeyMethod, SlotMethod, epoch_key_file_name, slot_file_name};
 use crate::format::{EpochId, EpochKeyFile, SlotId, VaultFile};
 use crate::store::{Store, StoreError};
@@ -54,30 +55,67 @@ pub fn unlock_vault(
     interaction: &dyn Interaction,
     randomness: &dyn Randomness,
 ) -> Result<UnlockedVault, UnlockError> {
+    unlock_by(store, |vault, slots, notices| {
+        let answer = ask(vault, slots, authenticators, interaction, randomness)?;
+        let (slot, pair) = open_slot(vault, slots, &answer, notices)?;
+        let AuthenticatorDescription { hardware, device, .. } = answer.description;
+        Ok((slot, pair, OpenedBy { hardware, device }))
+    })
+}
+
+/// Unlocks the vault with a recovery code; no authenticator is asked.
+///
+/// **Durability**: as [`unlock_vault`].
+pub fn unlock_vault_with_code(store: &dyn Store, code: &RecoveryCode) -> Result<UnlockedVault, UnlockError> {
+    unlock_by(store, |vault, slots, notices| {
+        let (slot, pair) = open_recovery_slot(vault, slots, code, notices)?;
+        Ok((slot, pair, OpenedBy { hardware: false, device: None }))
+    })
+}
+
+/// What opened a slot.
+struct OpenedBy {
+    hardware: bool,
+    device: Option<std::path::PathBuf>,
+}
+
+/// The slot that opened, its key pair, and what opened it.
+type OpenedSlot<'a> = (&'a SlotCandidate, SealingKeyPair, OpenedBy);
+
+/// Unlocks with a slot that `open_a_slot` chooses and opens. What was odd is logged.
+fn unlock_by(
+    store: &dyn Store,
+    open_a_slot: impl for<'a> FnMut(
+        &VaultFile,
+        &'a [SlotCandidate],
+        &mut Vec<Notice>,
+    ) -> Result<OpenedSlot<'a>, UnlockError>,
+) -> Result<UnlockedVault, UnlockError> {
     let mut notices = Vec::new();
-    let unlocked = unlock_with_notices(store, authenticators, interaction, randomness, &mut notices);
+    let unlocked = unlock_with_notices(store, open_a_slot, &mut notices);
     notices.iter().for_each(|notice| log::warn!("{notice}"));
     unlocked.map(|unlocked| UnlockedVault { notices, ..unlocked })
 }
 
 fn unlock_with_notices(
     store: &dyn Store,
-    authenticators: &mut [Box<dyn Authenticator>],
-    interaction: &dyn Interaction,
-    randomness: &dyn Randomness,
+    open_a_slot: impl for<'a> FnMut(
+        &VaultFile,
+        &'a [SlotCandidate],
+        &mut Vec<Notice>,
+    ) -> Result<OpenedSlot<'a>, UnlockError>,
     notices: &mut Vec<Notice>,
 ) -> Result<UnlockedVault, UnlockError> {
-    // Outline: 1) read the candidates, 2) settle on a vault.json, 3) ask the authenticators, 4) open the slot,
-    // 5) open its epoch keys, 6) note down what proved true.
+    // Outline: 1) read the candidates, 2) have a slot opened, with the vault.json that it was made with, 3) open its epoch
+    // keys, 4) note down what proved true.
     let key_folder = KeyFolder::read(store, &[keys_folder(), copies_folder()])?;
     let slots = key_folder.slot_candidates(notices);
     let pin = folder::read_pin(store, notices)?;
-    let vault = folder::choose_vault_file(store, &slots, pin.as_ref(), notices)?;
+    let candidates = folder::vault_file_candidates(store, &slots, pin.as_ref(), notices)?;
     if slots.is_empty() {
         return Err(no_slot(&key_folder, notices));
     }
-    let answer = ask(&vault, &slots, authenticators, interaction, randomness)?;
-    let (slot, pair) = open_slot(&vault, &slots, &answer, notices)?;
+    let (vault, (slot, pair, opened_by)) = open_with_any(candidates, &slots, open_a_slot, notices)?;
     let slot_id = slot.file.public().slot;
     let (epochs, key_files) = open_epoch_keys(&vault, slot_id, &key_folder, &pair, notices)?;
     if let Err(error) = remember(store, &vault, slot, &key_files) {
@@ -86,13 +124,41 @@ fn unlock_with_notices(
     Ok(UnlockedVault {
         slot: slot_id,
         slot_public_key: pair.public,
-        hardware: answer.description.hardware,
-        device: answer.description.device.clone(),
+        hardware: opened_by.hardware,
+        device: opened_by.device,
         slot_files: key_folder.slot_files_of_the_vault(),
         vault,
         epochs,
         notices: Vec::new(),
     })
+}
+
+/// Has a slot opened with the first `vault.json` that will do. Mostly there is one; another costs another touch.
+fn open_with_any<'a>(
+    candidates: Vec<VaultFile>,
+    slots: &'a [SlotCandidate],
+    mut open_a_slot: impl FnMut(&VaultFile, &'a [SlotCandidate], &mut Vec<Notice>) -> Result<OpenedSlot<'a>, UnlockError>,
+    notices: &mut Vec<Notice>,
+) -> Result<(VaultFile, OpenedSlot<'a>), UnlockError> {
+    let mut first_error = None;
+    for vault in candidates {
+        match open_a_slot(&vault, slots, notices) {
+            Ok(opened) => {
+                if let Some(error) = first_error {
+                    let problem = format!("no slot opens with it: {error}");
+                    notices.push(Notice::VaultFileRecovered { problem });
+                }
+                return Ok((vault, opened));
+            }
+            Err(
+                error @ (UnlockError::WrongSecret { .. }
+                | UnlockError::VaultFileChanged { .. }
+                | UnlockError::RecoveryCodeWrong),
+            ) => first_error = first_error.or(Some(error)),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(first_error.unwrap_or(UnlockError::NotAVault))
 }
 
 /// Why no slot can be tried.
@@ -112,9 +178,8 @@ struct Answer {
     user_verified: bool,
 }
 
-fn passkey(slot: &SlotCandidate) -> &PasskeyMethod {
-    let SlotMethod::Passkey(passkey) = &slot.file.public().method;
-    passkey
+fn passkey(slot: &SlotCandidate) -> Option<&PasskeyMethod> {
+    slot.file.public().passkey()
 }
 
 /// Asks each authenticator for any of the slots' credentials, one class of user verification after the other.
@@ -130,8 +195,7 @@ fn ask(
     }
     // Sorted by class: `false`, without user verification, comes first.
     let mut classes: BTreeMap<(bool, &str), Vec<Vec<u8>>> = BTreeMap::new();
-    for slot in slots {
-        let passkey = passkey(slot);
+    for passkey in slots.iter().filter_map(passkey) {
         let allow = classes.entry((passkey.user_verified, &passkey.relying_party)).or_default();
         if !allow.contains(&passkey.credential_id) {
             allow.push(passkey.credential_id.clone());
@@ -217,8 +281,9 @@ fn open_slot<'a>(
     notices: &mut Vec<Notice>,
 ) -> Result<(&'a SlotCandidate, SealingKeyPair), UnlockError> {
     let answers_for = |slot: &&SlotCandidate| {
-        let passkey = passkey(slot);
-        passkey.credential_id == answer.assertion.credential_id && passkey.relying_party == answer.relying_party
+        passkey(slot).is_some_and(|passkey| {
+            passkey.credential_id == answer.assertion.credential_id && passkey.relying_party == answer.relying_party
+        })
     };
     let mut failure: Option<UnlockError> = None;
     for slot in slots.iter().filter(answers_for) {
@@ -245,9 +310,12 @@ fn open_slot<'a>(
 }
 
 fn try_slot(vault: &VaultFile, slot: &SlotCandidate, answer: &Answer) -> Result<SealingKeyPair, UnlockError> {
-    let (public, passkey) = (slot.file.public(), passkey(slot));
+    let public = slot.file.public();
     let authenticator = || answer.description.name.clone();
     let Assertion { authenticator_data, signature, hmac_secret, .. } = &answer.assertion;
+    let Some(passkey) = passkey(slot) else {
+        return Err(UnlockError::SlotDamaged { slot: public.slot, problem: "no passkey opens it".to_owned() });
+    };
     if !assertion::signature_holds(&passkey.public_key, authenticator_data, &answer.client_data_hash, signature) {
         return Err(UnlockError::SlotDamaged {
             slot: public.slot,
@@ -262,13 +330,46 @@ fn try_slot(vault: &VaultFile, slot: &SlotCandidate, answer: &Answer) -> Result<
             enrolled,
         });
     }
-    let wrapping_key = crypto::slot_wrapping_key(hmac_secret, &crypto::hash(vault.raw()), slot.file.public_raw());
-    match crypto::unwrap_key(&wrapping_key, slot.file.wrapped()) {
-        Some(secret) => Ok(SealingKeyPair::from_secret(secret)),
+    match unwrap(vault, slot, hmac_secret) {
+        Some(pair) => Ok(pair),
         None if slot.file.vault_file_raw() != vault.raw() => {
             Err(UnlockError::VaultFileChanged { remembered_by: format!("slot {}", public.slot) })
         }
         None => Err(UnlockError::WrongSecret { slot: public.slot, authenticator: authenticator() }),
+    }
+}
+
+/// The slot's key pair, if `secret` is the one that it was made with and nothing was altered.
+fn unwrap(vault: &VaultFile, slot: &SlotCandidate, secret: &Secret<32>) -> Option<SealingKeyPair> {
+    let wrapping_key = crypto::slot_wrapping_key(secret, &crypto::hash(vault.raw()), slot.file.public_raw());
+    crypto::unwrap_key(&wrapping_key, slot.file.wrapped()).map(SealingKeyPair::from_secret)
+}
+
+/// Opens whichever recovery slot the code opens. Nothing public says which: each is tried.
+fn open_recovery_slot<'a>(
+    vault: &VaultFile,
+    slots: &'a [SlotCandidate],
+    code: &RecoveryCode,
+    notices: &mut Vec<Notice>,
+) -> Result<(&'a SlotCandidate, SealingKeyPair), UnlockError> {
+    let secret = code.secret();
+    let is_recovery = |slot: &&SlotCandidate| matches!(slot.file.public().method, SlotMethod::Recovery(_));
+    let (mut tried, mut other_vault_file) = (0, None);
+    for slot in slots.iter().filter(is_recovery) {
+        if let Some(pair) = unwrap(vault, slot, &secret) {
+            return Ok((slot, pair));
+        }
+        tried += 1;
+        if slot.file.vault_file_raw() != vault.raw() {
+            let problem = "it was made with another vault.json".to_owned();
+            notices.push(Notice::Unusable { path: slot.path.clone(), problem });
+            other_vault_file = Some(slot.file.public().slot);
+        }
+    }
+    match other_vault_file {
+        Some(slot) => Err(UnlockError::VaultFileChanged { remembered_by: format!("slot {slot}") }),
+        None if tried == 0 => Err(UnlockError::NoRecoverySlot),
+        None => Err(UnlockError::RecoveryCodeWrong),
     }
 }
 

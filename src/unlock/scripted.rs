@@ -20,6 +20,8 @@ pub struct ScriptedInteraction {
 pub struct Asked {
     /// The PIN prompts, in order.
     pub pins: Vec<PinRequest>,
+    /// The questions for a recovery code, each with what was wrong before.
+    pub codes: Vec<Option<String>>,
     /// How often the last try was to be confirmed.
     pub last_tries: usize,
     /// How many touches were announced.
@@ -55,6 +57,11 @@ impl ScriptedInteraction {
 impl Interaction for ScriptedInteraction {
     fn ask_pin(&self, request: &PinRequest) -> Result<Zeroizing<String>, InteractionError> {
         self.asked.lock().pins.push(request.clone());
+        self.pins.lock().pop_front().ok_or(InteractionError::Cancelled)
+    }
+
+    fn ask_recovery_code(&self, wrong_before: Option<&str>) -> Result<Zeroizing<String>, InteractionError> {
+        self.asked.lock().codes.push(wrong_before.map(str::to_owned));
         self.pins.lock().pop_front().ok_or(InteractionError::Cancelled)
     }
 

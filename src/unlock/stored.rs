@@ -13,6 +13,8 @@ use super::interaction::{Asker, InteractionError, Question};
 
 /// The credential that holds a PIN.
 const PIN_CREDENTIAL: &str = "passkeyfs.pin";
+/// The credential that holds a recovery code.
+const CODE_CREDENTIAL: &str = "passkeyfs.recovery-code";
 
 /// The service manager's folder of credentials.
 pub(super) struct StoredAnswers {
@@ -22,7 +24,8 @@ pub(super) struct StoredAnswers {
 impl StoredAnswers {
     /// The folder, if it holds an answer of ours.
     pub(super) fn in_folder(folder: &Path) -> Option<Self> {
-        folder.join(PIN_CREDENTIAL).exists().then(|| Self { folder: folder.to_owned() })
+        let is_there = |name: &&str| folder.join(name).exists();
+        [PIN_CREDENTIAL, CODE_CREDENTIAL].iter().any(|name| is_there(&name)).then(|| Self { folder: folder.to_owned() })
     }
 }
 
@@ -30,6 +33,7 @@ impl Asker for StoredAnswers {
     fn ask(&self, question: Question, _: &str) -> Result<Zeroizing<String>, InteractionError> {
         let path = match question {
             Question::Pin => self.folder.join(PIN_CREDENTIAL),
+            Question::RecoveryCode => self.folder.join(CODE_CREDENTIAL),
             Question::LastTry => {
                 log::error!("the last PIN try is not spent on a stored PIN");
                 return Err(InteractionError::Cancelled);

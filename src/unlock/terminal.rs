@@ -17,7 +17,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
-use super::interaction::{ANSWER_TIME_LIMIT, Announcer, Asker, InteractionError, Question, plain};
+use super::interaction::{Announcer, Asker, InteractionError, Question, plain};
 
 const TERMINAL: &str = "/dev/tty";
 /// Longer than any answer; what is typed beyond it is dropped.
@@ -41,10 +41,11 @@ impl Asker for Terminal {
     fn ask(&self, question: Question, prompt: &str) -> Result<Zeroizing<String>, InteractionError> {
         let echo = match question {
             Question::Pin => Echo::Hidden,
-            Question::LastTry => Echo::Shown,
+            // Nobody types seventy characters blindly.
+            Question::LastTry | Question::RecoveryCode => Echo::Shown,
         };
         let mut terminal = open().map_err(|source| InteractionError::Terminal { source })?;
-        ask_line(&mut terminal, &plain(prompt), echo, ANSWER_TIME_LIMIT)
+        ask_line(&mut terminal, &plain(prompt), echo, question.time_limit())
     }
 
     fn may_ask_again(&self) -> bool {

@@ -219,7 +219,10 @@ impl Volume {
     ) -> Result<Pointer> {
         let mut data = self.data_segments.lock();
         let generation = data.generation(number);
-        if generation.open.as_ref().is_some_and(|open| !open.has_room_for(block.stored.len())) {
+        // A block is tagged under the current epoch, so its segment must be of it, too.
+        let current = self.segments.ring().current().epoch;
+        let is_done = |open: &SegmentWriter| !open.has_room_for(block.stored.len()) || open.header().epoch != current;
+        if generation.open.as_ref().is_some_and(is_done) {
             self.finish_open(&mut data, number)?;
         }
         let generation = data.generation(number);

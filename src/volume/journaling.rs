@@ -103,7 +103,9 @@ impl Volume {
         let too_large =
             |kept: &GenerationJournal| kept.journal.as_ref().is_some_and(|journal| journal.bytes() > JOURNAL_BYTES_MAX);
         let kept = journal.generations.entry(number).or_default();
-        kept.rewrite |= too_large(kept);
+        // After a rotation nothing more is sealed under the old vault key.
+        let current = self.segments.ring().current().epoch;
+        kept.rewrite |= too_large(kept) || kept.journal.as_ref().is_some_and(|journal| journal.epoch() != current);
         let first_try = self.append_frame(journal, number);
         let Err(error) = first_try else { return Ok(()) };
         log::warn!("the journal failed and is begun anew: {error}");

@@ -4,6 +4,7 @@
 //! - names and directories: [`names`], [`rename`], [`directory`]; attributes and ACLs: [`attributes`], [`xattr`], [`acl`]
 //! - content: [`content`] (read, write), [`ranges`] (truncate, punch, seek), [`copy`] (clone)
 //! - the state in memory: [`state`] (generations, views, edits), [`overlay`], [`dirty`], [`uses`], [`inode_numbers`]
+//! - keys: [`slots`] (slots added and removed, the vault key rotated, `keys/` kept as the tree says)
 //! - on its way to the disk: [`flush`] (dirty data to segments), [`journaling`] (fsync), [`publish`] (commits),
 //!   [`background`] (when), [`open`] and [`replay`] (mount)
 //!
@@ -27,12 +28,14 @@ mod inode_numbers;
 mod journaling;
 mod names;
 mod open;
+mod open_error;
 mod overlay;
 mod publish;
 mod ranges;
 mod rename;
 mod replay;
 mod settle;
+mod slots;
 mod space;
 mod state;
 mod types;
@@ -46,9 +49,12 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub(crate) use directory::back_reference_key;
 pub use error::VolumeError;
-pub use open::{Environment, OpenError, OpenKeys, VolumeOptions};
+pub use open::{Environment, OpenKeys, VolumeOptions};
+pub use open_error::OpenError;
+pub use slots::{KeyChange, SlotError, UsedSlot};
 pub use types::*;
 
+use crate::format::VaultFile;
 use crate::format::items::TimeRecord;
 use crate::segments::Segments;
 use state::{Context, Edit, State, View};
@@ -72,6 +78,7 @@ pub struct Volume {
     pressure: background::Pressure,
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
     warnings: Mutex<Vec<String>>,
+    vault: VaultFile,
 }
 
 /// The state, locked for looking.

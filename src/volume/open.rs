@@ -9,27 +9,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use thiserror::Error;
 
+use super::Volume;
 use super::background::Pressure;
 use super::flush::DataSegments;
 use super::inode_numbers::InodeNumbers;
 use super::journaling::JournalState;
+use super::open_error::OpenError;
 use super::publish::Publisher;
+use super::slots::{self, UsedSlot};
 use super::state::{Context, Edit, Generation, State};
 use super::types::{FileKind, NewNode, VolumeStatus};
 use super::uses::Uses;
-use super::{Volume, VolumeError};
 use crate::crypto::{EpochKey, NameHasher, Randomness};
 use crate::format::commit::ClockEntry;
 use crate::format::items::AttributesRecord;
-use crate::format::{
-    ByteReader, CommitNumber, DeviceId, EpochId, FormatError, InodeNumber, Key, KeyKind, SlotRecord, VaultFile,
-};
-use crate::history::{DeviceState, Head, Heads, HistoryError};
-use crate::segments::{BlockError, BlockSource, KeyRing, Segments};
-use crate::store::{Area, Clock, FilePath, Store, StoreError};
-use crate::tree::{Root, Tree, TreeError};
+use crate::format::{ByteReader, CommitNumber, DeviceId, EpochId, InodeNumber, Key, KeyKind, SlotRecord, VaultFile};
+use crate::history::{AcceptedHeads, DeviceState, Head, Heads};
+use crate::segments::{BlockSource, KeyRing, Segments};
+use crate::store::{Area, Clock, FilePath, Store};
+use crate::tree::{Root, Tree};
 
 /// What a volume stands on.
 #[derive(Clone)]
@@ -52,6 +51,8 @@ pub struct OpenKeys {
     pub vault: VaultFile,
     /// The vault keys that could be opened, the newest epoch last.
     pub epochs: Vec<(EpochId, EpochKey)>,
+    /// The slot that opened them: it must be one of the vault's. `None` where there are no slots, as in tests.
+    pub slot: Option<UsedSlot>,
 }
 
 /// How a volume is to behave.
@@ -84,41 +85,8 @@ impl Default for VolumeOptions {
     }
 }
 
-/// Why a vault could not be opened or made.
-#[derive(Debug, Error)]
-pub enum OpenError {
-    /// The folder has no complete commit (yet).
-    #[error("not arrived: {0}")]
-    NotArrived(String),
-    /// What is there is not what was written.
-    #[error("damaged: {0}")]
-    Damaged(String),
-    /// Two devices wrote at once; this version does not merge.
-    #[error("{devices} devices have written at once and their changes are not merged yet")]
-    Diverged {
-        /// How many.
-        devices: usize,
-    },
-    /// A file of the local state cannot be used.
-    #[error("{path} in the local state is not valid: {detail}")]
-    State {
-        /// The file.
-        path: FilePath,
-        /// What is wrong.
-        detail: String,
-    },
-    /// The disk of the vault or of the state is full.
-    #[error("no space is left: {0}")]
-    NoSpace(String),
-    /// The disk or folder failed.
-    #[error(transparent)]
-    Store(StoreError),
-    /// Threads could not be started, or another failure of the system.
-    #[error("{0}")]
-    System(String),
-}
-
 struct Parts {
+    vault: VaultFile,
     environment: Environment,
     options: VolumeOptions,
     segments: Arc<Segments>,
@@ -147,10 +115,12 @@ impl Volume {
     ) -> std::result::Result<(), OpenError> {
         let device = DeviceState::fresh(&*environment.randomness, &environment.identity);
         let options = VolumeOptions { background: false, ..VolumeOptions::default() };
+        let (vault, epoch) = (keys.vault.clone(), keys.epochs.last().map(|(epoch, _)| *epoch));
         let (segments, tree, block_bytes) = open_segments(&environment, keys, &options, device.device)?;
         device.save(&*environment.store)?;
         let name_key = environment.randomness.array();
         let volume = Self::assemble(Parts {
+            vault,
             environment,
             options,
             segments,
@@ -170,13 +140,17 @@ impl Volume {
             let mut edit = guard.edit();
             edit.put(Key::NAME_KEY, name_key.as_slice());
             for slot in slots {
-                let suffix = u64::from_be_bytes(slot.slot.0);
-                edit.put(Key::new(InodeNumber::VAULT, KeyKind::Slot, suffix), slot.encode());
+                edit.put(slots::key_of(slot.slot), slot.encode());
+            }
+            if let Some(epoch) = epoch {
+                edit.put(Key::EPOCH_START, slots::start_of(epoch, edit.now).encode());
             }
             let record = root_directory(&edit, &root);
             edit.put_attributes(InodeNumber::ROOT, &record);
         }
-        Ok(volume.publish()?)
+        volume.publish()?;
+        volume.keep_keys();
+        Ok(())
     }
 
     /// Opens the newest commit, replays the journal and starts the background threads.
@@ -202,13 +176,18 @@ impl Volume {
             }
             None => DeviceState::fresh(&*environment.randomness, &environment.identity),
         };
+        let (vault, slot) = (keys.vault.clone(), keys.slot);
         let (segments, tree, block_bytes) = open_segments(&environment, keys, &options, device.device)?;
         segments.skip_to(crate::format::Sequence(device.next_sequence));
-        let heads = Heads::find(&segments)?;
-        let head = choose_head(&heads, &device)?;
+        let accepted = AcceptedHeads::find(&segments, &tree)?;
+        let heads = &accepted.heads;
+        let head = choose_head(heads, &device)?;
+        let known = slots::check_used_slot(&*store, &tree, &head.root(), vault.vault(), slot)?;
         segments.ring().write_in(head.page.epoch);
-        let read_only = read_only_reason(&heads, &device, &options);
-        let journal = read_journal(&*store, segments.ring(), &heads, &device)?;
+        let doubts = slots::doubt_epoch(&accepted, &head, known.as_ref(), &device);
+        let read_only = read_only_reason(heads, &device, doubts, &options);
+        let journal = read_journal(&*store, segments.ring(), heads, &device)?;
+        slots::go_on_with_rotation(segments.ring(), &accepted, &head, journal.epoch);
         let own = heads.newest.get(&device.device).map(Head::entry).or(device.published);
         let number = next_number(own, &journal);
         let root = head.root();
@@ -220,6 +199,7 @@ impl Volume {
         let last_inode = last_inode(&tree, &root, device.inode_lease, &journal)?;
         let seconds = head.page.seconds;
         let volume = Arc::new(Self::assemble(Parts {
+            vault,
             environment,
             options,
             segments,
@@ -238,8 +218,9 @@ impl Volume {
         for (device, sequence, error) in &heads.awaited {
             volume.warn(format!("commit {sequence} of device {device} cannot be used: {error}"));
         }
-        volume.keep_own_commit(&heads, recorded.as_ref())?;
-        volume.settle_in(&heads, recorded.as_ref())?;
+        volume.keep_own_commit(heads, recorded.as_ref())?;
+        volume.settle_in(heads, recorded.as_ref())?;
+        volume.keep_keys();
         if volume.options.background {
             volume.start_threads().map_err(|error| OpenError::System(format!("threads: {error}")))?;
         }
@@ -279,10 +260,12 @@ impl Volume {
                 seconds: parts.seconds,
                 interval,
                 unplaced: None,
+                vault_items: BTreeMap::new(),
             }),
             pressure: Pressure::default(),
             threads: Mutex::new(Vec::new()),
             warnings: Mutex::new(Vec::new()),
+            vault: parts.vault,
             environment: parts.environment,
             options: parts.options,
         }
@@ -377,13 +360,18 @@ fn choose_head(heads: &Heads, device: &DeviceState) -> std::result::Result<Head,
     }
 }
 
-fn read_only_reason(heads: &Heads, device: &DeviceState, options: &VolumeOptions) -> Option<String> {
+fn read_only_reason(
+    heads: &Heads,
+    device: &DeviceState,
+    doubts: Option<String>,
+    options: &VolumeOptions,
+) -> Option<String> {
     let rollbacks = heads.rollbacks(device);
     if !rollbacks.is_empty() && !options.accept_rollback {
         let missing: Vec<String> = rollbacks.iter().map(ToString::to_string).collect();
         return Some(format!("the folder is older than what this device has seen: {}", missing.join("; ")));
     }
-    options.read_only.then(|| "mounted read-only".to_string())
+    doubts.filter(|_| !options.accept_rollback).or_else(|| options.read_only.then(|| "mounted read-only".to_string()))
 }
 
 fn vault_record(tree: &Tree, root: &Root, key: Key) -> std::result::Result<Option<Arc<[u8]>>, OpenError> {
@@ -397,6 +385,8 @@ struct UncoveredJournal {
     next_part: u32,
     /// Who wrote them, where it was not this device.
     others: Vec<DeviceId>,
+    /// The epoch of the last of them.
+    epoch: Option<EpochId>,
 }
 
 fn read_journal(
@@ -406,11 +396,13 @@ fn read_journal(
     own: &DeviceState,
 ) -> std::result::Result<UncoveredJournal, OpenError> {
     let has_commit = |device, number| heads.newest.get(&device).is_some_and(|head| head.page.number >= number);
-    let mut journal = UncoveredJournal { frames: BTreeMap::new(), files: Vec::new(), next_part: 0, others: Vec::new() };
+    let mut journal =
+        UncoveredJournal { frames: BTreeMap::new(), files: Vec::new(), next_part: 0, others: Vec::new(), epoch: None };
     for file in crate::history::journal::list(store)? {
         journal.next_part = journal.next_part.max(file.part + 1);
         journal.files.push((file.generation, file.path.clone()));
-        let Some((device, frames)) = crate::history::journal::read(store, ring, &file.path)? else { continue };
+        let Some((header, frames)) = crate::history::journal::read(store, ring, &file.path)? else { continue };
+        let device = header.device;
         let covered = has_commit(device, file.generation);
         let adopted = own.adopted.get(&device).is_some_and(|number| has_commit(own.device, *number));
         if covered || adopted || frames.is_empty() {
@@ -419,6 +411,7 @@ fn read_journal(
         if device != own.device {
             journal.others.push(device);
         }
+        journal.epoch = Some(header.epoch);
         journal.frames.insert(file.generation, frames);
     }
     Ok(journal)
@@ -479,63 +472,5 @@ impl Volume {
         self.journal.lock().resume(number, journal.next_part, replayed);
         self.note_memory(&state);
         Ok(())
-    }
-}
-
-impl From<StoreError> for OpenError {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Full { .. } => Self::NoSpace(error.to_string()),
-            other => Self::Store(other),
-        }
-    }
-}
-
-impl From<BlockError> for OpenError {
-    fn from(error: BlockError) -> Self {
-        match error {
-            BlockError::NotArrived { .. } => Self::NotArrived(error.to_string()),
-            BlockError::Damaged { .. } => Self::Damaged(error.to_string()),
-            BlockError::Store(error) => error.into(),
-        }
-    }
-}
-
-impl From<TreeError> for OpenError {
-    fn from(error: TreeError) -> Self {
-        match error {
-            TreeError::Block(error) => error.into(),
-            other => Self::Damaged(other.to_string()),
-        }
-    }
-}
-
-impl From<FormatError> for OpenError {
-    fn from(error: FormatError) -> Self {
-        Self::Damaged(error.to_string())
-    }
-}
-
-impl From<HistoryError> for OpenError {
-    fn from(error: HistoryError) -> Self {
-        match error {
-            HistoryError::Commit { source, .. } => source.into(),
-            HistoryError::Block(error) => error.into(),
-            HistoryError::Tree(error) => error.into(),
-            HistoryError::Store(error) => error.into(),
-            HistoryError::Format(error) => error.into(),
-            HistoryError::State { path, detail } => Self::State { path, detail },
-        }
-    }
-}
-
-impl From<VolumeError> for OpenError {
-    fn from(error: VolumeError) -> Self {
-        match error {
-            VolumeError::NotArrived(what) => Self::NotArrived(what),
-            VolumeError::Damaged(what) => Self::Damaged(what),
-            VolumeError::NoSpace(what) => Self::NoSpace(what),
-            other => Self::System(other.to_string()),
-        }
     }
 }

@@ -11,6 +11,7 @@
 //! A failure before 4 keeps the generation frozen and its journal; the next try goes on from 3 with new segments. A
 //! failed rename in 4 may have gone through: the next try renames the same file, so a number never means two commits.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +49,9 @@ pub(super) struct Publisher {
     pub interval: Duration,
     /// A commit that is whole, and of which it is not known that it has its place in the folder.
     pub unplaced: Option<UnplacedCommit>,
+    /// Changes of slots and epochs for the commit that is being made. They are in no journal: what a commit does not
+    /// publish at once never happened.
+    pub vault_items: BTreeMap<Key, Option<Vec<u8>>>,
 }
 
 /// A commit whose meta segment is complete: whatever its rename said, no other may have its number.
@@ -70,7 +74,7 @@ impl Volume {
         result
     }
 
-    fn publish_all(&self, publisher: &mut Publisher) -> Result<()> {
+    pub(super) fn publish_all(&self, publisher: &mut Publisher) -> Result<()> {
         // A generation left frozen by a failure comes first.
         if self.state.read().frozen.is_some() {
             self.publish_frozen(publisher)?;
@@ -89,6 +93,15 @@ impl Volume {
         self.flush_generation(number)?;
         self.freeze();
         self.publish_frozen(publisher)
+    }
+
+    /// Publishes what is in `vault_items`, and all that has changed, as one commit. They are gone from there on return.
+    pub(super) fn publish_vault_items(&self, publisher: &mut Publisher) -> Result<()> {
+        self.freeze();
+        let published = self.publish_frozen(publisher);
+        publisher.vault_items.clear();
+        self.pressure.note_publish(published.as_ref().err().map(ToString::to_string));
+        published
     }
 
     fn freeze(&self) {
@@ -269,9 +282,13 @@ impl Volume {
         let mut totals = ByteWriter::new();
         totals.u64(frozen.inode_count);
         own.push((key(KeyKind::VaultRecord, 1), totals.finish()));
-        let own = own.into_iter().map(|(key, value)| (key, Some(Arc::from(value))));
+        let mut own: Vec<(Key, Option<Arc<[u8]>>)> =
+            own.into_iter().map(|(key, value)| (key, Some(Arc::from(value)))).collect();
+        own.extend(self.replaced_epoch(publisher)?.map(|(key, value)| (key, Some(value))));
+        own.extend(publisher.vault_items.iter().map(|(key, value)| (*key, value.as_deref().map(Arc::from))));
         let changed = frozen.overlay.items().map(|(key, value)| (*key, value.clone()));
         let mut items: Vec<(Key, Change)> = own
+            .into_iter()
             .chain(changed)
             .map(|(key, value)| match value {
                 Some(value) => {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::open::OpenError;
+use super::open_error::OpenError;
 use super::uses::remove_inode;
 use super::{Result, Volume};
 use crate::format::{InodeNumber, Key, KeyKind};

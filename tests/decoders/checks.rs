@@ -21,8 +21,8 @@ use passkeyfs::format::journal::{FrameHeader, JournalRecord};
 use passkeyfs::format::node::{Node, NodeWriter};
 use passkeyfs::format::segment::{LastPage, SegmentHeader, decode_summary, encode_summary};
 use passkeyfs::format::{
-    BlockKind, ByteReader, ByteWriter, Encoding, EpochKeyFile, EpochRecord, FormatError, Key, Pointer, SegmentId,
-    SlotFile, SlotPublic, SlotRecord, Stamp, VaultFile,
+    BlockKind, ByteReader, ByteWriter, Encoding, EpochKeyFile, EpochRecord, EpochStart, FormatError, Key, Pointer,
+    SegmentId, SlotFile, SlotPublic, SlotRecord, Stamp, VaultFile,
 };
 use passkeyfs::segments::codec;
 
@@ -77,6 +77,9 @@ pub const DECODERS: &[Decoder] = &[
     decoder("options", "segment file name", checks_above::segment_file_name),
     decoder("options", "key file name", checks_above::key_file_name),
     decoder("options", "ids", checks_above::ids),
+    decoder("items", "epoch start", epoch_start),
+    decoder("vault", "recovery code", checks_above::recovery_code),
+    decoder("vault", "vault-keys.json", checks_above::known_keys),
 ];
 
 /// What a decoder may allocate at one time.
@@ -188,6 +191,10 @@ fn slot_record(input: &[u8]) -> bool {
 
 fn epoch_record(input: &[u8]) -> bool {
     canonical(input, EpochRecord::decode, |record| record.encode().to_vec())
+}
+
+fn epoch_start(input: &[u8]) -> bool {
+    canonical(input, EpochStart::decode, EpochStart::encode)
 }
 
 fn pointer(input: &[u8]) -> bool {

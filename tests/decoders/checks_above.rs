@@ -13,9 +13,9 @@ use passkeyfs::format::{CommitId, DeviceId, EpochId, InodeNumber, Sequence, Slot
 use passkeyfs::history::DeviceState;
 use passkeyfs::segments::ledger::{parse_file_name, vault_path};
 use passkeyfs::store::{FilePath, MemoryStore};
-use passkeyfs::unlock::AuthenticatorChoice;
 use passkeyfs::unlock::assertion::{AuthenticatorData, FLAG_EXTENSIONS, encode_cose_key, signature_holds};
 use passkeyfs::unlock::software_file::SoftwareFile;
+use passkeyfs::unlock::{AuthenticatorChoice, KnownKeys, RecoveryCode};
 use passkeyfs::volume::{SetAttributes, SetExtendedAttribute, Volume};
 
 pub fn device_state(input: &[u8]) -> bool {
@@ -30,6 +30,24 @@ pub fn device_state(input: &[u8]) -> bool {
     assert!(state.next_sequence <= Sequence::MAX.0, "sequence {:x}", state.next_sequence);
     state.save(&disk).expect("a disk with room");
     assert_eq!(DeviceState::load(&disk).expect("a file of ours"), Some(state));
+    true
+}
+
+pub fn known_keys(input: &[u8]) -> bool {
+    let disk = MemoryStore::new();
+    disk.deliver(&FilePath::state("vault-keys.json"), input);
+    let memory = Memory { base_bytes: 16 * 1024, ..Memory::LISTS };
+    let Ok(Some(known)) = within(memory, input, |_| KnownKeys::load(&disk)) else { return false };
+    known.save(&disk).expect("a disk with room");
+    assert_eq!(KnownKeys::load(&disk).expect("a file of ours"), Some(known));
+    true
+}
+
+pub fn recovery_code(input: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(input) else { return false };
+    let Ok(code) = RecoveryCode::parse(text) else { return false };
+    let again = RecoveryCode::parse(&code.text()).expect("a code of ours");
+    assert_eq!(again.text(), code.text());
     true
 }
 

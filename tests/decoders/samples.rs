@@ -10,19 +10,21 @@ use passkeyfs::format::items::{
 use passkeyfs::format::journal::{FrameHeader, JournalRecord};
 use passkeyfs::format::node::{NodeWriter, StoredValue, ValueBlock, encode_child_body, encode_leaf_body, key_bytes};
 use passkeyfs::format::segment::{LastPage, SegmentHeader, SegmentKind, SummaryEntry, encode_summary};
-use passkeyfs::format::slot_file::{PasskeyMethod, SlotMethod, epoch_key_file_name, slot_file_name};
+use passkeyfs::format::slot_file::{PasskeyMethod, RecoveryMethod, SlotMethod, epoch_key_file_name, slot_file_name};
 use passkeyfs::format::{
-    BlockKind, ByteWriter, CommitId, CommitNumber, DeviceId, Encoding, EpochId, EpochKeyFile, EpochRecord, InodeNumber,
-    Key, KeyKind, Pointer, SegmentId, Sequence, SlotFile, SlotId, SlotPublic, SlotRecord, Stamp, VaultFile, VaultId,
-    VaultParameters,
+    BlockKind, ByteWriter, CommitId, CommitNumber, DeviceId, Encoding, EpochId, EpochKeyFile, EpochRecord, EpochStart,
+    InodeNumber, Key, KeyKind, Pointer, SegmentId, Sequence, SlotFile, SlotId, SlotPublic, SlotRecord, Stamp,
+    VaultFile, VaultId, VaultParameters,
 };
 use passkeyfs::history::DeviceState;
 use passkeyfs::segments::codec::PreparedBlock;
-use passkeyfs::store::{FilePath, Store};
+use passkeyfs::store::{FilePath, MemoryStore, Store};
 use passkeyfs::unlock::assertion::encode_cose_key;
 use passkeyfs::unlock::enroll::{NewSlot, NewVault};
 use passkeyfs::unlock::software_file::SoftwareFile;
-use passkeyfs::unlock::{Authenticator, ScriptedInteraction, SoftwareAuthenticator, create_vault};
+use passkeyfs::unlock::{
+    Authenticator, KnownKeys, RecoveryCode, ScriptedInteraction, SoftwareAuthenticator, create_vault,
+};
 
 /// Samples, each under the name of its decoder. The same at every call.
 pub fn samples() -> Vec<(&'static str, Vec<u8>)> {
@@ -158,6 +160,7 @@ fn items(samples: &mut Samples) {
     samples.push(("slot record", slot.encode()));
     let epoch = EpochRecord { epoch: EpochId([3; 16]), key: Secret::new([4; 32]), created_seconds: 5 };
     samples.push(("epoch record", epoch.encode().to_vec()));
+    samples.push(("epoch start", EpochStart { epoch: EpochId([3; 16]), seconds: 1_800_000_000 }.encode()));
     samples.push(("pointer", written(|writer| pointer().encode(writer))));
     for kind in [KeyKind::Attributes, KeyKind::Extent, KeyKind::Orphan] {
         samples.push(("key", written(|writer| Key::new(InodeNumber(0x1234), kind, u64::MAX - 1).encode(writer))));
@@ -238,6 +241,18 @@ fn key_files(samples: &mut Samples) {
     samples.push(("slot public", public.encode()));
     let file = SlotFile::new(public.encode(), [7; 40], vault.raw()).expect("a valid public part");
     samples.push(("slot file", file.encode()));
+    let recovery = SlotPublic { method: SlotMethod::Recovery(RecoveryMethod {}), label: None, ..public };
+    samples.push(("slot public", recovery.encode()));
+    let code = RecoveryCode::generate(&SeededRandomness::new(9));
+    samples.push(("recovery code", code.text().as_bytes().to_vec()));
+    let slots = |ids: &[u8]| ids.iter().map(|id| SlotId([*id; 8])).collect();
+    let known =
+        KnownKeys { vault: vault.vault(), epoch: EpochId([1; 16]), valid: slots(&[1, 2]), removed: slots(&[3]) };
+    let disk = MemoryStore::new();
+    known.save(&disk).expect("a disk with room");
+    let store: &dyn Store = &disk;
+    let path = FilePath::state("vault-keys.json");
+    samples.push(("vault-keys.json", store.read_whole(&path, 1 << 16).expect("just written")));
     let key = EpochKeyFile { vault: vault.vault(), slot: SlotId([0xab; 8]), epoch: EpochId([1; 16]), sealed: [2; 80] };
     samples.push(("epoch key file", key.encode()));
     samples.push(("key file name", slot_file_name(key.slot).into_bytes()));

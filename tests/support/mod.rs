@@ -65,7 +65,7 @@ impl World {
     }
 
     pub fn keys(&self) -> OpenKeys {
-        OpenKeys { vault: self.vault.clone(), epochs: vec![(EpochId([7; 16]), self.key.duplicate())] }
+        OpenKeys { vault: self.vault.clone(), epochs: vec![(EpochId([7; 16]), self.key.duplicate())], slot: None }
     }
 
     pub fn options() -> VolumeOptions {

@@ -2,7 +2,7 @@
 //! this device has a copy of.
 
 use passkeyfs::format::slot_file::{KeyFileName, slot_file_name};
-use passkeyfs::format::{EpochId, SlotId};
+use passkeyfs::format::{EpochId, SlotId, VaultFile};
 use passkeyfs::store::{Area, FilePath};
 use passkeyfs::unlock::{Notice, ScriptedInteraction, UnlockError, list_slots, read_vault_file};
 
@@ -134,22 +134,33 @@ fn a_stranger_s_slot_and_a_renamed_key_gain_nothing() {
 }
 
 #[test]
-fn an_altered_vault_file_is_noticed_by_a_device_that_knows_it() {
+fn an_altered_vault_file_is_noticed_and_the_copy_that_opens_is_used() {
     let (rig, created) = Rig::with_vault();
     let path = FilePath::vault("vault.json");
-    let other = String::from_utf8(created.vault.raw().to_vec()).expect("text").replace("zstd", "none");
-    rig.replace(&path, other.as_bytes());
-    match rig.unlock_silently() {
-        Err(UnlockError::VaultFileChanged { remembered_by }) => assert_eq!(remembered_by, "this device"),
-        other => panic!("{other:?}"),
-    }
-    rig.forget_state();
-    match rig.unlock_silently() {
-        Err(UnlockError::VaultFileChanged { remembered_by }) => {
-            assert_eq!(remembered_by, format!("slot {}", created.slots[0].slot))
+    let raw = String::from_utf8(created.vault.raw().to_vec()).expect("text");
+    let salt = created.vault.salt();
+    let other_salt = VaultFile::new(created.vault.vault(), [salt[0] ^ 1; 32], created.vault.parameters());
+    let altered =
+        [raw.replace("zstd", "none"), String::from_utf8(other_salt.expect("valid").raw().to_vec()).expect("text")];
+    for text in altered {
+        rig.replace(&path, text.as_bytes());
+        // A device that knows the vault, and one that does not.
+        for _ in 0..2 {
+            let unlocked = rig.unlock_silently().expect("opens with the slot's copy");
+            assert_eq!(unlocked.vault, created.vault);
+            let is_named = |notice: &Notice| matches!(notice, Notice::VaultFileRecovered { .. });
+            assert!(unlocked.notices.iter().any(is_named), "{:?}", unlocked.notices);
+            rig.forget_state();
         }
-        other => panic!("{other:?}"),
     }
+    // The slot's copy altered likewise: nothing is left to open with.
+    let forged = change_field(&slot_bytes(&rig, created.slots[0].slot), "vault", |bytes| {
+        *bytes = raw.replace("zstd", "none").into_bytes();
+    });
+    rig.replace(&path, raw.replace("zstd", "none").as_bytes());
+    rig.replace(&slot_path(created.slots[0].slot), &forged);
+    let error = rig.unlock_silently().expect_err("altered everywhere");
+    assert!(matches!(error, UnlockError::WrongSecret { .. }), "{error}");
 }
 
 #[test]
@@ -161,14 +172,10 @@ fn no_byte_of_the_vault_file_can_be_altered_unnoticed() {
         altered[index] ^= 1;
         rig.replace(&path, &altered);
         rig.forget_state();
-        match rig.unlock_silently() {
-            Ok(unlocked) => {
-                assert_eq!(unlocked.vault, created.vault, "byte {index}: only the true file may be used");
-                assert!(matches!(unlocked.notices[..], [Notice::VaultFileRecovered { .. }]), "byte {index}");
-            }
-            Err(UnlockError::VaultFileChanged { .. } | UnlockError::NewerFormat { .. }) => {}
-            Err(error) => panic!("byte {index}: {error}"),
-        }
+        let unlocked = rig.unlock_silently().unwrap_or_else(|error| panic!("byte {index}: {error}"));
+        assert_eq!(unlocked.vault, created.vault, "byte {index}: only the true file may be used");
+        let is_named = |notice: &Notice| matches!(notice, Notice::VaultFileRecovered { .. });
+        assert!(unlocked.notices.iter().any(is_named), "byte {index}: {:?}", unlocked.notices);
     }
 }
 
@@ -198,6 +205,11 @@ fn files_of_a_newer_passkeyfs_are_called_newer() {
     let newer =
         String::from_utf8(created.vault.raw().to_vec()).expect("text").replace("\"format\": 1", "\"format\": 9");
     rig.replace(&FilePath::vault("vault.json"), newer.as_bytes());
+    // The slot file's copy is not newer, so somebody altered the one file.
+    assert_eq!(rig.unlock_silently().expect("opens with the copy").vault, created.vault);
+    rig.forget_state();
+    let slot = change_field(&slot_bytes(&rig, created.slots[0].slot), "vault", |bytes| *bytes = newer.into_bytes());
+    rig.replace(&slot_path(created.slots[0].slot), &slot);
     let error = rig.unlock_silently().expect_err("newer");
     assert!(matches!(error, UnlockError::NewerFormat { .. }), "{error}");
 }

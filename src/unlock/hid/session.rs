@@ -8,6 +8,7 @@
 //! Where the key verifies its user by itself (a finger) and is set up to, it is asked to; when it does not recognise the
 //! finger any more the PIN is asked for.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
@@ -55,6 +56,7 @@ type CredentialId = Vec<u8>;
 /// A session with a security key.
 pub struct HidAuthenticator {
     name: String,
+    path: PathBuf,
     /// Gone once it broke off: the session is over then.
     child: Option<HelperChild>,
     limits: SessionLimits,
@@ -91,6 +93,7 @@ impl HidAuthenticator {
         let child = HelperChild::start(helper).map_err(|source| AuthenticatorError::Helper { source })?;
         let mut session = Self {
             name: key.name(),
+            path: key.path.clone(),
             child: Some(child),
             limits,
             info: DeviceInfo::default(),
@@ -342,6 +345,7 @@ impl Authenticator for HidAuthenticator {
         AuthenticatorDescription {
             name: self.name(),
             hardware: true,
+            device: Some(self.path.clone()),
             user_verification,
             hmac_secret: info.hmac_secret,
             credentials_in_list_max: self.credentials_in_list_max(),

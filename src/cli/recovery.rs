@@ -1,0 +1,201 @@
+//! `passkeyfs recovery create` and `recovery test`, and the part of `init` that makes the first recovery code.
+//!
+//! The order is: look whether the kit can be written, unlock, show the code and have part of it typed back, write the kit,
+//! make the slot. So a slot whose code nobody has does not come to be; when making it fails the kit is taken away again.
+//! The code goes to the terminal itself, never to standard output, which may be a file or a log.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use super::args::{RecoveryCreateArguments, RecoveryTestArguments, Unlocking};
+use super::exit::Exit;
+use super::failure::failure;
+use super::key_change::Opened;
+use super::recovery_kit::{Kit, KitFile};
+use super::vault::VaultPlace;
+use super::{key, output};
+use crate::crypto::{KernelRandomness, Randomness};
+use crate::format::VaultFile;
+use crate::store::SystemClock;
+use crate::unlock::recovery_code::GROUPS;
+use crate::unlock::{EnrolledSlot, EpochKeyEntry, RecoveryCode, enroll_recovery};
+use crate::volume::KeyChange;
+
+const TERMINAL: &str = "/dev/tty";
+/// Groups of the code that are to be typed back.
+const GROUPS_ASKED: usize = 2;
+const TRIES: usize = 3;
+
+/// Runs `passkeyfs recovery create`.
+pub fn create(arguments: &RecoveryCreateArguments) -> anyhow::Result<Exit> {
+    let place = VaultPlace::find(&arguments.vault)?;
+    let recovery = NewRecovery::prepare(arguments.kit.as_deref(), &place.folder)?;
+    let opened = Opened::open(&place, &arguments.authenticator.unlocking())?;
+    let slot = recovery.make(&opened.vault, &opened.epoch, &place.folder, arguments.label.as_deref())?;
+    let id = slot.record.slot;
+    opened.change(&KeyChange::Add(slot.record)).inspect_err(|_| recovery.take_back())?;
+    output::print(&format!("recovery slot {id} unlocks the vault from now on\n{}", recovery.where_it_is()))?;
+    Ok(Exit::Done)
+}
+
+/// Runs `passkeyfs recovery test`.
+pub fn test(arguments: &RecoveryTestArguments) -> anyhow::Result<Exit> {
+    let place = VaultPlace::find(&arguments.vault)?;
+    let recovery_code_file = arguments.recovery_code_file.clone();
+    key::test_slot(&place, &Unlocking { authenticator: "recovery".to_owned(), recovery_code_file })
+}
+
+/// A recovery code that is to be made, for which there is a way to its owner.
+pub struct NewRecovery {
+    kit: Option<KitFile>,
+    has_terminal: bool,
+}
+
+impl NewRecovery {
+    /// Looks whether the code can be handed over: on a terminal, or in a kit that can be written.
+    pub fn prepare(kit: Option<&Path>, vault_folder: &Path) -> anyhow::Result<Self> {
+        let kit = kit.map(|file| KitFile::prepare(file, vault_folder)).transpose()?;
+        let has_terminal = std::io::stdin().is_terminal() && File::open(TERMINAL).is_ok();
+        if kit.is_none() && !has_terminal {
+            return Err(failure(
+                Exit::Usage,
+                "there is no terminal to show the recovery code on",
+                "Run it in a terminal, or say with --kit FILE (of init: --recovery-kit FILE) where the printable kit goes.",
+            ));
+        }
+        Ok(Self { kit, has_terminal })
+    }
+
+    /// Makes the code and its slot, and hands the code over. Writes nothing but the kit.
+    pub fn make(
+        &self,
+        vault: &VaultFile,
+        epoch: &EpochKeyEntry,
+        folder: &Path,
+        label: Option<&str>,
+    ) -> anyhow::Result<EnrolledSlot> {
+        let code = RecoveryCode::generate(&KernelRandomness);
+        let slot = enroll_recovery(vault, epoch, &code, label, &KernelRandomness, &SystemClock)?;
+        if self.has_terminal {
+            let terminal = File::options().read(true).write(true).open(TERMINAL)?;
+            let asked = choose_groups(&KernelRandomness);
+            hand_over(&code, asked, &mut BufReader::new(&terminal), &mut &terminal)?;
+        }
+        if let Some(kit) = &self.kit {
+            kit.write(&Kit { vault: vault.vault(), slot: slot.record.slot, folder, label, code: &code })?;
+        }
+        Ok(slot)
+    }
+
+    /// Takes the kit away again: it is one of a slot that does not exist.
+    pub fn take_back(&self) {
+        if let Some(kit) = &self.kit {
+            kit.remove();
+        }
+    }
+
+    /// What to do now.
+    pub fn where_it_is(&self) -> String {
+        match &self.kit {
+            Some(kit) => format!(
+                "kit      {}\nPrint it, keep it where nobody else gets it, and delete the file. Whoever has it and the vault \
+                 folder reads everything.\n",
+                kit.path().display()
+            ),
+            None => "Keep the code on paper, where nobody else gets it.\n".to_owned(),
+        }
+    }
+}
+
+/// Which groups to ask for; two different ones, in order.
+fn choose_groups(randomness: &dyn Randomness) -> [usize; GROUPS_ASKED] {
+    let first = randomness.u64() as usize % GROUPS;
+    let second = (first + 1 + randomness.u64() as usize % (GROUPS - 1)) % GROUPS;
+    [first.min(second), first.max(second)]
+}
+
+/// Shows the code, and has two of its groups typed back.
+fn hand_over(
+    code: &RecoveryCode,
+    asked: [usize; GROUPS_ASKED],
+    input: &mut impl BufRead,
+    output: &mut impl Write,
+) -> anyhow::Result<()> {
+    let groups = code.groups();
+    writeln!(output, "\nThis is the recovery code. With it, and without any key, the vault can be opened.")?;
+    writeln!(output, "Write it down on paper now: it is not shown again.\n")?;
+    for (row, line) in groups.chunks(GROUPS / 2).enumerate() {
+        for (column, group) in line.iter().enumerate() {
+            write!(output, "{:4}. {group}", row * GROUPS / 2 + column + 1)?;
+        }
+        writeln!(output)?;
+    }
+    writeln!(output, "\n(No letter I, L, O or U is in it: what looks like one is a digit.)\n")?;
+    for group in asked {
+        let mut right = false;
+        for _ in 0..TRIES {
+            write!(output, "To see that you have it, type group {}: ", group + 1)?;
+            output.flush()?;
+            let mut typed = Zeroizing::new(String::with_capacity(64));
+            if input.read_line(&mut typed)? == 0 {
+                break;
+            }
+            right = RecoveryCode::is_group(&typed, &groups[group]);
+            if right {
+                break;
+            }
+            writeln!(output, "That is not what group {} says.", group + 1)?;
+        }
+        if !right {
+            return Err(failure(
+                Exit::Failed,
+                "the recovery code was not typed back, so no recovery slot was made",
+                "Start again, and write the code down when it is shown: it will be another one.",
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::SeededRandomness;
+
+    fn dialogue(answers: &dyn Fn(&[String]) -> String) -> (anyhow::Result<()>, String) {
+        let code = RecoveryCode::generate(&SeededRandomness::new(1));
+        let typed = answers(&code.groups());
+        let mut shown = Vec::new();
+        let done = hand_over(&code, [2, 9], &mut typed.as_bytes(), &mut shown);
+        (done, String::from_utf8(shown).expect("text"))
+    }
+
+    #[test]
+    fn the_code_is_shown_whole_and_two_groups_are_typed_back() {
+        let (done, shown) = dialogue(&|groups| format!(" {}\n{}\n", groups[2].to_lowercase(), groups[9]));
+        done.expect("typed back");
+        for (number, group) in RecoveryCode::generate(&SeededRandomness::new(1)).groups().iter().enumerate() {
+            assert!(shown.contains(&format!("{}. {group}", number + 1)), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_group_may_be_typed_again_and_three_wrong_ones_end_it() {
+        dialogue(&|groups| format!("{}\n{}\n{}\n", groups[1], groups[2], groups[9])).0.expect("right at last");
+        let refused = dialogue(&|groups| format!("{0}\n{0}\n{0}\n{1}\n{1}\n", groups[1], groups[2]));
+        assert!(refused.0.is_err());
+        assert!(dialogue(&|groups| format!("{}\n", groups[2])).0.is_err(), "the second group is asked for, too");
+        assert!(dialogue(&|_| String::new()).0.is_err());
+    }
+
+    #[test]
+    fn two_different_groups_of_the_code_are_asked_for() {
+        for seed in 0..200 {
+            let [first, second] = choose_groups(&SeededRandomness::new(seed));
+            assert!(first < second && second < GROUPS);
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What this device knows of the vault's slots and epochs, kept in the local state as `vault-keys.json`.
+//!
+//! ```json
+//! { "format": 1, "vault": "…", "epoch": "…", "valid": ["slot", …], "removed": ["slot", …] }
+//! ```
+//! The tree says which slots are valid, and it is read only once the vault is open. This is what it said last: with it a
+//! slot file that was put into the folder, or brought back after its slot was removed, is told apart without a key
+//! (`key list`), and a folder that is suddenly in another epoch is not taken for granted (`volume/epochs.rs`).
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::format::json::{self, SMALL_FILE_BYTES_MAX};
+use crate::format::{EpochId, SlotId, VaultId};
+use crate::store::{FilePath, Store, StoreError};
+
+const STRUCTURE: &str = "vault-keys.json";
+const FORMAT: u32 = 1;
+
+/// What the tree said when this device last read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownKeys {
+    /// The vault.
+    pub vault: VaultId,
+    /// The epoch that was written in.
+    pub epoch: EpochId,
+    /// The slots that were valid.
+    pub valid: BTreeSet<SlotId>,
+    /// The slots that were valid once, and are so no more.
+    pub removed: BTreeSet<SlotId>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KnownKeysFile {
+    format: u32,
+    #[serde(with = "json::text")]
+    vault: VaultId,
+    #[serde(with = "json::text")]
+    epoch: EpochId,
+    valid: Vec<String>,
+    removed: Vec<String>,
+}
+
+fn path() -> FilePath {
+    FilePath::state(STRUCTURE)
+}
+
+impl KnownKeys {
+    /// What is known, or `None`: nothing yet, or a file that does not read. It is this device's own file, so it was
+    /// damaged, not forged; without it this device is as one that is new to the vault.
+    pub fn load(store: &dyn Store) -> Result<Option<Self>, StoreError> {
+        let raw = match store.read_whole(&path(), SMALL_FILE_BYTES_MAX) {
+            Ok(raw) => raw,
+            Err(StoreError::NotFound { .. }) => return Ok(None),
+            Err(error @ StoreError::TooLong { .. }) => {
+                log::warn!("{error}: it counts as missing");
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let file: KnownKeysFile = match json::decode(STRUCTURE, FORMAT, &[], &raw) {
+            Ok(file) => file,
+            Err(error) => {
+                log::warn!("{}: {error}: it counts as missing", path());
+                return Ok(None);
+            }
+        };
+        let slots = |names: &[String]| names.iter().filter_map(|name| name.parse().ok()).collect();
+        Ok(Some(Self {
+            vault: file.vault,
+            epoch: file.epoch,
+            valid: slots(&file.valid),
+            removed: slots(&file.removed),
+        }))
+    }
+
+    /// Replaces what was known. Durable on return.
+    pub fn save(&self, store: &dyn Store) -> Result<(), StoreError> {
+        let names = |slots: &BTreeSet<SlotId>| slots.iter().map(ToString::to_string).collect();
+        let file = KnownKeysFile {
+            format: FORMAT,
+            vault: self.vault,
+            epoch: self.epoch,
+            valid: names(&self.valid),
+            removed: names(&self.removed),
+        };
+        store.put_whole(&path(), &json::encode(&file))
+    }
+
+    /// What is known after the tree said that `valid` are its slots and `epoch` is written in.
+    pub fn learn(before: Option<Self>, vault: VaultId, epoch: EpochId, valid: BTreeSet<SlotId>) -> Self {
+        let before = before.filter(|known| known.vault == vault);
+        let mut removed = before.as_ref().map(|known| known.removed.clone()).unwrap_or_default();
+        removed.extend(before.into_iter().flat_map(|known| known.valid));
+        removed.retain(|slot| !valid.contains(slot));
+        Self { vault, epoch, valid, removed }
+    }
+}

@@ -1,0 +1,108 @@
+//! Why a vault could not be opened or made, and what errors of the layers below mean there.
+
+use thiserror::Error;
+
+use super::VolumeError;
+use crate::format::{FormatError, SlotId};
+use crate::history::HistoryError;
+use crate::segments::BlockError;
+use crate::store::{FilePath, StoreError};
+use crate::tree::TreeError;
+
+/// Why a vault could not be opened or made.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The folder has no complete commit (yet).
+    #[error("not arrived: {0}")]
+    NotArrived(String),
+    /// What is there is not what was written.
+    #[error("damaged: {0}")]
+    Damaged(String),
+    /// Two devices wrote at once; this version does not merge.
+    #[error("{devices} devices have written at once and their changes are not merged yet")]
+    Diverged {
+        /// How many.
+        devices: usize,
+    },
+    /// The slot that unlocked is none of the vault's: it was removed, or never was one.
+    #[error("slot {slot} unlocks this vault no more: it was removed")]
+    SlotRemoved {
+        /// The slot.
+        slot: SlotId,
+    },
+    /// A file of the local state cannot be used.
+    #[error("{path} in the local state is not valid: {detail}")]
+    State {
+        /// The file.
+        path: FilePath,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The disk of the vault or of the state is full.
+    #[error("no space is left: {0}")]
+    NoSpace(String),
+    /// The disk or folder failed.
+    #[error(transparent)]
+    Store(StoreError),
+    /// Threads could not be started, or another failure of the system.
+    #[error("{0}")]
+    System(String),
+}
+
+impl From<StoreError> for OpenError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Full { .. } => Self::NoSpace(error.to_string()),
+            other => Self::Store(other),
+        }
+    }
+}
+
+impl From<BlockError> for OpenError {
+    fn from(error: BlockError) -> Self {
+        match error {
+            BlockError::NotArrived { .. } => Self::NotArrived(error.to_string()),
+            BlockError::Damaged { .. } => Self::Damaged(error.to_string()),
+            BlockError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<TreeError> for OpenError {
+    fn from(error: TreeError) -> Self {
+        match error {
+            TreeError::Block(error) => error.into(),
+            other => Self::Damaged(other.to_string()),
+        }
+    }
+}
+
+impl From<FormatError> for OpenError {
+    fn from(error: FormatError) -> Self {
+        Self::Damaged(error.to_string())
+    }
+}
+
+impl From<HistoryError> for OpenError {
+    fn from(error: HistoryError) -> Self {
+        match error {
+            HistoryError::Commit { source, .. } => source.into(),
+            HistoryError::Block(error) => error.into(),
+            HistoryError::Tree(error) => error.into(),
+            HistoryError::Store(error) => error.into(),
+            HistoryError::Format(error) => error.into(),
+            HistoryError::State { path, detail } => Self::State { path, detail },
+        }
+    }
+}
+
+impl From<VolumeError> for OpenError {
+    fn from(error: VolumeError) -> Self {
+        match error {
+            VolumeError::NotArrived(what) => Self::NotArrived(what),
+            VolumeError::Damaged(what) => Self::Damaged(what),
+            VolumeError::NoSpace(what) => Self::NoSpace(what),
+            other => Self::System(other.to_string()),
+        }
+    }
+}
