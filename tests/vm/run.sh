@@ -27,6 +27,7 @@ flock -n 9 || fail "another run of the hardware test is using $VM" "Wait until i
 
 WORK=$(mktemp -d "$VM/run.XXXXXX")
 trap 'rm -rf "$WORK"' EXIT
+rm -f "$VM"/cases-*.log "$VM"/console-*.log
 
 prepare() {
   install_missing qemu-system-x86_64=qemu-system-x86 mmdebstrap=mmdebstrap busybox=busybox-static cpio=cpio modprobe=kmod \
@@ -71,7 +72,7 @@ boot() { # boot NUMBER: the cases' words on standard output and in cases-NUMBER.
   # Westmere: SSE4 and AES, which QEMU's emulation does well, and nothing wider, which it does slowly.
   timeout "$SECONDS_MAX" qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot -machine q35 \
     -accel "$accel" -cpu "$([ "$accel" = kvm ] && echo host || echo Westmere)" -smp 2 -m 1024 \
-    -kernel "$IMAGE/vmlinuz" -initrd "$IMAGE/initrd.gz" -append "console=ttyS0 mitigations=off panic=-1" \
+    -kernel "$IMAGE/vmlinuz" -initrd "$IMAGE/initrd.gz" -append "console=ttyS0 mitigations=off panic=-1 systemd.log_color=0" \
     -serial "file:$VM/console-$1.log" \
     -drive "if=virtio,format=raw,file=$WORK/root.ext4,cache=unsafe" \
     -drive "if=virtio,format=raw,file=$WORK/second.tar,readonly=on" \
@@ -93,8 +94,10 @@ for number in ${PASSKEYFS_VM_BOOTS:-1 2}; do
     say "vm: boot $number took $((SECONDS - started)) s"
   else
     failed=1
-    say "vm: boot $number FAILED after $((SECONDS - started)) s; the end of its console:"
-    tail -n 30 "$VM/console-$number.log" || true
+    say "vm: boot $number FAILED after $((SECONDS - started)) s; the end of $VM/console-$number.log:"
+    tail -n 20 "$VM/console-$number.log" || true
   fi
 done
+# Once more at the very end, where they are looked for.
+grep -h '^FAIL ' "$VM"/cases-*.log || true
 exit "$failed"

@@ -19,7 +19,7 @@ import subprocess
 import termios
 import time
 
-KEYS = "/run/keys"
+KEYS = "/var/lib/keys"  # outlives a reboot
 COMMAND_SECONDS = 90
 _cases = []
 
