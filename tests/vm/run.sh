@@ -4,6 +4,7 @@
 #
 # Builds what is missing: the release program, the virtual key, the guest's image (kept in target/vm). Two boots of one disk,
 # each with a time limit. With parts of claims only those run (and what they need is made by themselves). Environment:
+#   PASSKEYFS=FILE              the program to install, instead of building one
 #   PASSKEYFS_VM_BOOTS="1"      only the first boot
 #   PASSKEYFS_VM_SECONDS=900    the time limit of a boot
 #   PASSKEYFS_VM_ACCEL=tcg      instead of looking whether KVM is of use
@@ -13,7 +14,7 @@ set -euo pipefail
 HERE=$ROOT/tests/vm
 
 case ${1:-} in
-  -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
+  -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
 esac
 [ "$(id -u)" -eq 0 ] || fail "the guest's image can only be made by root" "Run: sudo -E tests/vm/run.sh"
 TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
@@ -49,8 +50,10 @@ prepare() {
 # The guest's second disk: the product as its installer lays it out, and the rig.
 second_disk() {
   local tree=$WORK/tree
-  mkdir -p "$tree/rig/cases"
-  DESTDIR=$tree "$ROOT/scripts/install.sh" >"$VM/install.log"
+  mkdir -p "$tree/rig/cases" "$WORK/product/release"
+  # The installer takes the program from where cargo puts it.
+  ln -s "$(realpath "$PASSKEYFS")" "$WORK/product/release/passkeyfs"
+  CARGO_TARGET_DIR=$WORK/product DESTDIR=$tree "$ROOT/scripts/install.sh" >"$VM/install.log"
   strip --strip-debug "$tree/usr/local/bin/passkeyfs"
   install -m 755 "$VM/key/release/virtual-key" "$HERE/guest/askpass" "$tree/rig/"
   install -m 644 "$HERE"/guest/cases/*.py "$tree/rig/cases/"

@@ -39,7 +39,7 @@ def run(case):
 def main():
     boot = int(sys.argv[1])
     with open("/rig/only", encoding="utf-8") as file:
-        only = file.read().split("\n")
+        only = [part for part in file.read().split("\n") if part] or [""]
     outcomes = []
     for name in MODULES[boot]:
         module = importlib.import_module(name)
