@@ -11,6 +11,8 @@ from vaults import enrolled, key, one_key
 # An answer may take 5 s, one retry is allowed, and the guest may be slow.
 SECONDS_MAX = 25
 NO_ANSWER, NONSENSE = "does not answer", "gave an answer that makes no sense"
+# What comes on another channel is what another program's traffic looks like, too.
+NOISE = [NO_ANSWER, NONSENSE, "is busy: another program talks to it"]
 
 
 @contextlib.contextmanager
@@ -34,33 +36,37 @@ def a_mount_beside():
 
 def ends_in_time(stage, modes):
     """Each mode at this stage, by a key that is enrolled and otherwise in order."""
+    wrong = []
     with a_mount_beside():
         for mode, words in modes.items():
             with key("red") as red:
                 red.script(hostile=f"{mode} {stage}")
                 done = alice.passkeyfs("key", "test", one_key(), answers=["1234"], seconds=120)
                 assert f"hostile: {mode}" in red.events(), f"{mode}: the stage was not reached: {red.events()} {done}"
-                assert done.code == 1 and words in done.err, f"{mode}: expected exit 1 and {words!r}: {done}"
-                assert done.seconds < SECONDS_MAX, f"{mode}: too slow: {done}"
+                if done.code != 1 or not any(word in done.err for word in words) or red.shown() not in done.err:
+                    wrong.append(f"{mode}: expected exit 1 and one of {words}: {done}")
+                if done.seconds > SECONDS_MAX:
+                    wrong.append(f"{mode}: too slow: {done}")
                 no_helper_is_left()
+    assert not wrong, "\n".join(wrong)
     with key("red"):
         expect(alice.passkeyfs("key", "test", one_key(), answers=["1234"]), 0)
 
 
 @case
 def a_key_that_is_hostile_from_the_first_packet_is_told_within_the_time_limit():
-    ends_in_time("init", {"silent": NO_ANSWER, "flood": "", "babble": "", "stranger": "", "short": ""})
+    ends_in_time("init", {"silent": [NO_ANSWER], "flood": NOISE, "babble": NOISE, "stranger": NOISE, "short": NOISE})
 
 
 @case
 def a_key_that_is_hostile_when_it_describes_itself_is_told_within_the_time_limit():
-    ends_in_time("info", {"silent": NO_ANSWER, "endless": NONSENSE, "short": NONSENSE, "cut": NONSENSE})
+    ends_in_time("info", {"silent": [NO_ANSWER], "endless": NOISE, "short": [NONSENSE], "cut": [NONSENSE]})
 
 
 @case
 def a_key_that_is_hostile_at_the_assertion_is_told_within_the_time_limit():
-    ends_in_time("assert", {"silent": NO_ANSWER, "flood": "", "babble": "", "stranger": "", "short": NONSENSE,
-                            "cut": NONSENSE, "endless": NONSENSE})
+    ends_in_time("assert", {"silent": [NO_ANSWER], "flood": NOISE, "babble": NOISE, "stranger": NOISE, "short": [NONSENSE],
+                            "cut": [NONSENSE], "endless": NOISE})
 
 
 @case

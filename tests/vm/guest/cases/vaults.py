@@ -10,7 +10,8 @@ import shutil
 
 from rig import Key, alice, expect
 
-PINS = {"red": "1234", "green": "5678", "blue": None, "stranger": "2468", "conforming": "1234"}
+PINS = {"red": "1234", "green": "5678", "blue": None, "stranger": "2468", "conforming": "1234",
+        "amber": "1122", "drawer": "3344", "bobs": "5566"}
 
 
 def once(make):
