@@ -33,7 +33,7 @@ rm -f "$VM"/cases-*.log "$VM"/console-*.log
 prepare() {
   install_missing qemu-system-x86_64=qemu-system-x86 mmdebstrap=mmdebstrap busybox=busybox-static cpio=cpio modprobe=kmod \
     mkfs.ext4=e2fsprogs flock=util-linux strip=binutils
-  ls /usr/lib/llvm-*/lib/libclang*.so* >/dev/null 2>&1 || apt_install libclang1-14
+  ls /usr/lib/llvm-*/lib/libclang.so* >/dev/null 2>&1 || apt_install libclang1-14
   install_build_tools
   [ -n "${PASSKEYFS:-}" ] || build_release
   # littlefs asks libclang about its headers, which without clang's own has to be shown gcc's.
