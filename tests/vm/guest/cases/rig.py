@@ -95,7 +95,7 @@ class Key:
         """Attaches it, and waits until udev has made its device; a new one gets its PIN."""
         is_new = not os.path.exists(f"{self.folder}/memory")
         self.script()
-        before = devices()
+        before, self.device = devices(), None
         self.process = subprocess.Popen(["/rig/virtual-key", self.folder, "--name", self.name, *self.options])
         _plugged.append(self)
         self.device = wait_until(f"{self.name} attached", lambda: next(iter(devices() - before), None))
@@ -111,7 +111,7 @@ class Key:
             self.process.wait()
             self.process = None
             _plugged.remove(self)
-            wait_until(f"{self.device} gone", lambda: not os.path.exists(self.device))
+            wait_until(f"{self.device} gone", lambda: not self.device or not os.path.exists(self.device))
 
     def script(self, touch="touch", hostile=""):
         """What the person does, and how the key misbehaves, from now on: see key/src/main.rs."""
