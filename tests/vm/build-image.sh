@@ -17,6 +17,7 @@ ROOT=$WORK/root
 PACKAGES=(
   systemd systemd-sysv dbus dbus-user-session libpam-systemd udev kmod # a real init, a session bus for each user
   fuse3 util-linux mount procps passwd login diffutils                 # what a user of passkeyfs has
+  polkitd                                                              # without it only root may ask logind to wait before sleep
   fido2-tools                                                          # a second opinion of every key: fido2-token
   python3-minimal libpython3-stdlib                                    # the cases
 )

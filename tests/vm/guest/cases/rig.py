@@ -59,6 +59,8 @@ def read(path):
 
 
 def write(path, text, user=None, mode=0o644):
+    if user:
+        user.folder(os.path.dirname(os.path.relpath(path, user.home)))
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path + ".new", "w", encoding="utf-8") as file:
         file.write(text)
@@ -216,7 +218,6 @@ class Person:
         """What will be answered to the next questions, and no more."""
         write(self.path(".rig/answers"), "".join(line + "\n" for line in lines), self)
         write(self.path(".rig/asked"), "", self)
-        os.chown(self.path(".rig"), self.uid, self.gid)
 
     def asked(self):
         """The questions since `answers`."""
@@ -274,12 +275,14 @@ class Person:
     def folder(self, *parts):
         """Makes a folder of theirs."""
         path = self.path(*parts)
-        made = path
-        while not os.path.isdir(os.path.dirname(made)):
-            made = os.path.dirname(made)
-        os.makedirs(path, exist_ok=True)
-        output("chown", "-R", f"{self.uid}:{self.gid}", made)
-        return path
+        missing = []
+        while not os.path.isdir(path):
+            missing.append(path)
+            path = os.path.dirname(path)
+        for folder in reversed(missing):
+            os.mkdir(folder)
+            os.chown(folder, self.uid, self.gid)
+        return self.path(*parts)
 
 
 class Terminal:

@@ -30,13 +30,14 @@ def set_up(pin="1234", options="", configuration=None):
     wait_until("alice's bus", lambda: os.path.exists(f"/run/user/{alice.uid}/bus"))
     # As cp and an editor would: from the example, with her paths.
     lines = configuration or f"# the backup\nVAULT={one_key()}\nMOUNTPOINT={FILES}\n" + (f"OPTIONS={options}\n" if options else "")
-    write(CONFIGURATION, lines)
-    write(PIN_FILE, pin + "\n", mode=0o600)
-    write(DROP_IN, "[Service]\nLoadCredential=passkeyfs.pin:%h/.config/passkeyfs/backup.pin\n")
-    alice.folder(".config", "passkeyfs")
-    alice.folder(".config", "systemd", "user", f"{UNIT}.service.d")
+    write(CONFIGURATION, lines, alice)
+    write(PIN_FILE, pin + "\n", alice, mode=0o600)
+    write(DROP_IN, "[Service]\nLoadCredential=passkeyfs.pin:%h/.config/passkeyfs/backup.pin\n", alice)
     expect(systemctl("daemon-reload"), 0)
+    systemctl("stop", UNIT)
     systemctl("reset-failed", UNIT)
+    if is_mounted(FILES):  # what a case that failed has left
+        output("umount", "--lazy", FILES)
 
 
 def stopped():

@@ -9,7 +9,7 @@ import contextlib
 import functools
 import shutil
 
-from rig import Key, alice, expect
+from rig import Key, alice, expect, output
 
 PINS = {"red": "1234", "green": "5678", "blue": None, "stranger": "2468", "conforming": "1234",
         "amber": "1122", "drawer": "3344", "bobs": "5566"}
@@ -75,5 +75,5 @@ def copy_of(vault, person, *parts):
     shutil.rmtree(target, ignore_errors=True)
     person.folder(*parts[:-1])
     shutil.copytree(vault, target)
-    person.folder(*parts)
+    output("chown", "-R", f"{person.uid}:{person.gid}", target)
     return target
