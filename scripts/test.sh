@@ -2,18 +2,20 @@
 # Installs what is missing and runs all tests: style, lints, cargo test, and on a real mount POSIX (pjdfstest, fsx, our own
 # claims) and crashes. Usage: scripts/test.sh [PART...]
 #
-# Parts: style, cargo, posix, behaviours, crash; without any, all of them. The mount tests run as root where FUSE works:
+# Parts: style, cargo, posix, behaviours, crash, vm; without any, all of them. The mount tests run as root where FUSE works:
 # not being able to run one is a failure, unless PASSKEYFS_SKIP_MOUNT=1 asks to leave them out. Long runs, as before a
-# release: PASSKEYFS_FSX_OPERATIONS=100000 PASSKEYFS_FSX_SEEDS=10 PASSKEYFS_CRASH_ROUNDS=50. Exit code: 0 if all passed.
+# release: PASSKEYFS_FSX_OPERATIONS=100000 PASSKEYFS_FSX_SEEDS=10 PASSKEYFS_CRASH_ROUNDS=50. The part vm boots a guest under
+# QEMU, with virtual security keys (tests/vm/README.md); it needs root, too, and PASSKEYFS_SKIP_VM=1 leaves it out.
+# Exit code: 0 if all passed.
 set -euo pipefail
 . "$(dirname "$0")/_lib.sh"
 
 PJDFSTEST_VERSION=0.2.2
 FSX_VERSION=0.3.2
-PARTS=(style cargo posix behaviours crash)
+PARTS=(style cargo posix behaviours crash vm)
 
 case ${1:-} in
-  -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+  -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
 esac
 for part in "$@"; do
   [[ " ${PARTS[*]} " == *" $part "* ]] || { printf 'test.sh: no part %s; there are: %s\n' "$part" "${PARTS[*]}" >&2; exit 2; }
@@ -107,6 +109,18 @@ if wants posix || wants behaviours || wants crash; then
     FAILED+=("the tests on a real mount")
   else
     mount_tests
+  fi
+fi
+
+if wants vm; then
+  if [ "${PASSKEYFS_SKIP_VM:-}" = 1 ]; then
+    say "the hardware test is left out: PASSKEYFS_SKIP_VM=1"
+  elif [ "$(id -u)" -ne 0 ]; then
+    step "the hardware test needs root"
+    say "Run: sudo -E scripts/test.sh vm" "To leave it out: PASSKEYFS_SKIP_VM=1"
+    FAILED+=("the hardware test")
+  else
+    check "installed product and virtual security keys (QEMU)" tests/vm/run.sh
   fi
 fi
 
