@@ -25,7 +25,7 @@ impl StoredAnswers {
     /// The folder, if it holds an answer of ours.
     pub(super) fn in_folder(folder: &Path) -> Option<Self> {
         let is_there = |name: &&str| folder.join(name).exists();
-        [PIN_CREDENTIAL, CODE_CREDENTIAL].iter().any(|name| is_there(name)).then(|| Self { folder: folder.to_owned() })
+        [PIN_CREDENTIAL, CODE_CREDENTIAL].iter().any(is_there).then(|| Self { folder: folder.to_owned() })
     }
 }
 

@@ -53,6 +53,7 @@ impl Scene {
             slot: unlocked.slot,
             slot_public_key: unlocked.slot_public_key,
             hardware: false,
+            device: None,
             slot_files: Vec::new(),
             notices: Vec::new(),
         }
