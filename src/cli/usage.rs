@@ -56,7 +56,8 @@ mod tests {
             lines,
             [
                 "passkeyfs: the following required arguments were not provided: <VAULT> <MOUNTPOINT>",
-                "Usage: passkeyfs mount <VAULT> <MOUNTPOINT>",
+                "Usage: passkeyfs mount [OPTIONS] <VAULT> <MOUNTPOINT>",
+                "       passkeyfs mount [OPTIONS] --config <NAME>",
                 "For more information, try '--help'.",
             ]
         );

@@ -96,7 +96,7 @@ fn ctrl_c_at_the_pin_gives_up_and_leaves_the_terminal_as_it_was() {
         screen.type_keys("12\u{3}");
         let (status, _) = screen.program.finish();
         assert_eq!(status.code(), Some(4));
-        screen.wait_for_words("no PIN was given");
+        screen.wait_for_words("no PIN or recovery code was given");
         assert!(screen.is_as_before());
         assert_eq!(rig.pin_tries_left(), before);
     }
