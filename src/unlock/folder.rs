@@ -261,8 +261,7 @@ pub fn read_vault_file(store: &dyn Store) -> Result<VaultFile, UnlockError> {
 /// for it opens with no other. Gives a notice if the file itself cannot be it.
 ///
 /// Outline: 1) the file itself, if it reads and is the pinned one, 2) the copies in slot files that are the pinned one, or
-/// without a pin all of them, those that most slot files hold first. A `vault.json` that looks newer is believed if the
-/// copies look newer, too.
+/// without a pin all of them, those that most slot files hold first. A `vault.json` that says it is newer is believed.
 pub(super) fn vault_file_candidates(
     store: &dyn Store,
     slots: &[SlotCandidate],
@@ -273,7 +272,10 @@ pub(super) fn vault_file_candidates(
         Ok(raw) => match VaultFile::decode(&raw) {
             Ok(file) if pin.is_none_or(|pin| *pin == crypto::hash(&raw)) => Ok(file),
             Ok(_) => Err(UnlockError::VaultFileChanged { remembered_by: "this device".to_owned() }),
-            Err(source) if source.is_newer() => Err(UnlockError::NewerFormat { path: vault_file_path(), source }),
+            // Not mended from a copy: a newer passkeyfs may have written it, and the rest is still on its way.
+            Err(source) if source.is_newer() => {
+                return Err(UnlockError::NewerFormat { path: vault_file_path(), source });
+            }
             Err(source) => Err(UnlockError::VaultFileDamaged { problem: source.to_string() }),
         },
         Err(StoreError::NotFound { .. }) if slots.is_empty() => return Err(UnlockError::NotAVault),

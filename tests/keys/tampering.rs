@@ -4,8 +4,9 @@
 //! Fields are found by looking into the files, so that a new one is covered by itself.
 
 use base64ct::{Base64, Encoding as _};
+use passkeyfs::format::VaultFile;
 use passkeyfs::store::{FilePath, MemoryStore};
-use passkeyfs::unlock::{RecoveryCode, SlotState, list_slots};
+use passkeyfs::unlock::{RecoveryCode, SlotState, UnlockError, list_slots};
 use serde_json::{Value, json};
 
 use crate::rig::{Rig, Shut, folder_of, key_files, read, replace, write};
@@ -38,6 +39,11 @@ impl Tampering {
         Self { what, files: vec![(path.clone(), bytes)] }
     }
 
+    fn calls_the_vault_newer(&self) -> bool {
+        let newer = |bytes: &[u8]| VaultFile::decode(bytes).is_err_and(|error| error.is_newer());
+        self.files.iter().any(|(path, bytes)| path.name == "vault.json" && bytes.as_deref().is_some_and(newer))
+    }
+
     fn apply(&self, disk: &MemoryStore) {
         for (path, bytes) in &self.files {
             disk.withdraw(path);
@@ -54,6 +60,9 @@ impl Scene {
         // This device: every key opens, the file is named, and is what it was.
         let disk = self.disk.fork();
         tampering.apply(&disk);
+        if tampering.calls_the_vault_newer() {
+            return self.expect_newer(&disk, what);
+        }
         let volume = self.rig.open(&disk, "one").unwrap_or_else(|shut| panic!("{what}: {shut:?}"));
         assert_eq!(read(&volume, "a").as_deref(), Some(&b"content"[..]), "{what}");
         let warnings = volume.status().warnings;
@@ -81,6 +90,23 @@ impl Scene {
         }
         assert!(key_files(&mended) == true_files, "{what}: not mended on a new device");
         assert!(self.opens_rightly(&mended, "one", what) && self.opens_rightly(&mended, "two", what), "{what}");
+    }
+
+    /// A `vault.json` that says it is of a newer format is believed: nothing opens, nothing is written, and putting the
+    /// file back mends all.
+    fn expect_newer(&self, disk: &MemoryStore, what: &str) {
+        let before = folder_of(disk);
+        for disk in [disk.clone(), self.rig.new_device(&before)] {
+            match self.rig.open(&disk, "one") {
+                Err(Shut::Unlock(UnlockError::NewerFormat { .. })) => {}
+                Err(shut) => panic!("{what}: {shut:?}"),
+                Ok(_) => panic!("{what}: opened"),
+            }
+            assert!(folder_of(&disk) == before, "{what}: written");
+            let path = FilePath::vault("vault.json");
+            replace(&disk, &path, &key_files(&self.disk)[&path]);
+            assert!(self.opens_rightly(&disk, "two", what), "{what}: put back");
+        }
     }
 
     fn opens_rightly(&self, disk: &MemoryStore, name: &str, what: &str) -> bool {
@@ -288,6 +314,10 @@ fn newer_versions_are_called_newer_and_cost_nothing_here() {
         };
         let disk = scene.disk.fork();
         replace(&disk, &path, &newer);
+        if path.name == "vault.json" {
+            scene.expect_newer(&disk, "vault.json");
+            continue;
+        }
         let volume = scene.rig.open(&disk, "one").expect("open");
         assert!(volume.status().warnings.iter().any(|text| text.contains(&path.name)), "{path}");
         drop(volume);
