@@ -26,7 +26,7 @@ use super::mount_options::MountChoices;
 use super::vault::{VaultPlace, open_keys};
 use super::watch::{self, Watch};
 use super::{advice, allocation, logging, mount_table, output, service_config, staging};
-use crate::mount::{DaemonInfo, MountOptions, MountSession, mount, unmount};
+use crate::mount::{DaemonInfo, MountOptions, MountSession, is_dead, mount, unmount};
 use crate::unlock::{set_service_status, tell_service_manager};
 use crate::volume::{Volume, VolumeError, VolumeOptions};
 
@@ -122,7 +122,7 @@ fn look_at_mountpoint(mountpoint: &Path, place: &VaultPlace) -> anyhow::Result<P
         .map_err(|error| failure(Exit::Failed, format!("cannot mount on {show}: {error}"), make))?;
     let table = mount_table::read().context("cannot read the list of mounts")?;
     match mount_table::at(&table, &path) {
-        Some(entry) if entry.is_passkeyfs && mount_table::is_dead(&path) => {
+        Some(entry) if entry.is_passkeyfs && is_dead(&path) => {
             log::warn!("clearing {show}, where the daemon of an earlier mount has died");
             unmount(&path)?;
         }

@@ -102,11 +102,6 @@ pub fn resolve(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::from_raw_os_error(libc::ELOOP))
 }
 
-/// Something is mounted there, and its daemon is dead.
-pub fn is_dead(mountpoint: &Path) -> bool {
-    std::fs::metadata(mountpoint).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,7 +21,7 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
-use super::mountinfo::{mounted_at, resolve};
+use super::mountinfo::{is_dead, mounted_at, resolve};
 use super::session::{MountError, MountOptions, UnmountError};
 
 /// The type that the mount table shows.
@@ -73,10 +73,10 @@ pub(super) fn attach(mountpoint: &Path, options: &MountOptions) -> Result<(Owned
     let unusable = |source: io::Error| MountError::Mountpoint { mountpoint: mountpoint.into(), source };
     let resolved = resolve(mountpoint).map_err(unusable)?;
     if mounted_at(&resolved).map_err(unusable)?.is_some_and(|entry| entry.kind == FILESYSTEM_TYPE) {
-        match std::fs::metadata(&resolved) {
-            Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => clear_dead(&resolved)?,
-            _ => return Err(MountError::AlreadyMounted { mountpoint: resolved }),
+        if !is_dead(&resolved) {
+            return Err(MountError::AlreadyMounted { mountpoint: resolved });
         }
+        clear_dead(&resolved)?;
     }
     let metadata = std::fs::metadata(&resolved).map_err(unusable)?;
     if !metadata.is_dir() {

@@ -29,4 +29,5 @@ mod readers;
 mod session;
 
 pub use control::{ControlError, DaemonInfo, DaemonStatus, request_key_change, request_publish, request_status};
+pub use mountinfo::is_dead;
 pub use session::{MountError, MountOptions, MountSession, UnmountError, Unmounter, UseCount, mount, unmount};

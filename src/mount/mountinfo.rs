@@ -23,6 +23,14 @@ pub(super) fn mounted_at(mountpoint: &Path) -> io::Result<Option<MountEntry>> {
     Ok(entries(&table).filter(|entry| entry.mountpoint == mountpoint).last())
 }
 
+/// Whether the daemon of the mount at `mountpoint` is dead.
+///
+/// Asks for the free space, which the kernel never answers itself: a folder's attributes it remembers for a while, of a
+/// dead mount, too.
+pub fn is_dead(mountpoint: &Path) -> bool {
+    nix::sys::statfs::statfs(mountpoint).is_err_and(|errno| errno == nix::errno::Errno::ENOTCONN)
+}
+
 /// The absolute path of a mount point, even of a dead one, on which `canonicalize` itself would fail.
 pub(super) fn resolve(mountpoint: &Path) -> io::Result<PathBuf> {
     match mountpoint.canonicalize() {

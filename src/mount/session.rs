@@ -21,7 +21,7 @@ use thiserror::Error;
 use super::answer::Adapter;
 use super::attach::{self, Attachment, FILESYSTEM_TYPE};
 use super::control::DaemonInfo;
-use super::mountinfo::{mounted_at, resolve};
+use super::mountinfo::{is_dead, mounted_at, resolve};
 use crate::volume::Volume;
 
 /// How far the kernel reads ahead of a program that reads in sequence.
@@ -292,8 +292,7 @@ pub fn unmount(mountpoint: &Path) -> Result<(), UnmountError> {
     if entry.is_none_or(|entry| entry.kind != FILESYSTEM_TYPE) {
         return Err(UnmountError::NotMounted { mountpoint: resolved });
     }
-    let dead = std::fs::metadata(&resolved).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN));
-    attach::detach(&resolved, dead)
+    attach::detach(&resolved, is_dead(&resolved))
 }
 
 fn thread_count(wanted: usize) -> usize {

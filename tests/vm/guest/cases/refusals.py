@@ -17,7 +17,7 @@ def refused(code, *phrases, answers=("1234",), vault=None, person=alice, **more)
 
 @case
 def no_key_at_all_is_said():
-    refused(3, "no security key is attached", "Plug in a security key")
+    refused(3, "no security key is attached", "Plug in a key that is enrolled")
 
 
 @case
