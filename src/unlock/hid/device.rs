@@ -85,6 +85,11 @@ impl Device {
             Err(Failure::Status(status::INVALID_COMMAND)) => return Ok((device, DeviceInfo::default())),
             Err(failure) => return Err(failure),
         };
+        // Every authenticator names a version (CTAP 2.1, section 6.4); the crate takes an empty answer for one that knows
+        // nothing.
+        if info.versions.is_empty() {
+            return Err(NOT_UNDERSTOOD);
+        }
         if info.pin_uv_auth_protocols.contains(&2) {
             device.protocol = 2;
         }
