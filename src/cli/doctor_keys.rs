@@ -75,7 +75,7 @@ fn abilities(device: &Device) -> Vec<Finding> {
     // A device that is named asks nothing to be opened.
     let choice = AuthenticatorChoice::Hid(device.node.clone());
     match open_authenticators(&choice, Purpose::Unlock, &*user_interaction()) {
-        Ok(authenticators) => authenticators.iter().map(|one| judge(device, &one.describe())).collect(),
+        Ok(authenticators) => authenticators.iter().map(|one| judge(&one.describe())).collect(),
         Err(error) => {
             let found = format!("{} ({}): {error}", device.node.display(), device.name);
             vec![Finding::problem(ABOUT, found, "Pull the key out, put it in again, and try once more.")]
@@ -83,8 +83,9 @@ fn abilities(device: &Device) -> Vec<Finding> {
     }
 }
 
-fn judge(device: &Device, description: &AuthenticatorDescription) -> Finding {
-    let name = format!("{} ({})", plain(&description.name), device.node.display());
+fn judge(description: &AuthenticatorDescription) -> Finding {
+    // It has the device in it.
+    let name = plain(&description.name);
     if !description.hmac_secret {
         let next = "Use a FIDO2 key with the hmac-secret extension (most made since 2019 have it).";
         return Finding::problem(ABOUT, format!("{name} does not know hmac-secret, and cannot unlock a vault"), next);
@@ -129,7 +130,6 @@ mod tests {
 
     #[test]
     fn a_key_is_judged_by_hmac_secret_and_pin() {
-        let device = Device { node: "/dev/hidraw0".into(), name: "Key".into() };
         let description = |hmac_secret, user_verification| AuthenticatorDescription {
             name: "Key".into(),
             hardware: true,
@@ -144,7 +144,7 @@ mod tests {
             (true, UserVerification::NotSetUp, Grade::Warning),
             (false, UserVerification::Ready, Grade::Problem),
         ] {
-            assert_eq!(judge(&device, &description(hmac_secret, verification)).grade, grade);
+            assert_eq!(judge(&description(hmac_secret, verification)).grade, grade);
         }
     }
 }
