@@ -63,6 +63,10 @@ fn access(device: &Device) -> Option<Finding> {
     let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
     let user = user.map_or_else(|| "this user".to_owned(), |user| user.name);
     let found = format!("{} ({}) cannot be opened by {user}: {error}", device.node.display(), device.name);
+    if error.kind() != std::io::ErrorKind::PermissionDenied {
+        let next = "Pull the key out, put it in again, and try once more. In a container the device must be passed in.";
+        return Some(Finding::problem(ABOUT, found, next));
+    }
     let next = format!(
         "Who sits at the machine may use it. Anybody else needs the udev rule {RULE} (scripts/install.sh installs it) and the \
          group plugdev: as root, usermod --append --groups plugdev {user}; then log in again."
@@ -125,7 +129,7 @@ mod tests {
         assert_eq!(findings.len(), 1, "{findings:?}");
         assert_eq!(findings[0].grade, Grade::Problem);
         assert!(findings[0].found.contains("dev/hidraw3 (Some\u{fffd} Key) cannot be opened by"), "{findings:?}");
-        assert!(findings[0].next.as_ref().is_some_and(|next| next.contains("plugdev")), "{findings:?}");
+        assert!(findings[0].next.as_ref().is_some_and(|next| next.contains("container")), "{findings:?}");
     }
 
     #[test]

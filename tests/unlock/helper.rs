@@ -342,7 +342,7 @@ fn requests_and_replies_read_back_and_nothing_else_does() {
     let requests = [
         Request::PinTries,
         Request::Select { touch: Duration::from_secs(30) },
-        Request::Find { query: query(), verification: Verification::Pin },
+        Request::Find { query: query(), verification: Verification::Pin, touch: LIMITS.touch },
         Request::Assert { query: query(), salt: [3; 32], verification: Verification::BuiltIn, touch: LIMITS.touch },
     ];
     for request in &requests {

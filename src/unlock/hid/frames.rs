@@ -112,7 +112,9 @@ impl Request {
                 .bytes(make.user_name.as_bytes())
                 .put(&[make.discoverable.into(), make.protect.into(), verification.encode()])
                 .duration(*touch),
-            Self::Find { query, verification } => FrameWriter::new(6).query(query).put(&[verification.encode()]),
+            Self::Find { query, verification, touch } => {
+                FrameWriter::new(6).query(query).put(&[verification.encode()]).duration(*touch)
+            }
             Self::Assert { query, salt, verification, touch } => {
                 FrameWriter::new(7).query(query).put(salt).put(&[verification.encode()]).duration(*touch)
             }
@@ -140,7 +142,11 @@ impl Request {
                 verification: Verification::decode(&mut reader)?,
                 touch: duration(&mut reader)?,
             },
-            6 => Self::Find { query: query(&mut reader)?, verification: Verification::decode(&mut reader)? },
+            6 => Self::Find {
+                query: query(&mut reader)?,
+                verification: Verification::decode(&mut reader)?,
+                touch: duration(&mut reader)?,
+            },
             7 => Self::Assert {
                 query: query(&mut reader)?,
                 salt: reader.array()?,

@@ -97,7 +97,11 @@ impl Helper<'_> {
                 let (credential_id, authenticator_data) = (made.credential_id, made.authenticator_data);
                 Ok(Reply::Credential { credential_id, authenticator_data })
             }
-            Request::Find { query, verification } => self.find(query, verification).map(Reply::Found),
+            Request::Find { query, verification, touch } => {
+                // Without a touch it answers at once; a finger takes a person.
+                let limit = if verification == Verification::BuiltIn { touch } else { ANSWER_LIMIT };
+                self.find(query, verification, limit, announce).map(Reply::Found)
+            }
             Request::Assert { query, salt, verification, touch } => {
                 let made = |device: &Device| device.assert(query.clone(), &salt, verification);
                 let signed = self.command(touch, announce, made)?;
@@ -145,8 +149,14 @@ impl Helper<'_> {
     }
 
     /// Looks for a credential of the list, without a touch.
-    fn find(&self, query: Query, verification: Verification) -> Result<Option<Vec<u8>>, ChannelError> {
-        let found = self.command(ANSWER_LIMIT, &mut || {}, |device| device.find(query.clone(), verification));
+    fn find(
+        &self,
+        query: Query,
+        verification: Verification,
+        limit: Duration,
+        announce: &mut dyn FnMut(),
+    ) -> Result<Option<Vec<u8>>, ChannelError> {
+        let found = self.command(limit, announce, |device| device.find(query.clone(), verification));
         match found {
             Ok(signed) if query.allow.contains(&signed.credential_id) => Ok(Some(signed.credential_id)),
             Ok(_) => Err(Failure::Nonsense(Nonsense::OtherCommand).into()),

@@ -49,7 +49,13 @@ impl<'a> Hidraw<'a> {
 
 /// What it means that a device cannot be opened.
 pub fn failure_of_open(error: &std::io::Error) -> Failure {
-    if error.kind() == ErrorKind::PermissionDenied { Failure::NoPermission } else { Failure::Removed }
+    match error.raw_os_error() {
+        Some(libc::EACCES | libc::EPERM) => Failure::NoPermission,
+        Some(libc::ENOENT | libc::ENODEV | libc::ENXIO | libc::EIO) => Failure::Removed,
+        Some(libc::EBUSY) => Failure::Busy,
+        // Out of descriptors or memory, say: the device is there and did not answer.
+        _ => Failure::Silent,
+    }
 }
 
 impl Packets for Hidraw<'_> {

@@ -76,6 +76,8 @@ pub enum Request {
         query: Query,
         /// How the user is verified.
         verification: Verification,
+        /// How long to wait for the finger, where one verifies the user.
+        touch: Duration,
     },
     /// authenticatorGetAssertion; answered by [`Reply::Assertion`].
     Assert {

@@ -62,7 +62,7 @@ pub fn choose(
     let limit = sessions.iter().map(HidAuthenticator::touch_limit).max().unwrap_or_default();
     let count = sessions.len();
     let mut last_error = AuthenticatorError::TouchTimedOut { authenticator: THE_KEY_TO_USE.to_owned() };
-    sessions.retain_mut(|session| session.begin_selection().is_ok());
+    sessions.retain_mut(|session| session.begin_selection().map_err(|error| last_error = error).is_ok());
     interaction.announce_touch(&format!("{THE_KEY_TO_USE} ({count} are attached)"));
     let deadline = Instant::now() + limit;
     let mut chosen = None;

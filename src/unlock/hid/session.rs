@@ -296,8 +296,13 @@ impl HidAuthenticator {
         interaction: &dyn Interaction,
     ) -> Result<Option<Vec<u8>>, Unanswered> {
         for part in self.parts_of(&query.allow) {
-            let request = Request::Find { query: Query { allow: part, ..query.clone() }, verification };
-            match self.ask(&request, self.limits.answer, Some(interaction))? {
+            let query = Query { allow: part, ..query.clone() };
+            let request = Request::Find { query, verification, touch: self.limits.touch };
+            let limit = match verification {
+                Verification::BuiltIn => self.touch_limit(),
+                Verification::None | Verification::Pin => self.limits.answer,
+            };
+            match self.ask(&request, limit, Some(interaction))? {
                 Reply::Found(None) => {}
                 Reply::Found(found) => return Ok(found),
                 _ => return Err(Unanswered::Over(self.not_an_answer())),
