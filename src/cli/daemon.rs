@@ -3,6 +3,7 @@
 //! ```text
 //! parent ── fork ──> child: asks for the PIN (terminal still attached), unlocks, opens, mounts
 //!   │ reads pipe      │
+//!   │ ── signals ───> │ what would end the parent ends the child; should the parent be killed, the child gets SIGTERM
 //!   │ <── 1 byte ──── │ ready: leaves the session, /, the terminal and inherited files; serves
 //!   ▼ exit 0          ▼
 //! ```
@@ -21,8 +22,12 @@ use std::time::Duration;
 
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{Signal, kill, raise};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe2, setsid};
+use nix::unistd::{ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, getppid, pipe2, setsid};
+
+use crate::unlock::HeldSignals;
 
 /// In the child: what is still owed to the parent. Dropped without [`Detach::detach`], the parent learns the exit code.
 #[derive(Debug)]
@@ -47,11 +52,17 @@ pub enum Started {
 pub fn run_in_background(child: impl FnOnce(Detach) -> u8) -> io::Result<Started> {
     let inherited = open_descriptors();
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
+    let parent = Pid::this();
     // SAFETY: this process has one thread (no command starts any before it calls this), so the child may do all that a
     // process may do.
     match unsafe { fork() }? {
         ForkResult::Child => {
             drop(reader);
+            // Nobody is to find a vault open that was opened by a command which was killed.
+            set_pdeathsig(Signal::SIGTERM)?;
+            if getppid() != parent {
+                std::process::exit(1);
+            }
             let code = child(Detach { pipe: File::from(writer), inherited });
             std::process::exit(i32::from(code));
         }
@@ -63,10 +74,37 @@ pub fn run_in_background(child: impl FnOnce(Detach) -> u8) -> io::Result<Started
 }
 
 fn wait_for_word(mut pipe: File, child: Pid) -> io::Result<Started> {
-    let mut word = [0];
-    if pipe.read_exact(&mut word).is_ok() {
+    let mut signals = HeldSignals::hold()?;
+    let mut last_signal = None;
+    loop {
+        let mut sources =
+            [PollFd::new(pipe.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut sources, PollTimeout::NONE) {
+            Ok(_) => {}
+            Err(nix::errno::Errno::EINTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        let told = sources[0].revents().is_some_and(|events| !events.is_empty());
+        if let Some(signal) = signals.take() {
+            // The child puts the terminal in order, and ends; then its pipe does.
+            let _ = kill(child, signal);
+            last_signal = Some(signal);
+        }
+        if told {
+            break;
+        }
+    }
+    if pipe.read_exact(&mut [0]).is_ok() {
         return Ok(Started::Ready);
     }
+    let started = wait_for_end(child);
+    drop(signals);
+    // Whatever this process does on that signal, mostly to end, it does now.
+    last_signal.map_or(Ok(()), raise)?;
+    started
+}
+
+fn wait_for_end(child: Pid) -> io::Result<Started> {
     loop {
         match waitpid(child, None) {
             Ok(WaitStatus::Exited(_, code)) => return Ok(Started::Exited(code)),
@@ -84,8 +122,9 @@ impl Detach {
         let nowhere = File::options().read(true).write(true).open("/dev/null")?;
         setsid()?;
         chdir("/")?;
-        // The parent exits on this byte. If it is gone already nobody waits for the word.
-        let _ = self.pipe.write_all(&[1]);
+        set_pdeathsig(None)?;
+        // The parent exits on this byte. If it was killed, then so is what it began.
+        self.pipe.write_all(&[1])?;
         dup2_stdin(&nowhere)?;
         dup2_stdout(&nowhere)?;
         dup2_stderr(&nowhere)?;

@@ -4,6 +4,7 @@
 //! default). The order is made for that: what was acknowledged is in the journal first, then the mount is cut off, then
 //! the rest is published; if that takes too long the process ends without, for the next mount publishes it.
 
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use zbus::blocking::proxy::SignalIterator;
@@ -13,6 +14,7 @@ use zbus::zvariant::OwnedFd;
 use super::ending::{Ending, Reason};
 use super::exit::Exit;
 use super::failure::failure;
+use crate::unlock::spawn_shielded;
 
 const SERVICE: &str = "org.freedesktop.login1";
 const OBJECT: &str = "/org/freedesktop/login1";
@@ -35,13 +37,21 @@ pub struct SleepWatch {
 impl SleepWatch {
     /// Asks logind to be told.
     pub fn connect() -> anyhow::Result<Self> {
-        Self::try_connect().map_err(|error| {
-            failure(
-                Exit::Failed,
-                format!("lock-on-suspend: systemd-logind cannot be asked: {error}"),
-                "Mount without lock-on-suspend, or on a system with systemd-logind and a system bus.",
-            )
-        })
+        // On a thread of its own: nothing else bounds the wait for a bus that takes the connection and says nothing.
+        // Shielded, for a PIN may be asked for next.
+        let (told, answer) = channel();
+        // Nobody listens any more when it took too long.
+        spawn_shielded("suspend-bus", move || drop(told.send(Self::try_connect())))?;
+        let problem = match answer.recv_timeout(CALL_TIME_LIMIT) {
+            Ok(Ok(watch)) => return Ok(watch),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("it did not answer within {} seconds", CALL_TIME_LIMIT.as_secs()),
+        };
+        Err(failure(
+            Exit::Failed,
+            format!("lock-on-suspend: systemd-logind cannot be asked: {problem}"),
+            "Mount without lock-on-suspend, or on a system with systemd-logind and a system bus.",
+        ))
     }
 
     fn try_connect() -> zbus::Result<Self> {

@@ -13,6 +13,7 @@ use zbus::blocking::{Connection, connection};
 use zbus::zvariant::Value;
 
 use super::interaction::{Announcer, plain};
+use super::signals::spawn_shielded;
 
 const SERVICE: &str = "org.freedesktop.Notifications";
 const OBJECT: &str = "/org/freedesktop/Notifications";
@@ -54,8 +55,8 @@ impl Announcer for DesktopNotification {
             Some(orders) => orders,
             None => {
                 let (orders, received) = channel();
-                let started = std::thread::Builder::new().name("notification".into()).spawn(move || serve(&received));
-                if let Err(error) = started {
+                // A question may follow this touch: no signal is to end the process by way of this thread meanwhile.
+                if let Err(error) = spawn_shielded("notification", move || serve(&received)) {
                     return log::info!("no desktop notification: {error}");
                 }
                 orders

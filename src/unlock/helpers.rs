@@ -7,12 +7,15 @@
 use std::ffi::OsString;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::signal::raise;
 use zeroize::Zeroizing;
 
 use super::interaction::{Asker, InteractionError, Question};
+use super::signals::{HeldSignals, spawn_shielded};
 
 const SYSTEMD_PROGRAM: &str = "systemd-ask-password";
 /// No PIN is longer than 63 bytes.
@@ -81,7 +84,7 @@ fn run(
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(failed)?;
     let (output, errors) = (child.stdout.take().expect("a pipe"), child.stderr.take().expect("a pipe"));
-    let said = std::thread::spawn(move || last_words(errors));
+    let said = spawn_shielded("askpass-words", move || last_words(errors)).map_err(failed)?;
     match wait(&mut child, time_limit).map_err(failed)? {
         None => Err(silent(InteractionError::TimedOut)),
         Some(status) if !status.success() => {
@@ -93,8 +96,14 @@ fn run(
             }
             Err(HelperFailure { error: InteractionError::Cancelled, message })
         }
-        Some(_) => read_answer(output).map_err(failed),
+        Some(_) => read_what_is_there(output).map_err(failed),
     }
+}
+
+/// The answer of a program that has ended: all of it is in the pipe, which what the program started may keep open.
+fn read_what_is_there(output: ChildStdout) -> std::io::Result<Zeroizing<String>> {
+    fcntl(&output, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    read_answer(output)
 }
 
 /// What a program said last, in one line; all of it is read, so that the program never waits for a reader.
@@ -109,15 +118,21 @@ fn last_words(mut errors: ChildStderr) -> String {
 }
 
 /// Waits for a child whose output fits the pipe; `None` if it had to be killed.
+///
+/// A signal that ends this process ends the child first: a dialog that stays would take a PIN for nobody.
 fn wait(child: &mut Child, time_limit: Duration) -> std::io::Result<Option<ExitStatus>> {
+    let mut signals = HeldSignals::hold()?;
     let deadline = Instant::now() + time_limit;
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }
-        if Instant::now() >= deadline {
+        let signal = signals.take();
+        if signal.is_some() || Instant::now() >= deadline {
             child.kill()?;
             child.wait()?;
+            drop(signals);
+            signal.map_or(Ok(()), raise)?;
             return Ok(None);
         }
         std::thread::sleep(Duration::from_millis(20));
@@ -131,8 +146,13 @@ pub(super) fn read_answer(source: impl Read) -> std::io::Result<Zeroizing<String
     let mut byte = Zeroizing::new([0_u8]);
     // Byte by byte: `read_to_end` tries the end with a small buffer of its own, which nobody overwrites, and a helper's
     // child may keep the pipe open behind the line.
-    while source.read(&mut *byte)? == 1 && !matches!(byte[0], b'\n' | b'\r') {
-        bytes.push(byte[0]);
+    loop {
+        match source.read(&mut *byte) {
+            Ok(1) if !matches!(byte[0], b'\n' | b'\r') => bytes.push(byte[0]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
+            _ => break,
+        }
     }
     let text = std::str::from_utf8(&bytes);
     let text = text.map_err(|_| std::io::Error::new(ErrorKind::InvalidData, "the answer is not UTF-8"))?;
@@ -161,6 +181,14 @@ mod tests {
         assert!(matches!(ask("exec sleep 60"), Err(InteractionError::TimedOut)));
         let missing = Askpass { program: "/nonexistent".into() }.ask(Question::Pin, "PIN");
         assert!(matches!(missing, Err(InteractionError::Helper { .. })));
+    }
+
+    #[test]
+    fn an_answer_is_not_waited_for_beyond_the_end_of_its_program() {
+        let begun = Instant::now();
+        assert_eq!(ask("printf 1234; sleep 30 &").expect("an answer").as_str(), "1234");
+        assert_eq!(ask("sleep 30 & exit 0").expect("no answer, and no failure").as_str(), "");
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     }
 
     #[test]

@@ -23,7 +23,8 @@
 //!   recovery code belongs in `recovery.rs`, as a second [`SlotMethod`](crate::format::slot_file::SlotMethod).
 //!   [`open_authenticators`] is where both come in.
 //! - [`interaction`]: asking for a PIN, announcing a touch; [`scripted`] stands in for the user in tests. `ways.rs` chooses
-//!   between `terminal.rs`, `helpers.rs` and `stored.rs`; `announcers.rs` and `desktop.rs` tell of a waiting touch.
+//!   between `terminal.rs`, `helpers.rs` and `stored.rs`; `announcers.rs` and `desktop.rs` tell of a waiting touch;
+//!   `signals.rs` keeps back what would end the process in the middle of a question.
 //! - [`conformance`]: what every authenticator must do, as claims that are tried on one.
 //! - [`enroll`]: making slots and vaults. [`open`]: using them. [`list`]: looking at them from outside.
 
@@ -46,6 +47,7 @@ pub mod open;
 pub mod recovery;
 pub mod recovery_code;
 pub mod scripted;
+mod signals;
 pub mod software;
 pub mod software_file;
 mod stored;
@@ -69,6 +71,8 @@ pub use open::{UnlockedVault, unlock_vault, unlock_vault_with_code};
 pub use recovery::enroll_recovery;
 pub use recovery_code::{RecoveryCode, RecoveryCodeError};
 pub use scripted::ScriptedInteraction;
+pub use signals::{HeldSignals, spawn_shielded};
 pub use software::SoftwareAuthenticator;
+pub use terminal::ask_on_terminal;
 pub use upkeep::{TreeKeys, keep_keys, write_epoch_keys};
 pub use ways::user_interaction;

@@ -12,18 +12,16 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal, raise};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise};
 use nix::sys::termios::{LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
 use super::interaction::{Announcer, Asker, InteractionError, Question, plain};
+use super::signals::HeldSignals;
 
 const TERMINAL: &str = "/dev/tty";
 /// Longer than any answer; what is typed beyond it is dropped.
 const LINE_BYTES_MAX: usize = 1024;
-/// Signals that end a process, after which it could not put the terminal in order.
-const ENDING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
 
 /// Whether this process has a controlling terminal.
 pub(super) fn is_there() -> bool {
@@ -63,6 +61,12 @@ impl Announcer for Terminal {
     }
 }
 
+/// Asks something that is no secret, on the controlling terminal. An empty answer is an answer.
+pub fn ask_on_terminal(prompt: &str, time_limit: Duration) -> Result<Zeroizing<String>, InteractionError> {
+    let mut terminal = open().map_err(|source| InteractionError::Terminal { source })?;
+    ask_line(&mut terminal, &plain(prompt), Echo::Shown, time_limit)
+}
+
 /// Whether the terminal shows what is typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Echo {
@@ -92,46 +96,15 @@ impl QuietTerminal {
 
 impl Drop for QuietTerminal {
     fn drop(&mut self) {
-        if let Err(error) = tcsetattr(&self.terminal, SetArg::TCSADRAIN, &self.before) {
+        // A process in the background is stopped when it sets the terminal, unless it holds SIGTTOU back; and whoever was
+        // in front may be gone by now.
+        let before = [Signal::SIGTTOU].into_iter().collect::<SigSet>().thread_swap_mask(SigmaskHow::SIG_BLOCK);
+        let put_back = tcsetattr(&self.terminal, SetArg::TCSADRAIN, &self.before);
+        let _ = before.and_then(|before| before.thread_set_mask());
+        if let Err(error) = put_back {
             log::warn!("the terminal's settings cannot be put back: {error}");
         }
         let _ = self.terminal.write_all(b"\n");
-    }
-}
-
-/// Signals that would end the process, kept back from this thread until the drop.
-struct HeldSignals {
-    arrived: SignalFd,
-    before: SigSet,
-}
-
-impl HeldSignals {
-    fn hold() -> nix::Result<Self> {
-        let ending: SigSet = ENDING.into_iter().collect();
-        let before = SigSet::thread_get_mask()?;
-        ending.thread_block()?;
-        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        match SignalFd::with_flags(&ending, flags) {
-            Ok(arrived) => Ok(Self { arrived, before }),
-            Err(error) => {
-                before.thread_set_mask()?;
-                Err(error)
-            }
-        }
-    }
-
-    /// The signal that has arrived, if one has.
-    fn take(&mut self) -> Option<Signal> {
-        let information = self.arrived.read_signal().ok()??;
-        Signal::try_from(information.ssi_signo as i32).ok()
-    }
-}
-
-impl Drop for HeldSignals {
-    fn drop(&mut self) {
-        if let Err(error) = self.before.thread_set_mask() {
-            log::warn!("signals cannot be let through again: {error}");
-        }
     }
 }
 
@@ -171,7 +144,7 @@ fn ask_line(
             Pressed::Finished => return line.finish().map_err(failed),
             Pressed::Added if echo == Echo::Shown => terminal.write_all(&*key).map_err(failed)?,
             Pressed::Erased if echo == Echo::Shown => {
-                let line_again = [b"\r\x1b[K", prompt.as_bytes(), b": ", &line.bytes].concat();
+                let line_again = Zeroizing::new([b"\r\x1b[K", prompt.as_bytes(), b": ", &line.bytes].concat());
                 terminal.write_all(&line_again).map_err(failed)?;
             }
             Pressed::Added | Pressed::Erased | Pressed::Nothing => {}
@@ -185,7 +158,7 @@ fn wait_for_key(terminal: &File, signals: &HeldSignals, deadline: Instant) -> st
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
         let mut sources =
-            [PollFd::new(terminal.as_fd(), PollFlags::POLLIN), PollFd::new(signals.arrived.as_fd(), PollFlags::POLLIN)];
+            [PollFd::new(terminal.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         match poll(&mut sources, timeout) {
             Ok(ready) => return Ok(ready > 0),
             Err(Errno::EINTR) => {}

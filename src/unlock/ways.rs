@@ -2,7 +2,7 @@
 //!
 //! [`user_interaction`] asks by the first way that is open (design §5):
 //!
-//! 1. a systemd credential, where the service manager passed one;
+//! 1. a systemd credential, where the service manager passed the one that is asked for;
 //! 2. the terminal, when standard input is one;
 //! 3. the program `$PASSKEYFS_ASKPASS`;
 //! 4. the controlling terminal, where there is one though standard input is something else;
@@ -38,11 +38,14 @@ pub fn user_interaction() -> Box<dyn Interaction> {
 }
 
 fn asker(has_terminal: bool) -> Box<dyn Asker> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    let stored = set("CREDENTIALS_DIRECTORY").and_then(|folder| StoredAnswers::in_folder(Path::new(&folder)));
-    if let Some(stored) = stored {
-        return Box::new(stored);
+    let somebody = ask_somebody(has_terminal);
+    match set("CREDENTIALS_DIRECTORY") {
+        Some(folder) => Box::new(StoredAnswers::new(Path::new(&folder), somebody)),
+        None => somebody,
     }
+}
+
+fn ask_somebody(has_terminal: bool) -> Box<dyn Asker> {
     if has_terminal && std::io::stdin().is_terminal() {
         return Box::new(Terminal);
     }
@@ -57,6 +60,10 @@ fn asker(has_terminal: bool) -> Box<dyn Asker> {
         Some(program) => Box::new(Askpass { program }),
         None => Box::new(SystemdAskPassword),
     }
+}
+
+fn set(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
 fn on_path(path: OsString) -> Option<PathBuf> {
