@@ -35,7 +35,7 @@ use crate::history::{AcceptedHeads, DeviceState, Head, Heads, HistoryError, jour
 use crate::segments::{BlockSource, KeyRing, Segments};
 use crate::store::StoreError;
 use crate::tree::Tree;
-use crate::volume::{Environment, OpenError, OpenKeys};
+use crate::volume::{Environment, OpenError, OpenKeys, UsedSlot, check_used_slot};
 use folder::SegmentUse;
 use report::Findings;
 
@@ -113,11 +113,10 @@ pub fn check_vault(
     // Read before the folder: while the vault is mounted the record may grow, and must not be ahead of what is seen.
     let device = load_device(environment, &mut findings)?;
     let block_bytes = u64::from(keys.vault.parameters().block_size_bytes);
+    let slot = keys.slot;
     let segments = open_segments(environment, keys, device.as_ref())?;
-    // With the keys of earlier epochs, as the commits' trees hold them.
-    let keys_tree = Tree::new(Arc::clone(&segments) as Arc<dyn BlockSource>, NODE_CACHE_BYTES_MAX);
-    let heads = AcceptedHeads::find(&segments, &keys_tree)?.heads;
-    drop(keys_tree);
+    let heads = find_heads(&segments)?;
+    refuse_removed_slot(environment, &segments, &heads, slot)?;
     // Again: all that these commits name was in the folder before they were, but maybe not yet when it was looked at.
     segments.scan()?;
     let mut report = CheckReport::new(segments.ring().vault);
@@ -146,6 +145,41 @@ pub fn check_vault(
     usage.count_unreferenced(&segments, &mut report.summary);
     findings.finish(&mut report);
     Ok(report)
+}
+
+/// Looks whether the slot that unlocked the vault is one that the vault still has. Reads no more than that takes.
+///
+/// # Errors
+/// [`OpenError::SlotRemoved`] when it is not, and others when that cannot be told.
+pub fn check_slot(environment: &Environment, keys: OpenKeys) -> Result<(), CheckError> {
+    let slot = keys.slot;
+    let segments = open_segments(environment, keys, None)?;
+    let heads = find_heads(&segments)?;
+    refuse_removed_slot(environment, &segments, &heads, slot)
+}
+
+/// The newest commits, with the keys of earlier epochs, as the commits' trees hold them.
+fn find_heads(segments: &Arc<Segments>) -> Result<Heads, CheckError> {
+    let tree = Tree::new(Arc::clone(segments) as Arc<dyn BlockSource>, NODE_CACHE_BYTES_MAX);
+    Ok(AcceptedHeads::find(segments, &tree)?.heads)
+}
+
+/// Refuses a slot that no newest commit has. One that cannot be read is an issue of its own, and refuses nobody.
+fn refuse_removed_slot(
+    environment: &Environment,
+    segments: &Arc<Segments>,
+    heads: &Heads,
+    slot: Option<UsedSlot>,
+) -> Result<(), CheckError> {
+    let tree = Tree::new(Arc::clone(segments) as Arc<dyn BlockSource>, NODE_CACHE_BYTES_MAX);
+    let mut removed = None;
+    for head in heads.uncovered() {
+        match check_used_slot(&*environment.store, &tree, &head.root(), segments.ring().vault, slot) {
+            Err(error @ OpenError::SlotRemoved { .. }) => removed = Some(error),
+            Ok(_) | Err(_) => return Ok(()),
+        }
+    }
+    removed.map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// The check of one commit.

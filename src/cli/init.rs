@@ -184,7 +184,7 @@ fn make(
     traces.make_vault_folder(folder)?;
     traces.state = Some(state.clone());
     state_folder::create(&state)?;
-    let _lock = StateLock::take(&state, None)?;
+    let _lock = StateLock::take(&state)?;
     let store = Arc::new(LocalStore::new(folder.to_owned(), state.clone()));
     let compression = match arguments.compression {
         CompressionArgument::Zstd => Compression::Zstd,

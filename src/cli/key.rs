@@ -1,7 +1,7 @@
 //! `passkeyfs key list` and `key test`.
 //!
 //! The list is what the slot files say, compared with what the vault said when this device last opened it. The test proves
-//! one key: it unlocks, and opens nothing.
+//! one key: it unlocks, and the vault still has its slot.
 
 use std::fmt::Write;
 
@@ -9,9 +9,10 @@ use serde::Serialize;
 
 use super::args::{KeyListArguments, KeyTestArguments, Unlocking};
 use super::exit::Exit;
-use super::output;
 use super::status::format_seconds;
-use super::vault::VaultPlace;
+use super::vault::{VaultPlace, open_keys};
+use super::{advice, output};
+use crate::check::{CheckError, check_slot};
 use crate::format::slot_file::SlotMethod;
 use crate::unlock::{SlotState, SlotSummary, list_slots};
 use crate::volume::OpenError;
@@ -112,21 +113,30 @@ pub fn test(arguments: &KeyTestArguments) -> anyhow::Result<Exit> {
     test_slot(&place, &arguments.authenticator.unlocking())
 }
 
-/// Unlocks, says with which slot, and opens nothing.
+/// Unlocks, sees that the vault still has the slot, and says which it is. Mounts nothing and changes nothing.
 pub fn test_slot(place: &VaultPlace, how: &Unlocking) -> anyhow::Result<Exit> {
     let unlocked = place.unlock(how)?;
+    let (slot, hardware) = (unlocked.slot, unlocked.hardware);
     let files = list_slots(&*place.store)?;
-    let file = files.iter().find(|file| file.slot == unlocked.slot);
+    let file = files.iter().find(|file| file.slot == slot);
     let is_code = file.and_then(|file| file.public.as_ref()).is_some_and(|public| public.passkey().is_none());
-    let kind = match (unlocked.hardware, is_code) {
+    let kind = match (hardware, is_code) {
         (true, _) => "",
         (false, true) => " (the recovery code)",
         (false, false) => " (not hardware)",
     };
-    if file.is_some_and(|file| matches!(file.state, SlotState::Stranger | SlotState::BroughtBack)) {
-        return Err(OpenError::SlotRemoved { slot: unlocked.slot }.into());
+    match check_slot(&place.environment(), open_keys(unlocked)) {
+        Err(CheckError::Open(removed @ OpenError::SlotRemoved { .. })) => return Err(removed.into()),
+        // The key is what is tested here: whether the files have arrived is another question.
+        Err(CheckError::Open(error)) => {
+            log::warn!(
+                "whether the vault still has slot {slot} cannot be told: {}",
+                advice::what_happened(&error.into())
+            );
+        }
+        Ok(()) => {}
     }
-    output::print(&format!("slot {} unlocks the vault{kind}\n", unlocked.slot))?;
+    output::print(&format!("slot {slot} unlocks the vault{kind}\n"))?;
     Ok(Exit::Done)
 }
 

@@ -3,7 +3,7 @@
 //! Each unlocks with a key first, and makes one commit. While the vault is mounted the daemon makes it, for it alone may
 //! write; the command proves to it that it has unlocked the vault itself.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -18,9 +18,11 @@ use crate::crypto::KernelRandomness;
 use crate::format::{SlotId, VaultFile};
 use crate::mount::request_key_change;
 use crate::store::SystemClock;
+use crate::unlock::interaction::ANSWER_TIME_LIMIT;
 use crate::unlock::{
     Authenticator, AuthenticatorChoice, AuthenticatorError, EnrolledSlot, EpochKeyEntry, Interaction, NewSlot, Purpose,
-    SlotState, SlotSummary, UnlockError, enroll_slot, list_slots, open_authenticators, user_interaction,
+    SlotState, SlotSummary, UnlockError, ask_on_terminal, enroll_slot, list_slots, open_authenticators,
+    user_interaction,
 };
 use crate::volume::{KeyChange, Volume};
 
@@ -44,7 +46,7 @@ enum Way {
 impl Opened {
     /// Unlocks and opens a vault.
     pub fn open(place: &VaultPlace, how: &Unlocking) -> anyhow::Result<Self> {
-        let lock = match place.lock(None) {
+        let lock = match place.lock() {
             Ok(lock) => Some(lock),
             Err(error) => match mountpoint_in(&error) {
                 Some(mountpoint) => return Self::open_mounted(place, how, mountpoint),
@@ -135,8 +137,8 @@ fn unlock_and_add(
 /// Who has one port for keys unlocks with one and enrols the other.
 fn wait_for_other_key() -> anyhow::Result<()> {
     if std::io::stdin().is_terminal() {
-        output::notice("plug in the key to be added, and leave only that one; then press Enter");
-        std::io::stdin().lock().read_line(&mut String::new())?;
+        ask_on_terminal("Plug in the key to be added, and leave only that one; then press Enter", ANSWER_TIME_LIMIT)
+            .map_err(AuthenticatorError::from)?;
     }
     Ok(())
 }
@@ -201,23 +203,20 @@ fn ask_for_rotation(slot: &SlotSummary) -> anyhow::Result<bool> {
     if !std::io::stdin().is_terminal() {
         return Ok(false);
     }
-    let mut stderr = std::io::stderr().lock();
-    write!(
-        stderr,
-        "Slot {} will unlock the vault no more. Who has that key and a copy of its files from keys/ can still read \
-         everything, now and later, unless the vault key is replaced, too. That takes no other key to be here.\n\
-         Replace it (recommended)? [Y/n] ",
+    output::notice(&format!(
+        "slot {} will unlock the vault no more. Who has that key and a copy of its files from keys/ can still read \
+         everything, now and later, unless the vault key is replaced, too. That takes no other key to be here.",
         slot.slot
-    )?;
-    stderr.flush()?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    match answer.trim().to_lowercase().as_str() {
-        "" if answer.is_empty() => {
-            Err(failure(Exit::Failed, "nothing was answered, and nothing was changed", "Say --rotate or --no-rotate."))
-        }
+    ));
+    let answer = ask_on_terminal("Replace it (recommended)? [Y/n]", ANSWER_TIME_LIMIT);
+    match answer.map_err(AuthenticatorError::from)?.trim().to_lowercase().as_str() {
+        "" | "y" | "yes" => Ok(true),
         "n" | "no" => Ok(false),
-        _ => Ok(true),
+        _ => Err(failure(
+            Exit::Usage,
+            "that was neither yes nor no, and nothing was changed",
+            "Say --rotate or --no-rotate.",
+        )),
     }
 }
 

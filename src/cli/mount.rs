@@ -23,11 +23,12 @@ use super::ending::{Ending, MoreTime};
 use super::exit::Exit;
 use super::failure::failure;
 use super::mount_options::MountChoices;
+use super::status::format_seconds;
 use super::vault::{VaultPlace, open_keys};
 use super::watch::{self, Watch};
 use super::{advice, allocation, logging, mount_table, output, service_config, staging};
 use crate::mount::{DaemonInfo, MountOptions, MountSession, is_dead, mount, unmount};
-use crate::unlock::{set_service_status, tell_service_manager};
+use crate::unlock::{KnownKeys, set_service_status, tell_service_manager};
 use crate::volume::{Volume, VolumeError, VolumeOptions};
 
 /// What to mount, where, and how: from the command line or from mount(8).
@@ -151,9 +152,9 @@ fn look_at_mountpoint(mountpoint: &Path, place: &VaultPlace) -> anyhow::Result<P
 fn serve(request: &MountRequest, place: &VaultPlace, mountpoint: &Path, detach: Option<Detach>) -> anyhow::Result<()> {
     allocation::prepare_for_a_daemon();
     let choices = &request.choices;
-    let _lock = match choices.read_only {
+    let lock = match choices.read_only {
         true => None,
-        false => Some(place.lock(Some(mountpoint))?),
+        false => Some(place.lock()?),
     };
     staging::place(&place.state, choices.staging.as_deref())?;
     let watch = Watch::prepare(choices)?;
@@ -161,11 +162,19 @@ fn serve(request: &MountRequest, place: &VaultPlace, mountpoint: &Path, detach: 
     let unlocked = place.unlock(&Unlocking { authenticator, ..request.unlocking.clone() })?;
     let device = unlocked.device.clone();
     set_service_status("opening the vault");
+    let is_first_time = KnownKeys::load(&*place.store).ok().flatten().is_none();
     let volume = Volume::open(place.environment(), open_keys(unlocked), volume_options(choices))?;
+    if is_first_time {
+        say_what_cannot_be_known(&volume);
+    }
     // A journal that is shown without being published is no failure at the end.
     let opened_read_only = volume.status().read_only.is_some();
     let mounted = mount_and_watch(place, mountpoint, choices, &volume, watch, device.as_deref());
-    let (session, ending) = match mounted.and_then(|mounted| leave_terminal(detach).map(|()| mounted)) {
+    let told = mounted.and_then(|mounted| {
+        lock.as_ref().map_or(Ok(()), |lock| lock.name_mountpoint(mountpoint))?;
+        leave_terminal(detach).map(|()| mounted)
+    });
+    let (session, ending) = match told {
         Ok(mounted) => mounted,
         Err(error) => {
             // Nothing was written through the mount, so a failure to close loses nothing.
@@ -189,6 +198,17 @@ fn serve(request: &MountRequest, place: &VaultPlace, mountpoint: &Path, detach: 
     closed.context("the last changes could not be published; the journal keeps them")?;
     log::info!("unmounted {}", mountpoint.display());
     Ok(())
+}
+
+/// A device that never saw the vault has nothing to compare the folder with: the vault key's date is for its owner to judge.
+fn say_what_cannot_be_known(volume: &Volume) {
+    if let Ok(Some(seconds)) = volume.epoch_start() {
+        let since = format_seconds(i64::try_from(seconds).unwrap_or(i64::MAX));
+        output::notice(&format!(
+            "This device opens the vault for the first time. Its vault key is in use since {since}: if you have rotated it \
+             later, the folder is an old one, and not to be written to."
+        ));
+    }
 }
 
 /// Tells whoever started the daemon that it is ready, and leaves them.

@@ -5,7 +5,7 @@
 //! The code goes to the terminal itself, never to standard output, which may be a file or a log.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 
 use zeroize::Zeroizing;
@@ -20,8 +20,9 @@ use super::{key, output};
 use crate::crypto::{KernelRandomness, Randomness};
 use crate::format::VaultFile;
 use crate::store::SystemClock;
+use crate::unlock::interaction::{CODE_TIME_LIMIT, InteractionError};
 use crate::unlock::recovery_code::GROUPS;
-use crate::unlock::{EnrolledSlot, EpochKeyEntry, RecoveryCode, enroll_recovery};
+use crate::unlock::{AuthenticatorError, EnrolledSlot, EpochKeyEntry, RecoveryCode, ask_on_terminal, enroll_recovery};
 use crate::volume::KeyChange;
 
 const TERMINAL: &str = "/dev/tty";
@@ -80,9 +81,9 @@ impl NewRecovery {
         let code = RecoveryCode::generate(&KernelRandomness);
         let slot = enroll_recovery(vault, epoch, &code, label, &KernelRandomness, &SystemClock)?;
         if self.has_terminal {
-            let terminal = File::options().read(true).write(true).open(TERMINAL)?;
+            let mut terminal = File::options().read(true).write(true).open(TERMINAL)?;
             let asked = choose_groups(&KernelRandomness);
-            hand_over(&code, asked, &mut BufReader::new(&terminal), &mut &terminal)?;
+            hand_over(&code, asked, &|prompt| ask_on_terminal(prompt, CODE_TIME_LIMIT), &mut terminal)?;
         }
         if let Some(kit) = &self.kit {
             kit.write(&Kit { vault: vault.vault(), slot: slot.record.slot, folder, label, code: &code })?;
@@ -121,7 +122,7 @@ fn choose_groups(randomness: &dyn Randomness) -> [usize; GROUPS_ASKED] {
 fn hand_over(
     code: &RecoveryCode,
     asked: [usize; GROUPS_ASKED],
-    input: &mut impl BufRead,
+    ask: &dyn Fn(&str) -> Result<Zeroizing<String>, InteractionError>,
     output: &mut impl Write,
 ) -> anyhow::Result<()> {
     let groups = code.groups();
@@ -137,12 +138,8 @@ fn hand_over(
     for group in asked {
         let mut right = false;
         for _ in 0..TRIES {
-            write!(output, "To see that you have it, type group {}: ", group + 1)?;
-            output.flush()?;
-            let mut typed = Zeroizing::new(String::with_capacity(64));
-            if input.read_line(&mut typed)? == 0 {
-                break;
-            }
+            let typed = ask(&format!("To see that you have it, type group {}", group + 1));
+            let typed = typed.map_err(AuthenticatorError::from)?;
             right = RecoveryCode::is_group(&typed, &groups[group]);
             if right {
                 break;
@@ -168,8 +165,12 @@ mod tests {
     fn dialogue(answers: &dyn Fn(&[String]) -> String) -> (anyhow::Result<()>, String) {
         let code = RecoveryCode::generate(&SeededRandomness::new(1));
         let typed = answers(&code.groups());
-        let mut shown = Vec::new();
-        let done = hand_over(&code, [2, 9], &mut typed.as_bytes(), &mut shown);
+        let (mut shown, lines) = (Vec::new(), std::cell::RefCell::new(typed.lines()));
+        let ask = |_: &str| {
+            let line = lines.borrow_mut().next().ok_or(InteractionError::Cancelled)?;
+            Ok(Zeroizing::new(line.to_owned()))
+        };
+        let done = hand_over(&code, [2, 9], &ask, &mut shown);
         (done, String::from_utf8(shown).expect("text"))
     }
 

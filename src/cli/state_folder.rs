@@ -3,7 +3,8 @@
 //! ```text
 //! $XDG_STATE_HOME/passkeyfs/<vault id>/          mode 0700; never synced
 //!     lock                                       flock'ed by the process that has the vault open for writing:
-//!                                                "<pid>\n<mount point, raw bytes>\n"; empty when nobody has
+//!                                                "<pid>\n<mount point, raw bytes>\n"; empty when nobody has. The mount
+//!                                                point is there once something is mounted.
 //! ```
 //!
 //! The kernel drops the lock with its holder, so a crash leaves none behind: what the file says counts only while it is
@@ -11,9 +12,9 @@
 
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Seek};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -50,7 +51,7 @@ pub enum StateError {
 pub struct LockHolder {
     /// Its process id.
     pub pid: u32,
-    /// Where it mounts the vault; `None` for a command that works on the vault without mounting it.
+    /// Where it has mounted the vault; `None` for a command that works on the vault without, or has not mounted it yet.
     pub mountpoint: Option<PathBuf>,
 }
 
@@ -102,12 +103,13 @@ pub fn identity(state: &Path) -> String {
 #[derive(Debug)]
 pub struct StateLock {
     file: File,
+    path: PathBuf,
 }
 
 impl StateLock {
     /// Takes the lock in an existing state folder, and writes into it who has it.
     /// Answers [`StateError::InUse`] when another process holds it.
-    pub fn take(folder: &Path, mountpoint: Option<&Path>) -> Result<Self, StateError> {
+    pub fn take(folder: &Path) -> Result<Self, StateError> {
         let path = folder.join("lock");
         let failed = |action, source| StateError::Io { action, path: path.clone(), source };
         let mut file = open_lock(&path).map_err(|source| failed("open", source))?;
@@ -122,8 +124,18 @@ impl StateLock {
                 Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(20)),
             }
         }
-        write_holder(&mut file, mountpoint).map_err(|source| failed("write", source))?;
-        Ok(Self { file })
+        // Cut off only then, so that whoever looks finds the old text or the new one.
+        let text = holder_text(None);
+        let written = file.write_all_at(&text, 0).and_then(|()| file.set_len(text.len() as u64));
+        written.map_err(|source| failed("write", source))?;
+        Ok(Self { file, path })
+    }
+
+    /// Says where the vault is mounted now.
+    pub fn name_mountpoint(&self, mountpoint: &Path) -> Result<(), StateError> {
+        let failed = |source| StateError::Io { action: "write", path: self.path.clone(), source };
+        // Longer than what is there.
+        self.file.write_all_at(&holder_text(Some(mountpoint)), 0).map_err(failed)
     }
 }
 
@@ -154,13 +166,11 @@ fn open_lock(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
-fn write_holder(file: &mut File, mountpoint: Option<&Path>) -> io::Result<()> {
+fn holder_text(mountpoint: Option<&Path>) -> Vec<u8> {
     let mut text = format!("{}\n", std::process::id()).into_bytes();
     text.extend_from_slice(mountpoint.map_or(b"".as_slice(), |path| path.as_os_str().as_bytes()));
     text.push(b'\n');
-    file.set_len(0)?;
-    file.rewind()?;
-    file.write_all(&text)
+    text
 }
 
 fn read_holder(file: &mut File) -> Option<LockHolder> {
@@ -180,14 +190,17 @@ mod tests {
     #[test]
     fn a_second_writer_is_told_who_the_first_is() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let lock = StateLock::take(folder.path(), Some(Path::new("/mnt/two\nlines"))).expect("free");
-        let Err(StateError::InUse { holder }) = StateLock::take(folder.path(), None) else { panic!("taken twice") };
+        let lock = StateLock::take(folder.path()).expect("free");
+        let Err(StateError::InUse { holder }) = StateLock::take(folder.path()) else { panic!("taken twice") };
+        assert_eq!(holder, Some(LockHolder { pid: std::process::id(), mountpoint: None }));
+        lock.name_mountpoint(Path::new("/mnt/two\nlines")).expect("written");
+        let Err(StateError::InUse { holder }) = StateLock::take(folder.path()) else { panic!("taken twice") };
         let first = LockHolder { pid: std::process::id(), mountpoint: Some(PathBuf::from("/mnt/two\nlines")) };
         assert_eq!(holder, Some(first.clone()));
         assert_eq!(holder_of(folder.path()), Some(Some(first)));
         drop(lock);
         assert_eq!(holder_of(folder.path()), None);
-        StateLock::take(folder.path(), None).expect("free again");
+        StateLock::take(folder.path()).expect("free again");
     }
 
     #[test]

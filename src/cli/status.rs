@@ -257,6 +257,9 @@ fn describe(report: &Report) -> String {
                 number => format!("commit {number}, {}", format_seconds(volume.published_seconds)),
             },
         );
+        if let Some(since) = volume.vault_key_since_seconds {
+            line("vault key", format!("in use since {}", format_seconds(i64::try_from(since).unwrap_or(i64::MAX))));
+        }
         let dirty = format_size(volume.dirty_bytes);
         line("unpublished", format!("{} items, {dirty} not written yet", volume.unpublished_items));
         line("awaited", format!("{} files that have not arrived", volume.awaited_segments));

@@ -1,6 +1,8 @@
 //! A vault folder together with this device's state of it: found, locked, unlocked. What most commands begin with.
 
+use std::fs::File;
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -47,9 +49,9 @@ impl VaultPlace {
     }
 
     /// Takes the right to write to the vault from this device, making the state folder if need be.
-    pub fn lock(&self, mountpoint: Option<&Path>) -> anyhow::Result<StateLock> {
+    pub fn lock(&self) -> anyhow::Result<StateLock> {
         state_folder::create(&self.state)?;
-        Ok(StateLock::take(&self.state, mountpoint)?)
+        Ok(StateLock::take(&self.state)?)
     }
 
     /// Asks the authenticator, and its user, for the vault's keys. Protects this process's memory first.
@@ -134,10 +136,12 @@ const CODE_FILE_BYTES_MAX: u64 = 4096;
 fn read_code(file: &Path) -> anyhow::Result<RecoveryCode> {
     let show = file.display();
     let mut bytes = Zeroizing::new(Vec::with_capacity(CODE_FILE_BYTES_MAX as usize));
-    let read = match file == Path::new("-") {
-        true => std::io::stdin().lock().take(CODE_FILE_BYTES_MAX).read_to_end(&mut bytes),
-        false => std::fs::File::open(file).and_then(|file| file.take(CODE_FILE_BYTES_MAX).read_to_end(&mut bytes)),
+    let opened = match file == Path::new("-") {
+        // Past the buffer of `std::io::Stdin`, which would keep the code as long as this process lives.
+        true => std::io::stdin().as_fd().try_clone_to_owned().map(File::from),
+        false => File::open(file),
     };
+    let read = opened.and_then(|file| file.take(CODE_FILE_BYTES_MAX).read_to_end(&mut bytes));
     read.with_context(|| format!("cannot read the recovery code from {show}"))?;
     let text = std::str::from_utf8(&bytes).map_err(|_| {
         let next = "Give a file with nothing in it but the code.";

@@ -336,6 +336,7 @@ mod tests {
             device: "cd".repeat(8),
             published_commit: 7,
             published_seconds: -1,
+            vault_key_since_seconds: Some(1_800_000_000),
             dirty_bytes: u64::MAX,
             unpublished_items: 0,
             read_only: Some("the folder is older than what this device has seen".into()),

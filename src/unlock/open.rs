@@ -8,7 +8,7 @@
 //! of them says so without PIN or touch; then those with. A list longer than the device takes is probed in pieces without
 //! a touch, and only the credential that is there is asserted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::assertion::{self, AuthenticatorData};
 use super::authenticator::{
@@ -202,6 +202,7 @@ fn ask(
         }
     }
     let mut unable = None;
+    let mut without_pin = BTreeSet::new();
     for ((verify_user, relying_party), allow) in &classes {
         for authenticator in authenticators.iter_mut() {
             let request = GetAssertion {
@@ -214,18 +215,21 @@ fn ask(
             match assert_any(authenticator.as_mut(), &request, interaction) {
                 Ok(assertion) => return check_answer(authenticator.describe(), request, assertion),
                 Err(AuthenticatorError::NoCredentials { .. }) => {}
+                // What was enrolled with a PIN went when the PIN did: only a reset takes either away (CTAP 2.1 §6.6).
+                Err(AuthenticatorError::PinNotSet { authenticator }) => drop(without_pin.insert(authenticator)),
                 // It may be the wrong key: what it lacks matters only if no other will do.
-                Err(error @ (AuthenticatorError::PinNotSet { .. } | AuthenticatorError::NoHmacSecret { .. })) => {
-                    unable = unable.or(Some(error));
-                }
+                Err(error @ AuthenticatorError::NoHmacSecret { .. }) => unable = unable.or(Some(error)),
                 Err(error) => return Err(error.into()),
             }
         }
     }
-    Err(unable.map_or_else(
-        || UnlockError::NoneEnrolledHere { asked: authenticators.iter().map(|one| one.describe().name).collect() },
-        UnlockError::from,
-    ))
+    let with_what_it_lacks = |name: String| match without_pin.contains(&name) {
+        true => format!("{name}, which has no PIN"),
+        false => name,
+    };
+    let names = authenticators.iter().map(|authenticator| with_what_it_lacks(authenticator.describe().name));
+    let none = || UnlockError::NoneEnrolledHere { asked: names.collect() };
+    Err(unable.map_or_else(none, UnlockError::from))
 }
 
 /// One assertion by whichever credential of the list the authenticator holds.

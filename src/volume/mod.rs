@@ -51,7 +51,7 @@ pub(crate) use directory::back_reference_key;
 pub use error::VolumeError;
 pub use open::{Environment, OpenKeys, VolumeOptions};
 pub use open_error::OpenError;
-pub use slots::{KeyChange, SlotError, UsedSlot};
+pub use slots::{KeyChange, SlotError, UsedSlot, check_used_slot};
 pub use types::*;
 
 use crate::format::VaultFile;

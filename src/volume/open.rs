@@ -274,6 +274,7 @@ impl Volume {
     /// What `passkeyfs status` shows.
     pub fn status(&self) -> VolumeStatus {
         let published = self.published();
+        let vault_key_since_seconds = self.epoch_start().unwrap_or_default();
         let mut warnings = self.warnings.lock().clone();
         warnings.extend(self.pressure.publish_error().map(|error| format!("the last publish failed: {error}")));
         let state = self.state.read();
@@ -283,6 +284,7 @@ impl Volume {
             device: self.context.device.to_string(),
             published_commit: published.map_or(0, |(number, _)| number.0),
             published_seconds: published.map_or(0, |(_, seconds)| seconds),
+            vault_key_since_seconds,
             dirty_bytes: generations().map(|layer| layer.dirty.bytes() as u64).sum(),
             unpublished_items: generations().map(|layer| layer.overlay.len() as u64).sum(),
             read_only: state.read_only.clone(),

@@ -106,7 +106,10 @@ fn read_slots(tree: &Tree, root: &Root) -> Result<Vec<SlotRecord>> {
 /// Refuses a slot that is none of the vault's, and answers with what this device knew of the vault's keys.
 ///
 /// A slot file that was removed and brought back still opens the vault keys it always had, and gets no further than this.
-pub(super) fn check_used_slot(
+///
+/// # Errors
+/// [`OpenError::SlotRemoved`]; others where the tree or the local state cannot be read.
+pub fn check_used_slot(
     store: &dyn Store,
     tree: &Tree,
     root: &Root,

@@ -210,6 +210,8 @@ pub struct VolumeStatus {
     pub published_commit: u64,
     /// When it was published, in seconds since 1970 (0: none yet).
     pub published_seconds: i64,
+    /// Since when the present vault key is written with, in seconds since 1970, if the vault says it.
+    pub vault_key_since_seconds: Option<u64>,
     /// Bytes of file content not yet in a segment.
     pub dirty_bytes: u64,
     /// Items changed since the newest published commit.

@@ -1,20 +1,23 @@
 //! Nothing secret stays in the daemon's memory, and nothing secret ever is in an argument or environment.
 //!
 //! As root, who alone may read the memory of a process that has protected itself: every readable page is searched for the
-//! PIN and for the software authenticator's secrets, in the forms in which they could lie there.
+//! PIN, for the recovery code and for the software authenticator's secrets, in the forms in which they could lie there. A
+//! core dump that root makes (`gcore`) holds the same pages, less those that the kernel leaves out of dumps.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64ct::{Base64, Encoding};
 use nix::sys::signal::Signal;
+use passkeyfs::unlock::RecoveryCode;
+use passkeyfs::unlock::recovery_code::GROUPS;
 use serde_json::json;
 
-use super::rig::{PIN, Rig, Running};
+use super::rig::{PIN, Rig, Running, words};
 
 /// A name for a secret, and bytes that must not be found.
 type Needle = (String, Vec<u8>);
@@ -108,7 +111,7 @@ fn the_search_finds_what_is_there() {
         return;
     }
     let secret = format!("a secret that is kept for this test {}", std::process::id());
-    let mut child = std::process::Command::new("/bin/sh");
+    let mut child = Command::new("/bin/sh");
     let mut child =
         child.args(["-c", "secret=$1; read answer", "sh", &secret]).stdin(Stdio::piped()).spawn().expect("it starts");
     std::thread::sleep(std::time::Duration::from_millis(200));
@@ -116,6 +119,26 @@ fn the_search_finds_what_is_there() {
     child.kill().expect("killed");
     child.wait().expect("reaped");
     assert!(!found.is_empty() && searched > 100_000, "{found:?} in {searched} bytes");
+}
+
+/// Mounts with a command, uses the mount, and finds nothing: not in the daemon, and in no process's arguments or environment.
+fn mounts_and_keeps_nothing(rig: &Rig, command: &mut Command, needles: &[Needle]) {
+    let stop = Arc::new(AtomicBool::new(false));
+    let watch = std::thread::spawn({
+        let (needles, stop) = (needles.to_vec(), stop.clone());
+        move || watch_processes(needles, stop)
+    });
+    let mut service = Running::mounted(rig, command);
+    fs::write(rig.mount().join("file"), vec![7; 200_000]).expect("written");
+    assert!(fs::read(rig.mount().join("file")).expect("read").len() == 200_000);
+    let (found, searched) = found_in_memory(service.child.id(), needles);
+    stop.store(true, Ordering::Relaxed);
+    let seen = watch.join().expect("watched");
+    service.signal(Signal::SIGTERM);
+    assert_eq!(service.finish().0.code(), Some(0));
+    assert!(searched > 1_000_000, "{searched} bytes");
+    assert!(found.is_empty(), "{found:#?}");
+    assert!(seen.is_empty(), "{seen:#?}");
 }
 
 #[test]
@@ -130,29 +153,52 @@ fn no_pin_and_no_secret_of_the_authenticator_is_in_the_daemons_memory_arguments_
     fs::write(&askpass, format!("#!/bin/sh\ncat '{}'\n", rig.path("answer").display())).expect("written");
     fs::set_permissions(&askpass, fs::Permissions::from_mode(0o755)).expect("set");
     let needles = needles(&rig);
-    for by_credential in [true, false] {
-        let stop = Arc::new(AtomicBool::new(false));
-        let watch = std::thread::spawn({
-            let (needles, stop) = (needles.clone(), stop.clone());
-            move || watch_processes(needles, stop)
-        });
-        let mut command = if by_credential {
-            rig.mount_in_front("")
-        } else {
-            let mut command = rig.command_under("/usr/bin/setsid", &["--wait"]);
-            command.args(["mount", "-f"]).arg(rig.vault()).arg(rig.mount()).env("PASSKEYFS_ASKPASS", &askpass);
-            command
-        };
-        let mut service = Running::mounted(&rig, &mut command);
-        fs::write(rig.mount().join("file"), vec![7; 200_000]).expect("written");
-        assert!(fs::read(rig.mount().join("file")).expect("read").len() == 200_000);
-        let (found, searched) = found_in_memory(service.child.id(), &needles);
-        stop.store(true, Ordering::Relaxed);
-        let seen = watch.join().expect("watched");
-        service.signal(Signal::SIGTERM);
-        assert_eq!(service.finish().0.code(), Some(0));
-        assert!(searched > 1_000_000, "{searched} bytes");
-        assert!(found.is_empty(), "by credential: {by_credential}: {found:#?}");
-        assert!(seen.is_empty(), "by credential: {by_credential}: {seen:#?}");
+    mounts_and_keeps_nothing(&rig, &mut rig.mount_in_front(""), &needles);
+    let mut by_askpass = rig.command_under("/usr/bin/setsid", &["--wait"]);
+    by_askpass.args(["mount", "-f"]).arg(rig.vault()).arg(rig.mount()).env("PASSKEYFS_ASKPASS", &askpass);
+    mounts_and_keeps_nothing(&rig, &mut by_askpass, &needles);
+}
+
+#[test]
+fn no_recovery_code_is_in_the_memory_of_a_daemon_that_it_unlocked() {
+    if !can_read_memory() {
+        return;
     }
+    let Some(rig) = Rig::where_fuse_works() else { return };
+    let kit = rig.path("kit.html");
+    let made =
+        rig.command().args(["recovery", "create"]).arg(rig.vault()).arg("--kit").arg(&kit).output().expect("it runs");
+    assert!(made.status.success(), "{}", words(&made));
+    let groups = groups_of(&fs::read_to_string(&kit).expect("a kit"));
+    let (text, code) = (groups.join("-"), groups.concat());
+    let read = RecoveryCode::parse(&text).expect("a code");
+    let mut needles = vec![
+        ("half the code with dashes".to_owned(), text.as_bytes()[..text.len() / 2].to_vec()),
+        ("the other half with dashes".to_owned(), text.as_bytes()[text.len() / 2..].to_vec()),
+        ("half the code without dashes".to_owned(), code.as_bytes()[..code.len() / 2].to_vec()),
+        ("the other half without dashes".to_owned(), code.as_bytes()[code.len() / 2..].to_vec()),
+    ];
+    for (name, bytes) in [("the code's bytes", bits_of(&groups)), ("its secret", read.secret().expose().to_vec())] {
+        needles.extend(bytes.chunks(16).map(|half| (format!("half of {name}"), half.to_vec())));
+    }
+    fs::write(rig.path("code"), text).expect("written");
+    let mut by_code = rig.mount_in_front("");
+    by_code.arg("--recovery-code-file").arg(rig.path("code"));
+    mounts_and_keeps_nothing(&rig, &mut by_code, &needles);
+}
+
+/// The groups of a recovery code, as a kit shows them: numbered, one to a line of a list.
+fn groups_of(kit: &str) -> Vec<String> {
+    let rows = kit.split("</small> ").skip(1);
+    let groups: Vec<String> = rows.map(|row| row.split('<').next().expect("a group").to_owned()).collect();
+    assert_eq!(groups.len(), GROUPS, "{groups:?}");
+    groups
+}
+
+/// The 32 bytes that a code spells: five bits for each of its characters but the last of a group.
+fn bits_of(groups: &[String]) -> Vec<u8> {
+    let value = |character| "0123456789ABCDEFGHJKMNPQRSTVWXYZ".find(character).expect("a character of a code");
+    let bits = groups.iter().flat_map(|group| group.chars().take(4).map(value));
+    let bits: Vec<bool> = bits.flat_map(|value| (0..5).rev().map(move |bit| value >> bit & 1 == 1)).collect();
+    bits.chunks(8).take(32).map(|byte| byte.iter().fold(0, |byte, bit| byte << 1 | u8::from(*bit))).collect()
 }

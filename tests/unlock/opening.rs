@@ -129,11 +129,12 @@ fn an_unusable_or_missing_pin_costs_no_try() {
 }
 
 #[test]
-fn a_pin_that_was_taken_away_is_named() {
+fn a_key_that_lost_its_pin_was_reset_and_is_not_enrolled_any_more() {
     let (rig, _) = Rig::with_vault_and_pin();
     rig.edit("one", |file| file["pin"] = serde_json::Value::Null);
     let error = rig.unlock_silently().expect_err("no PIN");
-    assert!(matches!(error, UnlockError::Authenticator(AuthenticatorError::PinNotSet { .. })), "{error}");
+    assert!(matches!(error, UnlockError::NoneEnrolledHere { .. }), "{error}");
+    assert!(error.to_string().contains("which has no PIN"), "{error}");
 }
 
 #[test]
