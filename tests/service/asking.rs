@@ -1,64 +1,13 @@
 //! The person's side: a terminal, an askpass program, nobody.
 
-use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Stdio;
-use std::sync::{Arc, Mutex};
 
-use nix::pty::openpty;
 use nix::sys::signal::Signal;
-use nix::sys::termios::{LocalFlags, tcgetattr};
 use serde_json::json;
 
-use super::rig::{PIN, Rig, Running, wait_for, words};
-
-/// A terminal, with the program in front of it.
-struct Screen {
-    keyboard: File,
-    line: File,
-    shown: Arc<Mutex<String>>,
-    program: Running,
-}
-
-impl Screen {
-    fn with(rig: &Rig, arguments: &[&str]) -> Self {
-        let terminal = openpty(None, None).expect("a terminal");
-        let (keyboard, line) = (File::from(terminal.master), File::from(terminal.slave));
-        // A session of its own, with this terminal as the controlling one.
-        let mut command = rig.command_under("/usr/bin/setsid", &["--ctty", "--wait"]);
-        command.args(arguments).arg(rig.vault());
-        let end = || Stdio::from(line.try_clone().expect("a copy"));
-        command.stdin(end()).stdout(end()).stderr(end());
-        let program = Running::start(rig, &mut command);
-        let shown = Arc::new(Mutex::new(String::new()));
-        let (mut screen, text) = (keyboard.try_clone().expect("a copy"), shown.clone());
-        std::thread::spawn(move || {
-            let mut piece = [0; 1024];
-            while let Ok(length @ 1..) = screen.read(&mut piece) {
-                text.lock().expect("unhurt").push_str(&String::from_utf8_lossy(&piece[..length]));
-            }
-        });
-        Self { keyboard, line, shown, program }
-    }
-
-    fn shows(&self, words: &str) -> bool {
-        self.shown.lock().expect("unhurt").contains(words)
-    }
-
-    fn wait_for_words(&self, words: &str) {
-        assert!(wait_for(|| self.shows(words)), "{words} is not in {:?}", self.shown.lock().expect("unhurt"));
-    }
-
-    fn type_keys(&mut self, keys: &str) {
-        self.keyboard.write_all(keys.as_bytes()).expect("typed");
-    }
-
-    fn is_as_before(&self) -> bool {
-        let flags = tcgetattr(&self.line).expect("settings").local_flags;
-        flags.contains(LocalFlags::ECHO | LocalFlags::ICANON | LocalFlags::ISIG)
-    }
-}
+use super::rig::{PIN, Rig, words};
+use super::screen::Screen;
 
 #[test]
 fn a_pin_typed_at_the_terminal_is_not_shown_and_a_touch_is_announced() {
@@ -70,7 +19,7 @@ fn a_pin_typed_at_the_terminal_is_not_shown_and_a_touch_is_announced() {
     screen.wait_for_words("unlocks the vault (not hardware)");
     assert_eq!(screen.program.finish().0.code(), Some(0));
     assert!(screen.shows("Touch the software authenticator "));
-    assert!(!screen.shows("correct-horse"), "{:?}", screen.shown.lock().expect("unhurt"));
+    assert!(!screen.shows("correct-horse"), "{:?}", screen.text());
     assert!(screen.is_as_before());
 }
 

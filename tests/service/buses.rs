@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::net::UnixListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -12,7 +11,7 @@ use serde_json::json;
 use zbus::blocking::{Connection, connection};
 use zbus::zvariant::{OwnedFd, OwnedValue};
 
-use super::rig::{Rig, Running, wait_for, words};
+use super::rig::{Rig, Running, SilentBus, wait_for, words};
 
 /// A bus, gone with the test.
 struct Bus {
@@ -102,10 +101,8 @@ fn a_touch_is_shown_on_the_desktop_and_taken_back() {
 #[test]
 fn a_bus_that_does_not_answer_and_one_without_a_desktop_hold_up_nobody() {
     let rig = Rig::new();
-    let path = rig.path("bus");
-    let _silent = UnixListener::bind(&path).expect("bound");
-    let mut addresses = vec![format!("unix:path={}", path.display().to_string().replace(' ', "%20"))];
-    addresses.push("unix:path=/nonexistent/bus".to_owned());
+    let silent = SilentBus::listen();
+    let mut addresses = vec![silent.address.clone(), "unix:path=/nonexistent/bus".to_owned()];
     let bus = Bus::start();
     addresses.extend(bus.as_ref().map(|bus| bus.address.clone()));
     for address in addresses {

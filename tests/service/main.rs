@@ -5,7 +5,9 @@
 
 mod asking;
 mod buses;
+mod interrupted;
 mod locking;
 mod rig;
+mod screen;
 mod secrets;
 mod serving;

@@ -1,7 +1,7 @@
 //! A vault with a key in a file and a PIN, and the program on it.
 
 use std::fs;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -159,6 +159,23 @@ impl Drop for Running {
         let _ = self.child.wait();
         // A mount whose daemon was killed; elsewhere this fails, and that is as well.
         let _ = Command::new("umount").arg("-l").arg(&self.mount).stderr(Stdio::null()).status();
+    }
+}
+
+/// A message bus that takes connections and says nothing.
+pub struct SilentBus {
+    pub address: String,
+    _folder: tempfile::TempDir,
+    _socket: UnixListener,
+}
+
+impl SilentBus {
+    pub fn listen() -> Self {
+        // Not in a home with blanks: those an address would have to escape.
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("bus");
+        let _socket = UnixListener::bind(&path).expect("bound");
+        Self { address: format!("unix:path={}", path.display()), _folder: folder, _socket }
     }
 }
 

@@ -182,9 +182,14 @@ fn no_recovery_code_is_in_the_memory_of_a_daemon_that_it_unlocked() {
         needles.extend(bytes.chunks(16).map(|half| (format!("half of {name}"), half.to_vec())));
     }
     fs::write(rig.path("code"), text).expect("written");
-    let mut by_code = rig.mount_in_front("");
-    by_code.arg("--recovery-code-file").arg(rig.path("code"));
-    mounts_and_keeps_nothing(&rig, &mut by_code, &needles);
+    let from = |place: &dyn AsRef<std::ffi::OsStr>| {
+        let mut command = rig.mount_in_front("");
+        command.arg("--recovery-code-file").arg(place);
+        command
+    };
+    mounts_and_keeps_nothing(&rig, &mut from(&rig.path("code")), &needles);
+    let input = File::open(rig.path("code")).expect("there");
+    mounts_and_keeps_nothing(&rig, from(&"-").stdin(input), &needles);
 }
 
 /// The groups of a recovery code, as a kit shows them: numbered, one to a line of a list.
