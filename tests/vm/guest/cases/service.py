@@ -75,6 +75,15 @@ def while_the_service_waits_for_a_touch_its_status_says_so_and_the_start_is_not_
 
 
 @case
+def the_service_may_be_started_and_stopped_as_often_as_a_person_does():
+    set_up()
+    with key("red"):
+        for _ in range(5):
+            expect(systemctl("start", UNIT), 0)
+            stopped()
+
+
+@case
 def stopping_the_service_loses_nothing():
     set_up()
     with key("red"):
