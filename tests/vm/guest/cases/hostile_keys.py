@@ -70,6 +70,26 @@ def a_key_that_is_hostile_at_the_assertion_is_told_within_the_time_limit():
 
 
 @case
+def a_key_that_is_hostile_when_it_is_asked_about_its_pin_is_told_within_the_time_limit_and_costs_no_try():
+    ends_in_time("pin", {"silent": [NO_ANSWER], "flood": NOISE, "cut": [NONSENSE]})
+    with key("red") as red:
+        assert red.tries_left() == 8
+
+
+@case
+def a_wrong_pin_whose_answer_is_lost_is_not_sent_again():
+    with key("red") as red:
+        red.script(hostile="lost token")
+        done = alice.passkeyfs("key", "test", one_key(), answers=["9999"])
+        assert "hostile: lost" in red.events(), red.events()
+        expect(done, 4, "wrong PIN for", "tries left: 7")
+        red.script()
+        assert red.tries_left() == 7
+        expect(alice.passkeyfs("key", "test", one_key(), answers=["1234"]), 0)
+        assert red.tries_left() == 8
+
+
+@case
 def a_key_that_goes_away_in_the_middle_of_its_answer_was_removed():
     for stage in ("info", "assert"):
         with key("red") as red:

@@ -153,13 +153,13 @@ def a_key_that_was_reset_is_not_enrolled():
 
 
 @case
-def a_key_that_got_a_pin_after_it_was_enrolled_opens_its_slot_still_or_says_why_not():
+def a_key_that_got_a_pin_after_it_was_enrolled_opens_its_slot_still():
     with key("later", fresh=True) as later:
         vault = alice.path("later-vault")
         expect(alice.passkeyfs("init", vault, "--no-recovery"), 0)
         set_pin(later.device, "1357")
-        done = alice.passkeyfs("key", "test", vault, answers=["1357"])
-        assert done.code == 0 or (done.code == 4 and "user verification" in done.err), done
+        # The slot is one without user verification: no PIN is asked for, and the key answers as it did.
+        expect(alice.passkeyfs("key", "test", vault), 0)
 
 
 @case

@@ -50,7 +50,7 @@ pub fn serve(client: Client<'_, Dispatcher>, script: &'static Script, options: &
     script.log("attached");
     for Message { channel, command, mut data } in messages {
         let number = data.first().copied().unwrap_or(0);
-        if hostile::misbehave(script, &wire, Stage::Command(number), channel, command.into_u8()) {
+        if hostile::misbehave(script, &wire, Stage::Command(&data), channel, command.into_u8()) {
             *busy_with.lock().expect("no thread panics with it") = None;
             continue;
         }
@@ -64,6 +64,7 @@ pub fn serve(client: Client<'_, Dispatcher>, script: &'static Script, options: &
         if !options.has_hmac_secret {
             hide_hmac_secret(&mut reply);
         }
+        let reply = hostile::lost(script, Stage::Command(&data)).unwrap_or(reply);
         STATUS.store(IDLE, SeqCst);
         script.log(&format!("command {number:#04x} -> {:#04x}", reply.first().copied().unwrap_or(0)));
         // Under this lock, so that no keepalive follows the reply.
