@@ -51,6 +51,31 @@ fn a_vault_folder_that_is_missing_is_not_found_and_not_made() {
 }
 
 #[test]
+fn another_folder_under_the_vaults_name_is_not_written_to() {
+    let folder = folder();
+    let (vault, unplugged) = (folder.path().join("vault"), folder.path().join("unplugged"));
+    let store = store_in(&folder);
+    put(&store, &FilePath::vault("devices/a"), b"content");
+    put(&store, &FilePath::state("staging/b"), b"content");
+    fs::rename(&vault, &unplugged).expect("renamed");
+    fs::create_dir(&vault).expect("an empty mount point");
+    let results = [
+        store.create(&FilePath::vault("b")).map(drop),
+        store.rename(&FilePath::state("staging/b"), &FilePath::vault("devices/b")),
+        store.sync_name(&FilePath::vault("devices/a")),
+        store.list(&FilePath::vault("devices")).map(drop),
+        store.space(passkeyfs::store::Area::Vault).map(drop),
+    ];
+    for result in results {
+        let error = format!("{:?}", result.expect_err("refused"));
+        assert!(error.contains("another folder lies under its name now"), "{error}");
+    }
+    assert_eq!(fs::read_dir(&vault).expect("listed").count(), 0);
+    fs::remove_dir(&vault).and_then(|()| fs::rename(&unplugged, &vault)).expect("plugged in again");
+    store.rename(&FilePath::state("staging/b"), &FilePath::vault("devices/b")).expect("renamed");
+}
+
+#[test]
 fn the_state_belongs_to_the_user_alone_and_the_vault_follows_the_umask() {
     let folder = folder();
     let store = store_in(&folder);

@@ -372,6 +372,10 @@ fn for_volume(error: &VolumeError) -> Advice {
         E::NotArrived(_) => advice(Exit::NotArrived, WAIT_FOR_SYNC),
         E::Damaged(_) => advice(Exit::Damage, RESTORE_FILE),
         E::Io(_) => advice(Exit::Failed, "See to the disk and the kernel's log (`dmesg`), then try again."),
+        E::NotKept { .. } => advice(
+            Exit::Failed,
+            "Do not unmount: the changes are in memory only. Make room on both disks, or see to them, then `passkeyfs sync`.",
+        ),
         E::ReadOnly(_) => advice(Exit::Failed, "`passkeyfs status MOUNTPOINT` says why nothing can be written."),
         E::NotFound
         | E::Exists

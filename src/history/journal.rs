@@ -96,6 +96,11 @@ impl Journal {
         self.file.len()
     }
 
+    /// Whether no frame of it was ever acknowledged.
+    pub fn is_empty(&self) -> bool {
+        self.frames == 0
+    }
+
     /// Seals `records` into one frame and appends it. Durable on return.
     ///
     /// # Errors

@@ -65,7 +65,11 @@ pub(super) struct Adapter {
 
 impl Adapter {
     pub(super) fn new(volume: Arc<Volume>, daemon: DaemonInfo, owner: u32, writeback: bool) -> Self {
-        let (daemon, readers, uses) = (Arc::new(daemon), Arc::default(), Arc::default());
+        let (daemon, readers, uses) = (Arc::new(daemon), Arc::<Readers>::default(), Arc::default());
+        volume.before_waiting({
+            let readers = Arc::clone(&readers);
+            Box::new(move || readers.hand_over())
+        });
         Self { volume, daemon, owner, writeback, readers, uses, failures: FailureLog::default() }
     }
 

@@ -3,7 +3,8 @@
 //! The kernel wakes the threads that wait for requests in turn, each on another processor with cold caches: for small
 //! requests that costs more than the work. So a thread that has done a quick operation, and sees another one waiting for
 //! requests, parks; the one that is left serves request after request. Before an operation that may take long (large
-//! reads and writes, syncs) a parked thread is called back, so that others need not wait for it.
+//! reads and writes, syncs), and when a quick one has to wait for memory after all, a parked thread is called back, so that
+//! others need not wait for it.
 //!
 //! Invariant: a thread parks only while another *known* thread (one that has served before) waits for requests. When the
 //! connection ends that one leaves its loop, and its last act (the destructor of a thread local) calls all others back.
@@ -72,11 +73,22 @@ impl Readers {
         if was_known {
             state.waiting = state.waiting.saturating_sub(1);
         }
-        if pace == Pace::Slow && state.waiting == 0 && state.parked > state.calls {
+        if pace == Pace::Slow {
+            self.call_one_back(&mut state);
+        }
+        Turn { readers: self, pace }
+    }
+
+    /// An operation that seemed quick is about to wait: another thread is to serve meanwhile.
+    pub fn hand_over(&self) {
+        self.call_one_back(&mut self.state.lock());
+    }
+
+    fn call_one_back(&self, state: &mut State) {
+        if state.waiting == 0 && state.parked > state.calls {
             state.calls += 1;
             self.called.notify_one();
         }
-        Turn { readers: self, pace }
     }
 }
 
@@ -99,6 +111,32 @@ impl Drop for Turn<'_> {
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    #[test]
+    fn a_quick_operation_that_waits_after_all_calls_a_parked_thread_back() {
+        let readers = Arc::new(Readers::default());
+        drop(readers.begin(Pace::Quick));
+        let parked = {
+            let readers = Arc::clone(&readers);
+            std::thread::spawn(move || {
+                drop(readers.begin(Pace::Quick));
+                drop(readers.begin(Pace::Quick));
+            })
+        };
+        while readers.state.lock().parked == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let turn = readers.begin(Pace::Quick);
+        assert_eq!(readers.state.lock().waiting, 0, "nobody else takes requests");
+        readers.hand_over();
+        while readers.state.lock().waiting == 0 && !parked.is_finished() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        readers.state.lock().ended = true;
+        readers.called.notify_all();
+        drop(turn);
+        parked.join().unwrap();
+    }
 
     #[test]
     fn a_quick_thread_parks_beside_a_waiting_one_and_comes_back_for_a_slow_one_or_the_end() {

@@ -6,9 +6,9 @@
 //! ```
 //! Files with other names (a sync client's own, conflicted copies, temporaries) are not segments and are passed over.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::format::segment::SegmentKind;
 use crate::format::{DeviceId, SegmentId, Sequence};
@@ -36,7 +36,15 @@ pub struct Location {
 /// All segments seen.
 #[derive(Default)]
 pub struct Ledger {
-    segments: RwLock<HashMap<SegmentId, Location>>,
+    seen: RwLock<Seen>,
+    scanning: Mutex<()>,
+}
+
+#[derive(Default)]
+struct Seen {
+    segments: HashMap<SegmentId, Location>,
+    /// What was noted and forgotten while the folders are being looked through: newer than what that finds.
+    during_scan: Option<HashSet<SegmentId>>,
 }
 
 fn file_name(sequence: Sequence, segment: SegmentId, kind: SegmentKind) -> String {
@@ -68,44 +76,84 @@ pub fn parse_file_name(name: &str) -> Option<(Sequence, SegmentId, SegmentKind)>
 }
 
 impl Ledger {
-    /// Looks through the vault folder and staging. Locations found earlier and gone now are dropped.
+    /// Looks through the vault folder and staging. Locations found earlier and gone now are dropped; what is noted or
+    /// forgotten meanwhile stands.
     ///
     /// # Errors
     /// When a folder cannot be listed; the ledger is then as it was.
     pub fn scan(&self, store: &dyn Store) -> Result<(), StoreError> {
-        let mut found = HashMap::new();
-        for device in store.list(&FilePath::vault(DEVICES))?.iter().filter(|entry| entry.is_folder) {
-            let Ok(id) = device.name.parse::<DeviceId>() else { continue };
-            let folder = format!("{DEVICES}/{}", device.name);
-            for range in store.list(&FilePath::vault(folder.clone()))?.iter().filter(|entry| entry.is_folder) {
-                scan_folder(store, FilePath::vault(format!("{folder}/{}", range.name)), id, &mut found)?;
+        let _one_at_a_time = self.scanning.lock();
+        self.begin_scan();
+        let found = list(store);
+        self.end_scan(found)
+    }
+
+    fn begin_scan(&self) {
+        self.seen.write().during_scan = Some(HashSet::new());
+    }
+
+    fn end_scan(&self, found: Result<HashMap<SegmentId, Location>, StoreError>) -> Result<(), StoreError> {
+        let mut seen = self.seen.write();
+        let changed = seen.during_scan.take().unwrap_or_default();
+        let mut found = found?;
+        found.retain(|segment, _| !changed.contains(segment));
+        for segment in changed {
+            if let Some(location) = seen.segments.remove(&segment) {
+                found.insert(segment, location);
             }
         }
-        scan_folder(store, FilePath::state(STAGING), DeviceId(0), &mut found)?;
-        *self.segments.write() = found;
+        seen.segments = found;
         Ok(())
     }
 
     /// Where `segment` lies, if it was seen.
     pub fn find(&self, segment: SegmentId) -> Option<Location> {
-        self.segments.read().get(&segment).cloned()
+        self.seen.read().segments.get(&segment).cloned()
     }
 
     /// Notes a segment that was just created or moved.
     pub fn note(&self, segment: SegmentId, location: Location) {
-        self.segments.write().insert(segment, location);
+        let mut seen = self.seen.write();
+        seen.segments.insert(segment, location);
+        seen.note_change(segment);
     }
 
-    /// Forgets a segment whose file is gone.
-    pub fn forget(&self, segment: SegmentId) {
-        self.segments.write().remove(&segment);
+    /// Forgets a segment whose file is not where it was seen, unless it was moved meanwhile.
+    pub fn forget(&self, segment: SegmentId, path: &FilePath) {
+        let mut seen = self.seen.write();
+        if seen.segments.get(&segment).is_some_and(|location| location.path == *path) {
+            seen.segments.remove(&segment);
+            seen.note_change(segment);
+        }
     }
 
     /// All segments that `select` picks.
     pub fn select(&self, mut select: impl FnMut(&Location) -> bool) -> Vec<(SegmentId, Location)> {
-        let segments = self.segments.read();
-        segments.iter().filter(|(_, location)| select(location)).map(|(id, at)| (*id, at.clone())).collect()
+        let seen = self.seen.read();
+        seen.segments.iter().filter(|(_, location)| select(location)).map(|(id, at)| (*id, at.clone())).collect()
     }
+}
+
+impl Seen {
+    fn note_change(&mut self, segment: SegmentId) {
+        if let Some(changed) = &mut self.during_scan {
+            changed.insert(segment);
+        }
+    }
+}
+
+/// All segments in the vault folder and in staging.
+fn list(store: &dyn Store) -> Result<HashMap<SegmentId, Location>, StoreError> {
+    let mut found = HashMap::new();
+    for device in store.list(&FilePath::vault(DEVICES))?.iter().filter(|entry| entry.is_folder) {
+        let Ok(id) = device.name.parse::<DeviceId>() else { continue };
+        let folder = format!("{DEVICES}/{}", device.name);
+        for range in store.list(&FilePath::vault(folder.clone()))?.iter().filter(|entry| entry.is_folder) {
+            scan_folder(store, FilePath::vault(format!("{folder}/{}", range.name)), id, &mut found)?;
+        }
+    }
+    scan_folder(store, FilePath::state(STAGING), DeviceId(0), &mut found)?;
+    Ok(found)
 }
 
 fn scan_folder(
@@ -127,6 +175,40 @@ fn scan_folder(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn at(path: FilePath) -> Location {
+        Location { path, device: DeviceId(7), sequence: Sequence(1), kind: SegmentKind::Data, bytes: 1 }
+    }
+
+    #[test]
+    fn what_is_noted_while_the_folders_are_looked_through_stands_and_what_is_gone_is_dropped() {
+        let (ledger, staged, published) =
+            (Ledger::default(), FilePath::state("staging/1"), FilePath::vault("devices/1"));
+        for segment in [SegmentId(1), SegmentId(2), SegmentId(3)] {
+            ledger.note(segment, at(staged.clone()));
+        }
+        ledger.begin_scan();
+        // Segment 1 is published, 4 begun, 3 discarded; the listing saw things as they were before. 2 is gone.
+        let listed = [SegmentId(1), SegmentId(3)].map(|segment| (segment, at(staged.clone())));
+        ledger.note(SegmentId(1), at(published.clone()));
+        ledger.note(SegmentId(4), at(staged.clone()));
+        ledger.forget(SegmentId(3), &staged);
+        ledger.end_scan(Ok(HashMap::from(listed))).unwrap();
+        let place = |segment| ledger.find(SegmentId(segment)).map(|location| location.path);
+        assert_eq!([place(1), place(2), place(3), place(4)], [Some(published), None, None, Some(staged)]);
+    }
+
+    #[test]
+    fn a_segment_that_was_moved_is_not_forgotten_for_its_old_place() {
+        let (ledger, staged, published) =
+            (Ledger::default(), FilePath::state("staging/1"), FilePath::vault("devices/1"));
+        ledger.note(SegmentId(1), at(staged.clone()));
+        ledger.note(SegmentId(1), at(published.clone()));
+        ledger.forget(SegmentId(1), &staged);
+        assert_eq!(ledger.find(SegmentId(1)).map(|location| location.path), Some(published.clone()));
+        ledger.forget(SegmentId(1), &published);
+        assert_eq!(ledger.find(SegmentId(1)), None);
+    }
 
     #[test]
     fn names_are_read_back_and_strangers_are_passed_over() {

@@ -223,7 +223,7 @@ impl Segments {
             if let Err(error) = self.store.remove(&at.path) {
                 log::warn!("{}: an unused segment could not be removed: {error}", at.path);
             }
-            self.ledger.forget(segment);
+            self.ledger.forget(segment, &at.path);
             self.open.lock().pop(&segment);
         }
     }
@@ -391,7 +391,7 @@ impl Segments {
             }
             let Some(location) = self.ledger.find(segment) else { continue };
             match self.store.open(&location.path) {
-                Err(StoreError::NotFound { .. }) => self.ledger.forget(segment),
+                Err(StoreError::NotFound { .. }) => self.ledger.forget(segment, &location.path),
                 other => return Ok(other?),
             }
         }

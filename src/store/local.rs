@@ -34,7 +34,8 @@ impl LocalStore {
         // A daemon leaves the folder that a relative path starts from.
         let [vault, state] = [vault, state].map(|folder| std::path::absolute(&folder).unwrap_or(folder));
         let vault_mode = 0o666 & !umask().unwrap_or(0o077);
-        Self { folders: Arc::new(Folders { vault, state, vault_mode, durable: Mutex::default() }) }
+        let identity = identity_of(&vault).ok();
+        Self { folders: Arc::new(Folders { vault, state, vault_mode, identity, durable: Mutex::default() }) }
     }
 }
 
@@ -93,6 +94,7 @@ impl Store for LocalStore {
     fn sync_name(&self, path: &FilePath) -> Result<(), StoreError> {
         path.validate_file()?;
         let folders = &self.folders;
+        folders.check_vault_is_there(path)?;
         let error = |source| folders.error(path, "look at the file", source);
         folders.on_disk(path).symlink_metadata().map_err(error)?;
         folders.sync_way_to(path)?;
@@ -142,6 +144,7 @@ impl Store for LocalStore {
 
     fn space(&self, area: Area) -> Result<Space, StoreError> {
         let folder = FilePath { area, name: String::new() };
+        self.folders.check_vault_is_there(&folder)?;
         let mut on_disk = self.folders.root(area);
         // The state folder may not have been made yet: then its filesystem is that of the folder it will be made in.
         while area == Area::State && !on_disk.exists() {
@@ -159,6 +162,10 @@ impl Store for LocalStore {
     }
 }
 
+fn identity_of(folder: &Path) -> io::Result<(u64, u64)> {
+    fs::metadata(folder).map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
 /// The process's umask, read without changing it.
 fn umask() -> Option<u32> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
@@ -172,6 +179,9 @@ struct Folders {
     state: PathBuf,
     /// The mode of a new file in the vault folder.
     vault_mode: u32,
+    /// Which folder the vault's was at first (device, inode). What lies under its name later may be another: an empty
+    /// mount point where the disk was.
+    identity: Option<(u64, u64)>,
     /// Folders whose own name is durable. Held while folders are made or synced, so that the two never cross.
     durable: Mutex<HashSet<FilePath>>,
 }
@@ -199,20 +209,24 @@ impl Folders {
     }
 
     fn check_vault_is_there(&self, path: &FilePath) -> Result<(), StoreError> {
-        if path.area == Area::Vault {
-            let root = FilePath::vault("");
-            fs::metadata(&self.vault).map_err(|source| self.error(&root, "look at the vault folder", source))?;
+        if path.area == Area::State {
+            return Ok(());
         }
-        Ok(())
+        let error = |source| self.error(&FilePath::vault(""), "look at the vault folder", source);
+        let now = identity_of(&self.vault).map_err(error)?;
+        match self.identity.is_none_or(|first| first == now) {
+            true => Ok(()),
+            false => Err(error(io::Error::new(io::ErrorKind::NotFound, "another folder lies under its name now"))),
+        }
     }
 
     /// Makes the folders that `path` lies in, outermost first.
     fn create_way_to(&self, path: &FilePath) -> Result<(), StoreError> {
+        self.check_vault_is_there(path)?;
         let folder = self.on_disk(path).parent().map(Path::to_owned).unwrap_or_default();
         if folder.is_dir() {
             return Ok(());
         }
-        self.check_vault_is_there(path)?;
         let mut durable = self.durable.lock();
         if path.area == Area::State {
             self.create_state_root()?;

@@ -72,7 +72,8 @@ impl Volume {
                 drop_set_id(&mut record);
             }
         }
-        if set.user.is_some() || set.group.is_some() {
+        // `chown(-1, -1)` comes as a change of nothing.
+        if set.user.is_some() || set.group.is_some() || *set == SetAttributes::default() {
             record.user = set.user.unwrap_or(record.user);
             record.group = set.group.unwrap_or(record.group);
             if record.kind != FileKind::Directory as u8 {

@@ -4,8 +4,8 @@
 //! Writers wait for memory before they take any lock. Without the threads (tests) the same happens at the caller's.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -14,13 +14,13 @@ use super::dirty::BlockAddress;
 use super::space::RoomEstimate;
 use super::state::State;
 use super::{Result, Volume, VolumeError};
-use crate::format::{CommitNumber, InodeNumber};
+use crate::format::CommitNumber;
 
 /// How often the journal is written while there are changes.
 const JOURNAL_INTERVAL: Duration = Duration::from_secs(5);
 /// New data that starts a commit.
 const COMMIT_DATA_BYTES: u64 = 256 << 20;
-/// Changed items that start a commit.
+/// Changed items that start a commit, unless memory is shorter.
 const COMMIT_ITEM_BYTES: usize = 32 << 20;
 /// Data staged for the next commit while one is being made: beyond this, writers wait for it.
 const STAGED_BYTES_MAX: u64 = 1 << 30;
@@ -48,8 +48,13 @@ pub(super) struct Pressure {
     filled: Condvar,
     /// The publisher waits here for its time.
     due: Condvar,
+    /// Called by who is about to wait for memory.
+    wait_hook: OnceLock<WaitHook>,
     pub room: RoomEstimate,
 }
+
+/// What is done before an operation waits for long: whoever serves several lets another one serve meanwhile.
+pub type WaitHook = Box<dyn Fn() + Send + Sync>;
 
 #[derive(Default)]
 struct Gate {
@@ -62,12 +67,6 @@ struct Gate {
 impl Pressure {
     fn used_bytes(&self) -> usize {
         self.used_bytes.load(Ordering::Relaxed)
-    }
-
-    /// Notes how the last publish ended: writers do not wait for what cannot happen.
-    pub fn note_publish(&self, error: Option<String>) {
-        self.gate.lock().publish_error = error;
-        self.freed.notify_all();
     }
 
     /// Notes how the flusher's last pass ended.
@@ -100,7 +99,7 @@ impl Volume {
         } else if used > self.flush_from_bytes() && before <= used {
             self.pressure.filled.notify_one();
         }
-        if items > COMMIT_ITEM_BYTES {
+        if items > self.commit_from_bytes() {
             self.want_publish();
         }
     }
@@ -109,12 +108,37 @@ impl Volume {
         self.options.dirty_bytes_max / 4
     }
 
+    /// Changed items that start a commit: only that frees them.
+    fn commit_from_bytes(&self) -> usize {
+        COMMIT_ITEM_BYTES.min(self.flush_from_bytes())
+    }
+
+    /// Notes how much data is staged for the next commit; the bytes.
+    fn note_staged(&self) -> u64 {
+        let number = self.state.read().current.number;
+        let staged = self.data_segments.lock().bytes(number);
+        self.pressure.staged_bytes.store(staged, Ordering::Relaxed);
+        staged
+    }
+
+    /// Notes how a publish ended: writers wait for what it has freed, and do not wait for what cannot happen.
+    pub(super) fn note_publish(&self, published: &Result<()>) {
+        self.note_staged();
+        self.pressure.gate.lock().publish_error = published.as_ref().err().map(ToString::to_string);
+        self.pressure.freed.notify_all();
+    }
+
     fn want_publish(&self) {
         let mut gate = self.pressure.gate.lock();
         if !gate.publish_wanted {
             gate.publish_wanted = true;
             self.pressure.due.notify_one();
         }
+    }
+
+    /// Has `hook` called before an operation waits for memory, which may take long. The first one stays.
+    pub fn before_waiting(&self, hook: WaitHook) {
+        let _ = self.pressure.wait_hook.set(hook);
     }
 
     /// Waits until memory is within its budget.
@@ -128,11 +152,14 @@ impl Volume {
         if !self.options.background {
             return self.make_room_now();
         }
+        if let Some(hook) = self.pressure.wait_hook.get() {
+            hook();
+        }
         let mut gate = self.pressure.gate.lock();
         while self.pressure.used_bytes() > self.options.dirty_bytes_max || self.is_staging_full() {
             self.refuse_to_wait_in_vain(&gate)?;
             gate.waiting += 1;
-            gate.publish_wanted |= self.pressure.item_bytes.load(Ordering::Relaxed) > COMMIT_ITEM_BYTES;
+            gate.publish_wanted |= self.pressure.item_bytes.load(Ordering::Relaxed) > self.commit_from_bytes();
             self.pressure.filled.notify_one();
             self.pressure.due.notify_one();
             self.pressure.freed.wait_for(&mut gate, Duration::from_millis(200));
@@ -171,7 +198,10 @@ impl Volume {
     }
 
     /// The flusher: one pass over the blocks that are worth flushing now; whether it found any.
-    fn flush_pass(&self, cursor: &mut BlockAddress) -> Result<bool> {
+    ///
+    /// # Errors
+    /// When the disk fails, or when in a whole round nothing could be flushed, for what lies below it cannot be had.
+    fn flush_pass(&self, round: &mut FlushRound) -> Result<bool> {
         let used = self.pressure.used_bytes();
         if used <= self.flush_from_bytes() {
             return Ok(false);
@@ -181,41 +211,52 @@ impl Volume {
         let (number, batch): (CommitNumber, Vec<BlockAddress>) = {
             let state = self.state.read();
             let block_bytes = self.context.block_bytes;
-            let worth = state.current.dirty.iter_after(*cursor).filter(|(_, dirty)| {
+            let worth = state.current.dirty.iter_after(round.at).filter(|(_, dirty)| {
                 hurried || dirty.covers(block_bytes) || now.saturating_sub(dirty.written_at) > BLOCK_IDLE_MIN
             });
             (state.current.number, worth.take(FLUSH_BATCH).map(|(at, _)| *at).collect())
         };
         let Some(last) = batch.last() else {
-            let was_at_start = *cursor == (InodeNumber(0), 0);
-            *cursor = (InodeNumber(0), 0);
-            return Ok(!was_at_start);
+            let ended = std::mem::take(round);
+            return match ended.stuck {
+                Some(error) if !ended.has_flushed => Err(error),
+                _ => Ok(ended.has_flushed),
+            };
         };
-        *cursor = *last;
+        round.at = *last;
         for at in &batch {
-            self.flush_block(number, *at)?;
+            match self.flush_block(number, *at) {
+                Err(error) if error.is_of_stored_bytes() => round.stuck = Some(error),
+                flushed => {
+                    flushed?;
+                    round.has_flushed = true;
+                }
+            }
         }
-        let staged = self.data_segments.lock().bytes(number);
-        self.pressure.staged_bytes.store(staged, Ordering::Relaxed);
-        if staged > COMMIT_DATA_BYTES {
+        if self.note_staged() > COMMIT_DATA_BYTES {
             self.want_publish();
         }
         Ok(true)
     }
 
     fn run_flusher(volume: &Weak<Self>) {
-        let mut cursor = (InodeNumber(0), 0);
+        let (mut round, mut error_before) = (FlushRound::default(), None);
         while let Some(volume) = volume.upgrade() {
             if volume.pressure.is_stopping() {
                 return;
             }
-            let passed = volume.flush_pass(&mut cursor);
-            volume.pressure.note_flush(passed.as_ref().err().map(ToString::to_string));
-            match passed {
-                Ok(true) => continue,
-                Ok(false) => {}
-                Err(error) => volume.warn(format!("data could not be written out: {error}")),
+            let passed = volume.flush_pass(&mut round);
+            let error = passed.as_ref().err().map(ToString::to_string);
+            volume.pressure.note_flush(error.clone());
+            match &error {
+                None if matches!(passed, Ok(true)) => continue,
+                Some(text) if error != error_before => volume.warn(format!("data could not be written out: {text}")),
+                _ => {}
             }
+            if error.is_some() {
+                volume.discard_unmentioned();
+            }
+            error_before = error;
             let mut gate = volume.pressure.gate.lock();
             volume.pressure.filled.wait_for(&mut gate, Duration::from_millis(500));
         }
@@ -265,14 +306,12 @@ impl Volume {
             match self.publish() {
                 Ok(()) => schedule.changed_since = None,
                 Err(error) => {
-                    schedule.retry_at = now + RETRY_INTERVAL;
+                    // What has not arrived is waited for at the pace of commits.
+                    let pause = if error.is_of_stored_bytes() { interval } else { RETRY_INTERVAL };
+                    schedule.retry_at = now + pause.max(RETRY_INTERVAL);
                     self.warn(format!("changes could not be published: {error}"));
                 }
             }
-            let number = self.state.read().current.number;
-            let staged = self.data_segments.lock().bytes(number);
-            self.pressure.staged_bytes.store(staged, Ordering::Relaxed);
-            self.pressure.freed.notify_all();
         }
     }
 
@@ -300,8 +339,7 @@ impl Volume {
     /// Publishes what is left and stops the threads.
     ///
     /// # Errors
-    /// When the folder is full, gone or failing: the journal then keeps everything, if the state's disk takes it, and
-    /// the next mount goes on from there.
+    /// As [`publish`](Self::publish): the next mount goes on from what the journal keeps.
     pub fn close(&self) -> Result<()> {
         self.pressure.stopping.store(true, Ordering::Relaxed);
         {
@@ -315,12 +353,18 @@ impl Volume {
                 log::error!("a background thread had panicked");
             }
         }
-        let published = self.publish();
-        if published.is_err() {
-            self.journal_all()?;
-        }
-        published
+        self.publish()
     }
+}
+
+/// A walk over all dirty blocks.
+#[derive(Default)]
+struct FlushRound {
+    /// The block that was looked at last.
+    at: BlockAddress,
+    has_flushed: bool,
+    /// Why a block could not be put together.
+    stuck: Option<VolumeError>,
 }
 
 #[derive(Default)]

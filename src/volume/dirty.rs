@@ -142,6 +142,14 @@ impl DirtyData {
         self.unjournaled_bytes = self.unjournaled_bytes + block.unjournaled_bytes() - unjournaled_before;
     }
 
+    /// Puts the pieces of an older generation's block under what this one has of it.
+    pub fn write_below(&mut self, at: BlockAddress, older: &DirtyBlock) {
+        let newer = self.blocks.get(&at).map(|block| block.pieces.clone()).unwrap_or_default();
+        for piece in older.pieces.iter().cloned().chain(newer) {
+            self.write(at, piece.start, piece.bytes, older.written_at);
+        }
+    }
+
     /// Drops a block: its content is elsewhere now, or gone.
     pub fn remove(&mut self, at: BlockAddress) {
         if let Some(block) = self.blocks.remove(&at) {
@@ -238,6 +246,19 @@ mod tests {
             let (from, to) = (piece.start.max(start), piece.end().min(end));
             buffer[from - start..to - start].copy_from_slice(&piece.bytes[from - piece.start..to - piece.start]);
         }
+    }
+
+    #[test]
+    fn older_pieces_fill_only_what_newer_ones_leave_and_are_to_be_journaled() {
+        let (mut older, mut newer) = (DirtyData::default(), DirtyData::default());
+        older.write(AT, 0, vec![1; 100], Duration::ZERO);
+        newer.write(AT, 50, vec![2; 100], Duration::ZERO);
+        newer.mark_journaled();
+        newer.write_below(AT, older.get(AT).unwrap());
+        let mut read = vec![0; 150];
+        copy_to(newer.get(AT).unwrap(), 0, &mut read);
+        assert_eq!(read, [[1; 50].as_slice(), &[2; 100]].concat());
+        assert_eq!(newer.unjournaled_bytes(), 150);
     }
 
     #[test]

@@ -68,6 +68,21 @@ pub enum VolumeError {
     /// The disk or folder failed.
     #[error("input/output failed: {0}")]
     Io(String),
+    /// Changes could neither be published nor journaled: they are in memory only.
+    #[error("{published}; and the journal on this device cannot keep the changes either: {journaled}")]
+    NotKept {
+        /// Why they could not be published.
+        published: String,
+        /// Why they could not be journaled.
+        journaled: String,
+    },
+}
+
+impl VolumeError {
+    /// Whether stored bytes cannot be had, though no disk has failed: a matter of one file, not of all.
+    pub(super) fn is_of_stored_bytes(&self) -> bool {
+        matches!(self, Self::NotArrived(_) | Self::Damaged(_))
+    }
 }
 
 impl From<BlockError> for VolumeError {

@@ -50,6 +50,15 @@ pub(super) struct DataSegments {
     pub doubtful: BTreeSet<SegmentId>,
     /// How often segments became doubtful.
     doubts: u64,
+    /// Segments that a journal frame may point into. The others are in nobody's way when nothing in memory does.
+    mentioned: BTreeSet<SegmentId>,
+}
+
+/// A block that cannot be put together, for what lies below its pieces cannot be had.
+#[derive(Debug)]
+pub(super) struct StuckBlock {
+    pub at: BlockAddress,
+    pub error: VolumeError,
 }
 
 impl DataSegments {
@@ -61,6 +70,21 @@ impl DataSegments {
     pub fn doubt(&mut self, segments: impl IntoIterator<Item = SegmentId>) {
         self.doubtful.extend(segments);
         self.doubts += 1;
+    }
+
+    /// Notes segments that an earlier process has left, and that its journal may point into.
+    pub fn doubt_found(&mut self, segments: impl IntoIterator<Item = SegmentId>) {
+        let before = self.doubtful.clone();
+        self.doubt(segments);
+        self.mentioned.extend(self.doubtful.difference(&before));
+    }
+
+    /// Notes that a journal frame is about to point into what the generations up to this one have filled.
+    fn mention(&mut self, number: CommitNumber) {
+        for generation in self.generations.range(..=number).map(|(_, generation)| generation) {
+            let open = generation.open.iter().map(|open| open.header().segment);
+            self.mentioned.extend(generation.finished.iter().map(|segment| segment.header.segment).chain(open));
+        }
     }
 
     /// Whether nothing of a generation points into a doubtful segment, of all that `state` holds.
@@ -282,6 +306,7 @@ impl Volume {
                 return Err(error.into());
             }
         }
+        data.mention(number);
         match data.is_settled(number, &self.state.read()) {
             true => Ok(()),
             false => Err(VolumeError::Io("a data segment has failed".into())),
@@ -347,20 +372,24 @@ impl Volume {
         Ok(())
     }
 
-    /// Flushes all dirty blocks that a generation has now.
-    pub(super) fn flush_generation(&self, number: CommitNumber) -> Result<()> {
-        let mut last = None;
+    /// Flushes all dirty blocks that a generation has now. Those that cannot be put together stay dirty, and are the
+    /// answer: they are a matter of their files, and hold nothing else up.
+    pub(super) fn flush_generation(&self, number: CommitNumber) -> Result<Vec<StuckBlock>> {
+        let (mut last, mut stuck) = (None, Vec::new());
         loop {
             let batch: Vec<BlockAddress> = {
                 let state = self.state.read();
-                let Some(generation) = state.generation(number) else { return Ok(()) };
+                let Some(generation) = state.generation(number) else { return Ok(stuck) };
                 let after = last.unwrap_or((InodeNumber(0), 0));
                 generation.dirty.iter_after(after).take(256).map(|(at, _)| *at).collect()
             };
-            let Some(end) = batch.last() else { return Ok(()) };
+            let Some(end) = batch.last() else { return Ok(stuck) };
             last = Some(*end);
             for at in batch {
-                self.flush_block(number, at)?;
+                match self.flush_block(number, at) {
+                    Err(error) if error.is_of_stored_bytes() => stuck.push(StuckBlock { at, error }),
+                    flushed => flushed?,
+                }
             }
         }
     }
@@ -420,8 +449,20 @@ impl Volume {
         Ok(())
     }
 
-    /// Removes doubtful segments that nothing points into any more.
+    /// Removes doubtful segments that nothing points into any more, now that no journal does.
     pub(super) fn discard_doubtful(&self) -> Result<()> {
+        self.discard_where(|_, _| true)
+    }
+
+    /// Removes doubtful segments that nothing has ever pointed into but this process's memory, and that no more: after a
+    /// failure, lest each try take the room of the next.
+    pub(super) fn discard_unmentioned(&self) {
+        if let Err(error) = self.discard_where(|data, segment| !data.mentioned.contains(&segment)) {
+            log::warn!("unused segments could not be found: {error}");
+        }
+    }
+
+    fn discard_where(&self, may_go: impl Fn(&DataSegments, SegmentId) -> bool) -> Result<()> {
         let mut data = self.data_segments.lock();
         if data.doubtful.is_empty() {
             return Ok(());
@@ -434,10 +475,11 @@ impl Volume {
             }
             used
         };
-        let unused: Vec<SegmentId> = data.doubtful.difference(&used).copied().collect();
-        for segment in unused {
+        let unused = data.doubtful.difference(&used).copied().filter(|segment| may_go(&data, *segment));
+        for segment in unused.collect::<Vec<_>>() {
             self.segments.discard(segment);
             data.doubtful.remove(&segment);
+            data.mentioned.remove(&segment);
         }
         Ok(())
     }

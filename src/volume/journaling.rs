@@ -64,14 +64,22 @@ impl Volume {
     }
 
     /// Appends what the journal does not hold yet. Those who wait for the lock meanwhile share the next frame.
+    ///
+    /// # Errors
+    /// Also when no more changes are taken, though all are in the journal: whoever asks is to hear of that.
     pub(super) fn journal_all(&self) -> Result<()> {
+        match self.refuses_sync() {
+            Some(reason) => Err(VolumeError::ReadOnly(reason)),
+            None => self.journal_changes(),
+        }
+    }
+
+    /// The same, also where no more changes are taken.
+    pub(super) fn journal_changes(&self) -> Result<()> {
         let wanted = self.state.read().changes;
         let mut journal = self.journal.lock();
         if journal.journaled_changes >= wanted {
             return Ok(());
-        }
-        if let Some(reason) = self.refuses_sync() {
-            return Err(VolumeError::ReadOnly(reason));
         }
         // The frozen generation came first, so it must be durable first.
         let frozen = self.state.read().frozen.as_ref().map(|frozen| frozen.number);
@@ -90,13 +98,14 @@ impl Volume {
             return Ok(());
         }
         drop(journal);
-        self.journal_all()
+        self.journal_changes()
     }
 
     fn refuses_sync(&self) -> Option<String> {
+        let journaled = self.journal.lock().journaled_changes;
         let state = self.state.read();
         let nothing_to_do = state.current.is_empty() && state.frozen.is_none();
-        state.read_only.clone().filter(|_| !nothing_to_do)
+        state.read_only.clone().filter(|_| !nothing_to_do && journaled < state.changes)
     }
 
     fn journal_generation(&self, journal: &mut JournalState, number: CommitNumber) -> Result<()> {
@@ -109,6 +118,7 @@ impl Volume {
         let first_try = self.append_frame(journal, number);
         let Err(error) = first_try else { return Ok(()) };
         log::warn!("the journal failed and is begun anew: {error}");
+        self.discard_unmentioned();
         let kept = journal.generations.entry(number).or_default();
         kept.rewrite = true;
         self.append_frame(journal, number).inspect_err(|error| {
@@ -138,7 +148,15 @@ impl Volume {
             }
             kept.journal = Some(self.create_journal(number, &mut kept.next_part)?);
         }
-        kept.journal.as_mut().expect("created above").append(&records)?;
+        let part = kept.journal.as_mut().expect("created above");
+        if let Err(error) = part.append(&records) {
+            // What was never acknowledged must not take the room that the next try needs.
+            if part.is_empty() {
+                let _ = self.environment.store.remove(part.path());
+                kept.journal = None;
+            }
+            return Err(error.into());
+        }
         let replaced_all = std::mem::take(&mut kept.after_replay);
         kept.rewrite = false;
         if rewrite {

@@ -47,6 +47,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+pub use background::WaitHook;
 pub(crate) use directory::back_reference_key;
 pub use error::VolumeError;
 pub use open::{Environment, OpenKeys, VolumeOptions};

@@ -260,6 +260,7 @@ impl Volume {
                 seconds: parts.seconds,
                 interval,
                 unplaced: None,
+                held_back: None,
                 vault_items: BTreeMap::new(),
             }),
             pressure: Pressure::default(),
@@ -458,7 +459,7 @@ impl Volume {
     fn replay(&self, journal: &UncoveredJournal, number: CommitNumber) -> std::result::Result<(), OpenError> {
         if !self.options.read_only {
             let staged = self.segments.ledger().select(|at| at.path.area == Area::State);
-            self.data_segments.lock().doubt(staged.into_iter().map(|(segment, _)| segment));
+            self.data_segments.lock().doubt_found(staged.into_iter().map(|(segment, _)| segment));
         }
         let mut state = self.state.write();
         for frame in journal.frames.values().flatten() {

@@ -15,7 +15,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::flush::segments_of;
+use super::flush::{StuckBlock, segments_of};
+use super::overlay::Found;
 use super::state::{Generation, State};
 use super::{Result, Volume, VolumeError};
 use crate::format::commit::{ClockEntry, DATA_FILES_MAX, DataFile, VectorClock};
@@ -49,6 +50,8 @@ pub(super) struct Publisher {
     pub interval: Duration,
     /// A commit that is whole, and of which it is not known that it has its place in the folder.
     pub unplaced: Option<UnplacedCommit>,
+    /// Why blocks of the commit that is being made were left for a later one.
+    pub held_back: Option<VolumeError>,
     /// Changes of slots and epochs for the commit that is being made. They are in no journal: what a commit does not
     /// publish at once never happened.
     pub vault_items: BTreeMap<Key, Option<Vec<u8>>>,
@@ -65,13 +68,23 @@ impl Volume {
     /// Journals and commits all changes; all lies in the vault folder on return.
     ///
     /// # Errors
-    /// When the folder or the state is full, gone or failing. Nothing is lost: what was acknowledged is in the journal,
-    /// the rest in memory, and the next call tries again.
+    /// When the folder or the state is full, gone or failing, or when what lies below a partial overwrite cannot be had
+    /// (all else is published then). Everything is in the journal, durable on return, and the next call tries again; but
+    /// for [`VolumeError::NotKept`], after which it is in memory only.
     pub fn publish(&self) -> Result<()> {
-        let mut publisher = self.publisher.lock();
-        let result = self.publish_all(&mut publisher);
-        self.pressure.note_publish(result.as_ref().err().map(ToString::to_string));
-        result
+        let published = {
+            let mut publisher = self.publisher.lock();
+            let published = self.publish_all(&mut publisher);
+            self.note_publish(&published);
+            published
+        };
+        published.map_err(|error| {
+            self.discard_unmentioned();
+            match self.journal_changes() {
+                Ok(()) => error,
+                Err(journal) => VolumeError::NotKept { published: error.to_string(), journaled: journal.to_string() },
+            }
+        })
     }
 
     pub(super) fn publish_all(&self, publisher: &mut Publisher) -> Result<()> {
@@ -90,17 +103,26 @@ impl Volume {
             state.current.number
         };
         // Flushed before the freeze, so that little is left to do while two generations are in memory.
-        self.flush_generation(number)?;
+        let stuck = self.flush_generation(number)?;
+        if let Some(first) = stuck.into_iter().next()
+            && self.state.read().current.overlay.is_empty()
+        {
+            // Nothing but what cannot be published: no commit is made for that.
+            return Err(first.error);
+        }
         self.freeze();
-        self.publish_frozen(publisher)
+        self.publish_frozen(publisher)?;
+        publisher.held_back.take().map_or(Ok(()), Err)
     }
 
     /// Publishes what is in `vault_items`, and all that has changed, as one commit. They are gone from there on return.
     pub(super) fn publish_vault_items(&self, publisher: &mut Publisher) -> Result<()> {
         self.freeze();
         let published = self.publish_frozen(publisher);
+        // What was left for a later commit is said when that is made.
+        publisher.held_back = None;
         publisher.vault_items.clear();
-        self.pressure.note_publish(published.as_ref().err().map(ToString::to_string));
+        self.note_publish(&published);
         published
     }
 
@@ -116,7 +138,7 @@ impl Volume {
             Some(frozen) => frozen.number,
             None => return Ok(()),
         };
-        let data_files = self.publish_data(number)?;
+        let data_files = self.publish_data(publisher, number)?;
         let (root, head) = self.write_commit(publisher, number, data_files)?;
         let bytes = head.bytes;
         self.record_commit(publisher, head)?;
@@ -140,9 +162,13 @@ impl Volume {
     }
 
     /// Step 3: all data of the frozen generation lies in complete segments in the vault folder on return.
-    fn publish_data(&self, number: CommitNumber) -> Result<Vec<FinishedSegment>> {
+    fn publish_data(&self, publisher: &mut Publisher, number: CommitNumber) -> Result<Vec<FinishedSegment>> {
         for _ in 0..SETTLE_TRIES_MAX {
-            self.flush_generation(number)?;
+            let stuck = self.flush_generation(number)?;
+            if !stuck.is_empty() {
+                self.hold_back(&stuck)?;
+                publisher.held_back = stuck.into_iter().next().map(|first| first.error);
+            }
             self.evacuate(number)?;
             let finished = self.finish_data_segments(number)?;
             let doubtful = self.data_segments.lock().doubtful.clone();
@@ -159,6 +185,33 @@ impl Volume {
             }
         }
         Err(VolumeError::Io("data segments fail again and again".into()))
+    }
+
+    /// Takes blocks that cannot be put together out of the frozen generation: the current one has their pieces from now on.
+    ///
+    /// A crash before the journal of the current generation has them finds them in the frozen one's, which stays until the
+    /// commit is recorded.
+    fn hold_back(&self, stuck: &[StuckBlock]) -> Result<()> {
+        {
+            let mut state = self.state.write();
+            let State { frozen: Some(frozen), current, changes, .. } = &mut *state else { return Ok(()) };
+            for StuckBlock { at, error } in stuck {
+                self.warn(format!("inode {}: what was written to it is not published yet: {error}", at.0.0));
+                let Some(block) = frozen.dirty.get(*at) else { continue };
+                // Otherwise it was removed or replaced meanwhile.
+                if current.overlay.get(&Key::new(at.0, KeyKind::Extent, at.1)) == Found::Unknown {
+                    current.dirty.write_below(*at, block);
+                }
+            }
+            *changes += 1;
+        }
+        self.journal_all()?;
+        let mut state = self.state.write();
+        if let Some(frozen) = &mut state.frozen {
+            stuck.iter().for_each(|block| frozen.dirty.remove(block.at));
+        }
+        self.note_memory(&state);
+        Ok(())
     }
 
     /// Step 4: the commit is written, and given its place in the folder.
