@@ -9,7 +9,7 @@ use passkeyfs::crypto::{Randomness, SeededRandomness};
 use passkeyfs::format::InodeNumber;
 use passkeyfs::store::faulty::{CallKind, Failure, Fault};
 use passkeyfs::store::memory::chosen_by;
-use passkeyfs::store::{FaultyStore, FilePath, MemoryStore};
+use passkeyfs::store::{Area, FaultyStore, FilePath, MemoryStore};
 use passkeyfs::volume::{Place, Volume, VolumeOptions};
 use support::{OWNER, ROOT, World};
 
@@ -268,4 +268,39 @@ fn an_evacuated_block_keeps_what_was_journaled_of_the_writes_above_it() {
     let mut wanted = noise(1, 8192);
     wanted[100..105].copy_from_slice(b"above");
     assert!(read(&world.open(), "first") == wanted);
+}
+
+#[test]
+fn tries_on_a_full_state_leave_nothing_behind_that_takes_the_room_of_the_next() {
+    let bytes_in = |world: &World, folder: &str| -> u64 {
+        let files = world.disk.snapshot().into_iter().filter(|(path, _)| path.area == Area::State);
+        files.filter(|(path, _)| path.name.starts_with(folder)).map(|(_, bytes)| bytes.len() as u64).sum()
+    };
+    let world = World::new(21);
+    let volume = world.open();
+    let small = create(&volume, "small");
+    volume.sync_file(small).unwrap();
+    let used = bytes_in(&world, "");
+    let big = create(&volume, "big");
+    const DATA_BYTES: u64 = 1_000_000;
+    volume.write(big, 0, &noise(21, DATA_BYTES as usize), false).unwrap();
+    let mut failures = 0;
+    for room in (100_000..).step_by(50_000) {
+        world.disk.set_capacity(Area::State, used + room);
+        let synced = volume.sync_file(big);
+        let staged = bytes_in(&world, "staging");
+        assert!(staged <= 2 * DATA_BYTES + 200_000, "{staged} bytes are staged with room for {room}");
+        if synced.is_ok() {
+            break;
+        }
+        failures += 1;
+        assert!(room <= 3 * DATA_BYTES, "room for {room}, and still: {synced:?}");
+    }
+    assert!(failures > 5);
+    let journal = bytes_in(&world, "journal");
+    assert!(journal < 330_000, "{journal} bytes: parts that were never acknowledged are gone");
+    drop(volume);
+    let mut world = world;
+    world.disk = world.disk.kill();
+    assert_eq!(read(&world.open(), "big"), noise(21, DATA_BYTES as usize));
 }
