@@ -211,7 +211,7 @@ impl Adapter {
             }
         } else if command == PUBLISH_CODE {
             answer_apart(self.volume.clone(), "publishing", reply, |volume| {
-                volume.publish().map_err(|error| error.to_string())
+                volume.publish_or_keep().map_err(|error| error.to_string())
             });
         } else {
             let request = content(input).and_then(KeyRequest::decode);

@@ -339,7 +339,7 @@ impl Volume {
     /// Publishes what is left and stops the threads.
     ///
     /// # Errors
-    /// As [`publish`](Self::publish): the next mount goes on from what the journal keeps.
+    /// As [`publish_or_keep`](Self::publish_or_keep): the next mount goes on from what the journal keeps.
     pub fn close(&self) -> Result<()> {
         self.pressure.stopping.store(true, Ordering::Relaxed);
         {
@@ -353,7 +353,7 @@ impl Volume {
                 log::error!("a background thread had panicked");
             }
         }
-        self.publish()
+        self.publish_or_keep()
     }
 }
 

@@ -69,8 +69,8 @@ impl Volume {
     ///
     /// # Errors
     /// When the folder or the state is full, gone or failing, or when what lies below a partial overwrite cannot be had
-    /// (all else is published then). Everything is in the journal, durable on return, and the next call tries again; but
-    /// for [`VolumeError::NotKept`], after which it is in memory only.
+    /// (all else is published then). Nothing is lost: what was acknowledged is in the journal, the rest in memory, and the
+    /// next call tries again.
     pub fn publish(&self) -> Result<()> {
         let published = {
             let mut publisher = self.publisher.lock();
@@ -78,12 +78,17 @@ impl Volume {
             self.note_publish(&published);
             published
         };
-        published.map_err(|error| {
-            self.discard_unmentioned();
-            match self.journal_changes() {
-                Ok(()) => error,
-                Err(journal) => VolumeError::NotKept { published: error.to_string(), journaled: journal.to_string() },
-            }
+        published.inspect_err(|_| self.discard_unmentioned())
+    }
+
+    /// The same; and what cannot be published is in the journal, durable on return.
+    ///
+    /// # Errors
+    /// Those of [`publish`](Self::publish); [`VolumeError::NotKept`] when the changes are in memory only.
+    pub fn publish_or_keep(&self) -> Result<()> {
+        self.publish().map_err(|error| match self.journal_changes() {
+            Ok(()) => error,
+            Err(journal) => VolumeError::NotKept { published: error.to_string(), journaled: journal.to_string() },
         })
     }
 
