@@ -206,3 +206,48 @@ fn extended_attributes_are_kept_and_a_default_acl_is_inherited() {
     assert_eq!(made.permissions, 0o660);
     assert!(volume.extended_attribute(made.inode, b"system.posix_acl_access").is_ok());
 }
+
+#[test]
+fn an_inode_number_is_never_given_out_twice_even_if_its_file_is_gone() {
+    let world = World::new(31);
+    let volume = world.open();
+    let first = write_file(&volume, ROOT, b"first", b"1");
+    volume.publish().unwrap();
+    volume.unlink(ROOT, b"first").unwrap();
+    volume.close().unwrap();
+    let volume = world.open();
+    assert!(write_file(&volume, ROOT, b"second", b"2") > first);
+}
+
+#[test]
+fn a_copied_hole_costs_nothing_however_large_it_is() {
+    let world = World::new(32);
+    let volume = world.open();
+    let (source, target) = (write_file(&volume, ROOT, b"source", b""), write_file(&volume, ROOT, b"target", b""));
+    let size = 1 << 32;
+    let set = SetAttributes { size_bytes: Some(size), ..SetAttributes::default() };
+    volume.set_attributes(source, &set).unwrap();
+    volume.write(source, size - 5, b"an end", false).unwrap();
+    let before = volume.status().unpublished_items;
+    let mut done = 0;
+    while done < size + 1 {
+        let (from, to) = (Place { inode: source, offset: done }, Place { inode: target, offset: done });
+        done += volume.copy_range(from, to, size + 1 - done, false).unwrap();
+    }
+    assert_eq!(volume.read(target, size - 6, 10).unwrap(), b"\0an end");
+    let items = volume.status().unpublished_items - before;
+    assert!(items < 10, "{items} items for a hole of a million blocks");
+}
+
+#[test]
+fn a_missing_file_of_the_newest_commit_is_awaited() {
+    let world = World::new(33);
+    let volume = world.open();
+    write_file(&volume, ROOT, b"file", &[7; 100_000]);
+    volume.publish().unwrap();
+    assert_eq!(volume.status().awaited_segments, 0);
+    volume.close().unwrap();
+    let data = world.disk.snapshot().into_keys().find(|path| path.name.ends_with(".data")).unwrap();
+    world.disk.withdraw(&data);
+    assert_eq!(world.open().status().awaited_segments, 1);
+}

@@ -92,14 +92,14 @@ impl<'a> JournalRecord<'a> {
         }
     }
 
-    /// Takes all records of a frame.
-    pub fn decode_all(bytes: &'a [u8]) -> Result<Vec<Self>, FormatError> {
+    /// The records of a frame, one by one: all of them may be more than memory should hold. Ends with the first that is
+    /// none.
+    pub fn decode_all(bytes: &'a [u8]) -> impl Iterator<Item = Result<Self, FormatError>> {
         let mut reader = ByteReader::new("journal frame", bytes);
-        let mut records = Vec::new();
-        while reader.remaining() > 0 {
-            records.push(Self::decode(&mut reader)?);
-        }
-        Ok(records)
+        let mut failed = false;
+        std::iter::from_fn(move || {
+            (!failed && reader.remaining() > 0).then(|| Self::decode(&mut reader).inspect_err(|_| failed = true))
+        })
     }
 }
 

@@ -28,6 +28,8 @@ pub struct DeviceState {
     pub identity: String,
     /// The upper 40 bits of the inode numbers that this device gives out.
     pub inode_lease: u64,
+    /// How many numbers of the lease were given out when this was written: also those whose inodes are gone again.
+    pub inodes_given: u64,
     /// The first sequence number that was not used when this was written.
     pub next_sequence: u64,
     /// The newest commit of this device, once there is one.
@@ -46,6 +48,8 @@ struct DeviceFile {
     device: String,
     identity: String,
     inode_lease: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    inodes_given: u64,
     next_sequence: u64,
     published: Option<SeenFile>,
     seen: BTreeMap<String, SeenFile>,
@@ -70,6 +74,10 @@ impl SeenFile {
     }
 }
 
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 /// Draws a lease: 40 bits, not zero.
 pub fn draw_lease(randomness: &dyn Randomness) -> u64 {
     loop {
@@ -87,6 +95,7 @@ impl DeviceState {
             device: DeviceId(randomness.u64().max(1)),
             identity: identity.to_string(),
             inode_lease: draw_lease(randomness),
+            inodes_given: 0,
             next_sequence: 1,
             published: None,
             seen: VectorClock::default(),
@@ -127,6 +136,7 @@ impl DeviceState {
                 device: file.device.parse().ok().filter(|device| *device != DeviceId(0) && in_bounds)?,
                 identity: file.identity.clone(),
                 inode_lease: file.inode_lease,
+                inodes_given: file.inodes_given,
                 next_sequence: file.next_sequence,
                 published,
                 seen,
@@ -146,6 +156,7 @@ impl DeviceState {
             device: self.device.to_string(),
             identity: self.identity.clone(),
             inode_lease: self.inode_lease,
+            inodes_given: self.inodes_given,
             next_sequence: self.next_sequence,
             published: self.published.as_ref().map(SeenFile::new),
             seen: self.seen.0.iter().map(|(device, entry)| (device.to_string(), SeenFile::new(entry))).collect(),

@@ -121,6 +121,10 @@ fn clone_block(
 ) -> Result<()> {
     let block_bytes = edit.context.block_bytes as u64;
     let had = edit.view().block_base(target, block)? != BlockBase::Hole;
+    if base == BlockBase::Hole && !had && !edit.view().is_dirty(target, block) {
+        // A hole over a hole: nothing to remember, however many there are.
+        return Ok(());
+    }
     edit.state.current.dirty.remove((target, block));
     let key = extent(target, block);
     match &base {

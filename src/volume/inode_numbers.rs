@@ -1,11 +1,13 @@
 //! Inode numbers: a random lease of 40 bits, then a counter of 23 bits, so that two devices never draw the same.
 //!
-//! The lease is kept in the local state; where its counter stands is read off the greatest number in use, so giving out
-//! a number writes nothing. A spent lease is followed by a fresh one, checked against the tree.
+//! The lease is kept in the local state; where its counter stands is read off the greatest number in use and off what was
+//! recorded with the last commit (the greatest may be gone again), so giving out a number writes nothing. A spent lease is
+//! followed by a fresh one, checked against the tree.
 
 use crate::format::InodeNumber;
 
 const COUNTER_BITS: u32 = 23;
+/// The last number of a lease is never given out: so there is always a next one, and it is of the same lease.
 const COUNTER_MAX: u64 = (1 << COUNTER_BITS) - 1;
 
 /// Gives out inode numbers.
@@ -18,10 +20,15 @@ pub(super) struct InodeNumbers {
 }
 
 impl InodeNumbers {
-    /// Goes on behind `last`, the greatest number of the lease in use.
-    pub fn new(lease: u64, last: Option<InodeNumber>) -> Self {
-        let next = last.map_or(0, |last| (last.0 & COUNTER_MAX) + 1);
+    /// Goes on behind `last`, the greatest number of the lease in use, and behind the first `given`.
+    pub fn new(lease: u64, last: Option<InodeNumber>, given: u64) -> Self {
+        let next = last.map_or(0, |last| (last.0 & COUNTER_MAX) + 1).max(given).min(COUNTER_MAX);
         Self { lease, next, spent: Vec::new() }
+    }
+
+    /// How many numbers of the lease were given out.
+    pub fn given(&self) -> u64 {
+        self.next
     }
 
     /// The lease in use.
@@ -37,7 +44,7 @@ impl InodeNumbers {
 
     /// Whether the lease has no number left.
     pub fn is_spent(&self) -> bool {
-        self.next > COUNTER_MAX
+        self.next == COUNTER_MAX
     }
 
     /// Starts a fresh lease, of which no number is in use.
@@ -46,11 +53,8 @@ impl InodeNumbers {
         (self.lease, self.next) = (lease, 0);
     }
 
-    /// The number that will be given out next; the greatest there is where the lease is spent.
+    /// The number that will be given out next, unless the lease is spent.
     pub fn peek(&self) -> InodeNumber {
-        if self.is_spent() {
-            return InodeNumber(u64::MAX);
-        }
         InodeNumber(self.lease << COUNTER_BITS | self.next)
     }
 
@@ -76,5 +80,32 @@ impl InodeNumbers {
             (Some(position), Some(first_position)) => position > first_position,
             _ => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_go_on_behind_those_in_use_and_those_that_were_given_out() {
+        let last = |counter| Some(InodeNumber(5 << COUNTER_BITS | counter));
+        for (last, given, next) in [(None, 0, 0), (last(6), 0, 7), (last(6), 20, 20), (last(30), 20, 31), (None, 9, 9)]
+        {
+            assert_eq!(InodeNumbers::new(5, last, given).take(), InodeNumber(5 << COUNTER_BITS | next));
+        }
+        assert!(InodeNumbers::new(5, last(COUNTER_MAX), 0).is_spent());
+    }
+
+    #[test]
+    fn what_was_given_out_before_a_lease_was_spent_is_not_taken_for_new() {
+        let mut numbers = InodeNumbers::new(5, None, COUNTER_MAX - 1);
+        let last = numbers.take();
+        assert!(numbers.is_spent());
+        let first = numbers.peek();
+        assert!(!numbers.is_from(last, first), "it was given out before");
+        numbers.renew(9);
+        let new = numbers.take();
+        assert!(numbers.is_from(new, first) && !numbers.is_from(last, first));
     }
 }

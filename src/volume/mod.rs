@@ -120,7 +120,16 @@ impl Volume {
         self.change_at_once()
     }
 
-    /// The same for a change that frees memory or room, or is too small to matter.
+    /// The same for a change that removes something. It waits for memory while that can be had: a full disk, from which
+    /// nothing can be published, must not keep anyone from making room.
+    fn change_that_removes(&self) -> Result<EditGuard<'_>> {
+        if let Err(error) = self.wait_for_memory() {
+            log::debug!("something is removed though memory is short: {error}");
+        }
+        self.change_at_once()
+    }
+
+    /// The same for a change that is too small to matter.
     fn change_at_once(&self) -> Result<EditGuard<'_>> {
         let guard = self.edit_guard();
         match &guard.state.read_only {

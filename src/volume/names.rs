@@ -166,7 +166,7 @@ impl Volume {
 
     /// Removes a name of anything but a directory.
     pub fn unlink(&self, parent: InodeNumber, name: &[u8]) -> Result<()> {
-        let mut guard = self.change_at_once()?;
+        let mut guard = self.change_that_removes()?;
         let parent_record = guard.live_directory(parent)?;
         let mut edit = guard.edit();
         let entry = edit.view().entry(parent, name)?;
@@ -183,7 +183,7 @@ impl Volume {
 
     /// Removes an empty directory.
     pub fn remove_directory(&self, parent: InodeNumber, name: &[u8]) -> Result<()> {
-        let mut guard = self.change_at_once()?;
+        let mut guard = self.change_that_removes()?;
         let mut parent_record = guard.live_directory(parent)?;
         let mut edit = guard.edit();
         let entry = edit.view().entry(parent, name)?;

@@ -24,7 +24,10 @@ use super::uses::Uses;
 use crate::crypto::{EpochKey, NameHasher, Randomness};
 use crate::format::commit::ClockEntry;
 use crate::format::items::AttributesRecord;
-use crate::format::{ByteReader, CommitNumber, DeviceId, EpochId, InodeNumber, Key, KeyKind, SlotRecord, VaultFile};
+use crate::format::journal::JournalRecord;
+use crate::format::{
+    ByteReader, CommitNumber, DeviceId, EpochId, InodeNumber, Key, KeyKind, SegmentId, SlotRecord, VaultFile,
+};
 use crate::history::{AcceptedHeads, DeviceState, Head, Heads};
 use crate::segments::{BlockSource, KeyRing, Segments};
 use crate::store::{Area, Clock, FilePath, Store};
@@ -228,7 +231,7 @@ impl Volume {
     }
 
     fn assemble(parts: Parts) -> Self {
-        let numbers = InodeNumbers::new(parts.device.inode_lease, parts.last_inode);
+        let numbers = InodeNumbers::new(parts.device.inode_lease, parts.last_inode, parts.device.inodes_given);
         let current = Generation::new(parts.number, numbers.peek());
         let clock = parts.head.as_ref().map(|head| head.clock.clone()).unwrap_or_default();
         let root = parts.head.as_ref().map_or(Root::default(), Head::root);
@@ -275,6 +278,7 @@ impl Volume {
     /// What `passkeyfs status` shows.
     pub fn status(&self) -> VolumeStatus {
         let published = self.published();
+        let newest_files = self.newest_data_files();
         let vault_key_since_seconds = self.epoch_start().unwrap_or_default();
         let mut warnings = self.warnings.lock().clone();
         warnings.extend(self.pressure.publish_error().map(|error| format!("the last publish failed: {error}")));
@@ -290,16 +294,18 @@ impl Volume {
             unpublished_items: generations().map(|layer| layer.overlay.len() as u64).sum(),
             read_only: state.read_only.clone(),
             warnings,
-            awaited_segments: self.awaited_segments(&state),
+            awaited_segments: self.awaited_segments(&state, &newest_files),
         }
     }
 
-    fn awaited_segments(&self, state: &State) -> u64 {
+    fn awaited_segments(&self, state: &State, newest: &[SegmentId]) -> u64 {
         let key = |suffix| Key::new(InodeNumber::VAULT, KeyKind::Segment, suffix);
         let table = self.context.tree.scan(&state.root, key(0), key(u64::MAX));
         // A node of the table that cannot be read is awaited itself.
-        let is_missing = |key: Key| self.segments.ledger().find(crate::format::SegmentId(key.suffix)).is_none();
-        table.filter(|item| item.as_ref().map_or(true, |(key, _)| is_missing(*key))).count() as u64
+        let is_missing = |segment: SegmentId| self.segments.ledger().find(segment).is_none();
+        let missing = table.filter(|item| item.as_ref().map_or(true, |(key, _)| is_missing(SegmentId(key.suffix))));
+        // The files of the newest commit enter the table with the next one.
+        (missing.count() + newest.iter().filter(|segment| is_missing(**segment)).count()) as u64
     }
 }
 
@@ -442,8 +448,8 @@ fn last_inode(
     let committed = tree.last_at_or_before(root, Key::last_of(last))?.map(|key| key.inode);
     let mut newest = committed.filter(|inode| *inode >= first);
     for frame in journal.frames.values().flatten() {
-        for record in crate::format::journal::JournalRecord::decode_all(frame)? {
-            if let crate::format::journal::JournalRecord::Put(key, _) = record
+        for record in JournalRecord::decode_all(frame) {
+            if let JournalRecord::Put(key, _) = record?
                 && key.inode >= first
                 && key.inode <= last
             {

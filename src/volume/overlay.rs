@@ -13,6 +13,8 @@ use crate::format::Key;
 
 /// What a map entry costs besides its value, roughly: for the memory budget.
 const ITEM_OVERHEAD_BYTES: usize = 96;
+/// What a removed range costs, in the map or in the list of those that no journal has.
+const RANGE_BYTES: usize = 64;
 
 /// What an overlay says of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +91,7 @@ impl Overlay {
             self.unjournaled_items.remove(&key);
         }
         self.unjournaled_ranges.push((first, last));
+        self.bytes += RANGE_BYTES;
         if below {
             self.add_removed(first, last);
         }
@@ -106,9 +109,12 @@ impl Overlay {
             self.removed.range((Bound::Included(first), Bound::Included(last))).map(|(a, b)| (*a, *b)).collect();
         for (start, end) in swallowed {
             self.removed.remove(&start);
+            self.bytes -= RANGE_BYTES;
             last = last.max(end);
         }
-        self.removed.insert(first, last);
+        if self.removed.insert(first, last).is_none() {
+            self.bytes += RANGE_BYTES;
+        }
     }
 
     /// The changed items from `first` to `last`.
@@ -148,7 +154,7 @@ impl Overlay {
 
     /// Takes what the next journal frame must hold.
     pub fn take_unjournaled(&mut self) -> Unjournaled {
-        let ranges = std::mem::take(&mut self.unjournaled_ranges);
+        let ranges = self.take_unjournaled_ranges();
         let keys = std::mem::take(&mut self.unjournaled_items);
         let items = keys.into_iter().map(|key| (key, self.items.get(&key).cloned().flatten())).collect();
         Unjournaled { ranges, items }
@@ -156,8 +162,7 @@ impl Overlay {
 
     /// All that a new journal must hold: every range and item.
     pub fn everything(&mut self) -> Unjournaled {
-        self.unjournaled_items.clear();
-        self.unjournaled_ranges.clear();
+        self.mark_journaled();
         let items = self.items.iter().map(|(key, value)| (*key, value.clone())).collect();
         Unjournaled { ranges: self.removed_ranges(), items }
     }
@@ -165,7 +170,13 @@ impl Overlay {
     /// Says that all is in the journal already: after a replay.
     pub fn mark_journaled(&mut self) {
         self.unjournaled_items.clear();
-        self.unjournaled_ranges.clear();
+        self.take_unjournaled_ranges();
+    }
+
+    fn take_unjournaled_ranges(&mut self) -> Vec<(Key, Key)> {
+        let ranges = std::mem::take(&mut self.unjournaled_ranges);
+        self.bytes -= ranges.len() * RANGE_BYTES;
+        ranges
     }
 }
 
@@ -201,5 +212,8 @@ mod tests {
         let ranges: Vec<_> = overlay.removed_ranges().iter().map(|(a, b)| (a.suffix, b.suffix)).collect();
         assert_eq!(ranges, [(0, 9), (10, 40), (45, 70)]);
         assert!(overlay.is_removed(&key(1, 36)) && !overlay.is_removed(&key(1, 42)));
+        assert_eq!(overlay.bytes(), (3 + 7) * RANGE_BYTES, "three in the map, seven for the journal");
+        overlay.mark_journaled();
+        assert_eq!(overlay.bytes(), 3 * RANGE_BYTES);
     }
 }

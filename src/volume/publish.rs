@@ -364,12 +364,15 @@ impl Volume {
     /// Step 5: the device's own record. Until it is durable the journal stays: a mount finds the commit by itself.
     fn record_commit(&self, publisher: &mut Publisher, head: Head) -> Result<()> {
         let entry = head.entry();
-        let lease = self.state.read().numbers.lease();
+        let (lease, given) = {
+            let state = self.state.read();
+            (state.numbers.lease(), state.numbers.given())
+        };
         publisher.clock = head.clock.clone();
         publisher.head = Some(head);
         publisher.device.published = Some(entry);
         publisher.device.seen = publisher.clock.clone();
-        publisher.device.inode_lease = lease;
+        (publisher.device.inode_lease, publisher.device.inodes_given) = (lease, given);
         publisher.device.next_sequence = self.segments.next_sequence().0;
         if let Err(error) = publisher.device.save(&*self.environment.store) {
             // The commit stands; a mount will find it ahead of the record and accept it.
@@ -382,5 +385,12 @@ impl Volume {
     pub(super) fn published(&self) -> Option<(CommitNumber, i64)> {
         let publisher = self.publisher.try_lock_for(Duration::from_millis(200))?;
         publisher.head.as_ref().map(|head| (head.page.number, head.page.seconds))
+    }
+
+    /// The data files of the newest published commit; none while one is being made.
+    pub(super) fn newest_data_files(&self) -> Vec<SegmentId> {
+        let Some(publisher) = self.publisher.try_lock_for(Duration::from_millis(200)) else { return Vec::new() };
+        let files = publisher.head.iter().flat_map(|head| &head.page.data_files);
+        files.map(|file| file.segment).collect()
     }
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 /// Applies the records of one frame.
 pub(super) fn replay_frame(generation: &mut Generation, frame: &[u8], block_bytes: usize) -> Result<()> {
-    for record in JournalRecord::decode_all(frame)? {
-        match record {
+    for record in JournalRecord::decode_all(frame) {
+        match record? {
             JournalRecord::Reset => {}
             JournalRecord::ResetAll => {
                 let (number, first_inode) = (generation.number, generation.first_inode);

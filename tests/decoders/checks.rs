@@ -158,7 +158,10 @@ fn frame_header(input: &[u8]) -> bool {
 fn journal_records(input: &[u8]) -> bool {
     // A record of one byte takes as much memory as any other.
     let memory = Memory { factor: 4 * size_of::<JournalRecord<'_>>(), ..Memory::LISTS };
-    let Ok(records) = within(memory, input, JournalRecord::decode_all) else { return false };
+    let Ok(records) = within(memory, input, |input| JournalRecord::decode_all(input).collect::<Result<Vec<_>, _>>())
+    else {
+        return false;
+    };
     assert_eq!(written(|writer| records.iter().for_each(|record| record.encode(writer))), input);
     true
 }
