@@ -334,7 +334,11 @@ impl<'a> Run<'a> {
     fn expect_a_failing_disk(&self, error: &VolumeError) {
         let expected = matches!(
             error,
-            VolumeError::Io(_) | VolumeError::NoSpace(_) | VolumeError::ReadOnly(_) | VolumeError::NotArrived(_)
+            VolumeError::Io(_)
+                | VolumeError::NoSpace(_)
+                | VolumeError::ReadOnly(_)
+                | VolumeError::NotArrived(_)
+                | VolumeError::NotKept { .. }
         );
         assert!(expected, "an operation failed for no reason of the disk's: {error:?}");
     }
