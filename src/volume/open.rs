@@ -261,6 +261,7 @@ impl Volume {
                 interval,
                 unplaced: None,
                 vault_items: BTreeMap::new(),
+                keys_due: false,
             }),
             pressure: Pressure::default(),
             threads: Mutex::new(Vec::new()),

@@ -6,6 +6,7 @@
 mod asking;
 mod buses;
 mod locking;
+mod mounted_keys;
 mod rig;
 mod secrets;
 mod serving;
