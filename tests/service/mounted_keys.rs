@@ -191,3 +191,65 @@ fn slot_in(said: &str) -> String {
     let after = said.split("recovery slot ").nth(1).expect("it is said");
     after.split(' ').next().expect("a word").to_owned()
 }
+
+#[test]
+fn what_was_made_for_a_slot_that_will_never_be_goes_and_for_one_that_may_still_be_stays() {
+    let Some(rig) = Rig::where_fuse_works() else { return };
+    let kit = rig.path("kit.html");
+    let create = ["recovery", "create", "--kit", &kit.display().to_string()];
+    let mounted = mount(&rig);
+    // No commit can be staged.
+    let hurdle = Hurdle::before(&only_folder_in(&rig.path(".local/state/passkeyfs")).join("staging"), &rig);
+    let said = refused(&rig, 1, &create);
+    assert!(!said.contains("may unlock") && !said.contains("journal"), "{said}");
+    refused(&rig, 1, &["key", "add", "--authenticator", &spare(&rig)]);
+    assert!(!kit.exists() && !rig.path("spare.json").exists());
+    hurdle.clear();
+    sync(&rig);
+
+    // The commit is whole, and finds no folder for it.
+    let device = only_folder_in(&rig.vault().join("devices"));
+    let hurdle = Hurdle::before(&only_folder_in(&device), &rig);
+    let said = refused(&rig, 1, &create);
+    assert!(said.contains("may unlock the vault now or later") && said.contains("kit.html is kept"), "{said}");
+    assert!(kit.exists());
+    assert_eq!(slots(&rig).len(), 1);
+    hurdle.clear();
+    sync(&rig);
+    let slot = said.split("passkeyfs: slot ").nth(1).and_then(|rest| rest.split(' ').next()).expect("it is named");
+    let listed: Vec<_> = slots(&rig).into_iter().map(|(id, _)| id).collect();
+    assert!(listed.len() == 2 && listed.iter().any(|id| id == slot), "{slot} is none of {listed:?}");
+    assert_eq!(files_of(&rig, slot).len(), 2);
+    unmount(mounted);
+}
+
+/// Has the daemon publish.
+fn sync(rig: &Rig) {
+    let synced = rig.command().arg("sync").arg(rig.mount()).output().expect("it runs");
+    assert!(synced.status.success(), "{}", words(&synced));
+}
+
+/// A file that stands where a folder was.
+struct Hurdle {
+    folder: PathBuf,
+    aside: PathBuf,
+}
+
+impl Hurdle {
+    fn before(folder: &Path, rig: &Rig) -> Self {
+        let hurdle = Self { folder: folder.to_owned(), aside: rig.path("aside") };
+        fs::rename(&hurdle.folder, &hurdle.aside).expect("moved");
+        fs::write(&hurdle.folder, "x").expect("written");
+        hurdle
+    }
+
+    fn clear(self) {
+        fs::remove_file(&self.folder).expect("removed");
+        fs::rename(&self.aside, &self.folder).expect("moved back");
+    }
+}
+
+fn only_folder_in(folder: &Path) -> PathBuf {
+    let mut entries = fs::read_dir(folder).expect("listed").map(|entry| entry.expect("an entry").path());
+    entries.find(|path| path.is_dir()).expect("one folder")
+}
