@@ -36,6 +36,8 @@ const MAKE_ROOM: &str = "Make room on that disk (or raise the quota), then try a
 const WAIT_FOR_SYNC: &str = "Let the sync client finish, then try again; `passkeyfs status VAULT` shows what is there.";
 const RESTORE_FILE: &str =
     "Bring the file back from the sync client's older versions or from another device, then try again.";
+const USE_ANOTHER_KEY: &str =
+    "Use a key that was not removed (`passkeyfs key list VAULT` shows them), or the recovery code.";
 
 /// Prints both lines to standard error and answers with the exit code.
 pub fn report(error: &anyhow::Error) -> Exit {
@@ -267,10 +269,7 @@ fn for_open(error: &OpenError) -> Advice {
             Exit::Failed,
             "Nothing is lost, but this version shows one device's changes only: mount it with a newer version that merges them.",
         ),
-        E::SlotRemoved { .. } => advice(
-            Exit::NoKey,
-            "Use a key that was not removed (`passkeyfs key list VAULT` shows them), or the recovery code.",
-        ),
+        E::SlotRemoved { .. } => advice(Exit::NoKey, USE_ANOTHER_KEY),
         E::State { .. } => advice(
             Exit::Failed,
             "Restore the file, or move this device's state folder of the vault aside: what was not published is in it.",
@@ -345,6 +344,11 @@ fn for_control(error: &ControlError) -> Advice {
         E::Failed { .. } => {
             advice(Exit::Failed, "Nothing is lost: the journal keeps it. Remove the cause, then run the command again.")
         }
+        E::Refused(error) => for_slot(error),
+        E::KeysFailed { .. } => advice(
+            Exit::Failed,
+            "See the daemon's log; `passkeyfs key list VAULT` and `passkeyfs key test VAULT` show which keys unlock now.",
+        ),
         E::Io { .. } => advice(Exit::Failed, "See that the mount point can be reached; the daemon's log may say more."),
     }
 }
@@ -358,10 +362,13 @@ fn for_slot(error: &SlotError) -> Advice {
             Exit::Failed,
             "Add another key (`passkeyfs key add`) or a recovery code (`passkeyfs recovery create`) first.",
         ),
+        E::AskerRemoved { .. } => advice(Exit::NoKey, USE_ANOTHER_KEY),
+        E::AskerBehind { .. } => advice(Exit::NotArrived, WAIT_FOR_SYNC),
         E::Volume(error) => for_volume(error),
-        E::Files(_) => {
-            advice(Exit::Failed, "See to the disk of the vault folder; the next mount writes what is missing in keys/.")
-        }
+        E::Pending { .. } => advice(
+            Exit::Failed,
+            "See to the disk of the vault folder. What became of it `passkeyfs key list VAULT` shows after the next mount.",
+        ),
     }
 }
 
@@ -397,6 +404,7 @@ fn for_volume(error: &VolumeError) -> Advice {
 mod tests {
     use super::super::failure::failure;
     use super::*;
+    use crate::format::SlotId;
     use crate::store::FilePath;
 
     fn lines(error: impl Into<anyhow::Error>) -> (String, Advice) {
@@ -430,6 +438,9 @@ mod tests {
             (StateError::InUse { holder: None }.into(), Exit::AlreadyMounted),
             (OptionError::Unknown { name: "x".to_owned() }.into(), Exit::Usage),
             (VolumeError::Damaged("x".to_owned()).into(), Exit::Damage),
+            (SlotError::AskerRemoved { slot: SlotId([1; 8]) }.into(), Exit::NoKey),
+            (ControlError::Refused(SlotError::AskerRemoved { slot: SlotId([1; 8]) }).into(), Exit::NoKey),
+            (ControlError::Refused(VolumeError::NotArrived("x".to_owned()).into()).into(), Exit::NotArrived),
             (failure(Exit::Rollback, "what", "next"), Exit::Rollback),
             (io::Error::other("anything else").into(), Exit::Failed),
         ];
@@ -440,6 +451,14 @@ mod tests {
             assert!(line.starts_with("the place: ") && line.contains(&what), "{line}");
             assert!(!advice.next.is_empty() && !advice.next.contains('\n'), "{}", advice.next);
         }
+    }
+
+    #[test]
+    fn what_a_daemon_refuses_is_advised_on_as_what_the_command_refuses_itself() {
+        let last = || SlotError::Last { slot: SlotId([1; 8]) };
+        assert_eq!(lines(ControlError::Refused(last())), lines(last()));
+        let pending = lines(ControlError::Refused(SlotError::Pending { problem: "no room".to_owned() }));
+        assert!(!pending.1.next.contains("journal"), "no journal keeps a change of keys: {}", pending.1.next);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! `passkeyfs key add`, `key remove` and `key rotate`: what unlocks a vault is changed.
 //!
 //! Each unlocks with a key first, and makes one commit. While the vault is mounted the daemon makes it, for it alone may
-//! write; the command proves to it that it has unlocked the vault itself.
+//! write; the command proves to it that it has unlocked the vault itself. Which slots there are the open vault says, and
+//! never the folder, where whoever runs the cloud can exchange names and labels.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::args::{KeyAddArguments, KeyRemoveArguments, KeyRotateArguments, Unlocking};
@@ -15,23 +16,23 @@ use super::output;
 use super::state_folder::{StateError, StateLock};
 use super::vault::VaultPlace;
 use crate::crypto::KernelRandomness;
-use crate::format::{SlotId, VaultFile};
-use crate::mount::request_key_change;
+use crate::format::{SlotRecord, VaultFile};
+use crate::mount::{ControlError, request_key_change, request_slots};
 use crate::store::SystemClock;
 use crate::unlock::interaction::ANSWER_TIME_LIMIT;
 use crate::unlock::{
     Authenticator, AuthenticatorChoice, AuthenticatorError, EnrolledSlot, EpochKeyEntry, Interaction, NewSlot, Purpose,
-    SlotState, SlotSummary, UnlockError, ask_on_terminal, enroll_slot, list_slots, open_authenticators,
-    user_interaction,
+    UnlockError, ask_on_terminal, enroll_slot, open_authenticators, user_interaction,
 };
-use crate::volume::{KeyChange, Volume};
+use crate::volume::{KeyChange, KeyChanged, OpenError, SlotError, UsedSlot, ValidSlot, Volume};
 
 /// A vault that was unlocked to change what unlocks it.
 pub struct Opened {
     /// Its proved `vault.json`.
     pub vault: VaultFile,
-    /// One of its epochs: what a new slot is made with. The current one's key is sealed to it when it is added.
+    /// The epoch that is written in: what a new slot is made with.
     pub epoch: EpochKeyEntry,
+    slots: Vec<ValidSlot>,
     way: Way,
 }
 
@@ -39,8 +40,36 @@ pub struct Opened {
 enum Way {
     /// This command.
     Alone { volume: Arc<Volume>, _lock: StateLock },
-    /// The daemon that has it mounted; it wants to see that the vault was unlocked.
-    Mounted { mountpoint: PathBuf, epochs: Vec<EpochKeyEntry> },
+    /// The daemon that has it mounted; it wants to see that the vault was unlocked, and by whom.
+    Mounted { mountpoint: PathBuf, asker: UsedSlot },
+}
+
+/// Why a change was not made, as far as is known.
+enum NotChanged {
+    /// It is certain that the vault does not have it, and will not.
+    Final(anyhow::Error),
+    /// It may have been made, or be made later.
+    Uncertain(anyhow::Error),
+}
+
+impl From<SlotError> for NotChanged {
+    fn from(error: SlotError) -> Self {
+        if error.is_final() { Self::Final(error.into()) } else { Self::Uncertain(error.into()) }
+    }
+}
+
+impl From<ControlError> for NotChanged {
+    fn from(error: ControlError) -> Self {
+        match error {
+            ControlError::Refused(error) => error.into(),
+            ControlError::NotPasskeyfs { .. } | ControlError::NotAllowed { .. } => Self::Final(error.into()),
+            // It may have happened on the way there or on the way back.
+            ControlError::Dead { .. }
+            | ControlError::Failed { .. }
+            | ControlError::KeysFailed { .. }
+            | ControlError::Io { .. } => Self::Uncertain(error.into()),
+        }
+    }
 }
 
 impl Opened {
@@ -60,25 +89,84 @@ impl Opened {
             let next = "Let the sync client bring what is missing, then try again.";
             return Err(failure(Exit::Rollback, format!("the keys cannot be changed: {reason}"), next));
         }
+        let (epoch, slots) = (volume.current_epoch(), volume.valid_slots()?);
         let _lock = lock.expect("taken above");
-        Ok(Self { vault, epoch: volume.current_epoch(), way: Way::Alone { volume, _lock } })
+        Ok(Self { vault, epoch, slots, way: Way::Alone { volume, _lock } })
     }
 
+    /// Refuses at once what the daemon would refuse, before anything is enrolled.
     fn open_mounted(place: &VaultPlace, how: &Unlocking, mountpoint: PathBuf) -> anyhow::Result<Self> {
         let unlocked = place.unlock(how)?;
-        let epoch = unlocked.epochs.last().expect("an unlocked vault has an epoch").duplicate();
-        Ok(Self { vault: unlocked.vault, epoch, way: Way::Mounted { mountpoint, epochs: unlocked.epochs } })
+        let (slots, current) = request_slots(&mountpoint)?;
+        let slot = unlocked.slot;
+        if !slots.iter().any(|valid| valid.slot == slot) {
+            return Err(OpenError::SlotRemoved { slot }.into());
+        }
+        let epoch = unlocked.epochs.into_iter().find(|entry| entry.epoch == current);
+        let epoch = epoch.ok_or(SlotError::AskerBehind { slot })?;
+        let asker = UsedSlot { slot, public_key: unlocked.slot_public_key };
+        Ok(Self { vault: unlocked.vault, epoch, slots, way: Way::Mounted { mountpoint, asker } })
+    }
+
+    /// Makes a slot valid; published on return. `made` is a file that was made for it, a kit or a software key: it is
+    /// removed where it is certain that the slot will never be valid, and else kept and named.
+    pub fn add(self, slot: SlotRecord, made: Option<&Path>) -> anyhow::Result<()> {
+        let id = slot.slot;
+        self.try_change(&KeyChange::Add(slot)).map_err(|not_changed| match not_changed {
+            NotChanged::Final(error) => {
+                made.into_iter().for_each(remove_made);
+                error
+            }
+            NotChanged::Uncertain(error) => {
+                let kept = made.map_or_else(String::new, |made| format!("; {} is kept for it", made.display()));
+                error.context(format!("slot {id} may unlock the vault now or later{kept}"))
+            }
+        })
     }
 
     /// Makes a change; published on return.
-    pub fn change(self, change: &KeyChange) -> anyhow::Result<()> {
-        match self.way {
-            Way::Alone { volume, .. } => {
-                volume.change_keys(change)?;
-                Ok(volume.close()?)
-            }
-            Way::Mounted { mountpoint, epochs } => Ok(request_key_change(&mountpoint, change, &epochs)?),
+    fn change(self, change: &KeyChange) -> anyhow::Result<()> {
+        self.try_change(change).map_err(|not_changed| match not_changed {
+            NotChanged::Final(error) | NotChanged::Uncertain(error) => error,
+        })
+    }
+
+    fn try_change(self, change: &KeyChange) -> Result<(), NotChanged> {
+        let changed = match &self.way {
+            Way::Alone { volume, .. } => change_alone(volume, change)?,
+            Way::Mounted { mountpoint, asker } => request_key_change(mountpoint, change, asker, &self.epoch)?,
+        };
+        if let Some(problem) = changed.behind {
+            output::notice(&format!(
+                "the vault has the change, but not all files in keys/ follow: {problem}. The next mount tries again."
+            ));
         }
+        Ok(())
+    }
+}
+
+/// Makes a change and closes the volume.
+fn change_alone(volume: &Volume, change: &KeyChange) -> Result<KeyChanged, SlotError> {
+    let changed = match volume.change_keys(change) {
+        // Closing publishes what waits for it.
+        Err(pending @ SlotError::Pending { .. }) => {
+            return volume.close().map(|()| KeyChanged::default()).or(Err(pending));
+        }
+        changed => changed?,
+    };
+    if let Err(error) = volume.close() {
+        log::warn!("the change is made; what else had changed is in the journal, for it cannot be published: {error}");
+    }
+    Ok(changed)
+}
+
+/// Takes away what was made for a slot that is none. Best effort: it opens nothing.
+pub fn remove_made(file: &Path) {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            log::error!("{} opens nothing, and cannot be removed: {error}", file.display());
+        }
+        _ => {}
     }
 }
 
@@ -105,33 +193,38 @@ pub fn add(arguments: &KeyAddArguments) -> anyhow::Result<Exit> {
         }
         AuthenticatorChoice::AnyHid | AuthenticatorChoice::Hid(_) => {}
     }
-    let added = unlock_and_add(arguments, &place, &choice);
-    if let (Err(_), Some(file)) = (&added, made_file) {
-        // A new software authenticator that is enrolled nowhere would only be in the way.
-        let _ = std::fs::remove_file(file);
-    }
-    let (slot, hardware) = added?;
+    let enrolled = unlock_and_enroll(arguments, &place, &choice);
+    // A new software authenticator that is enrolled nowhere would only be in the way.
+    let enrolled = enrolled.inspect_err(|_| made_file.iter().for_each(|file| remove_made(file)));
+    let NewKey { opened, slot, hardware } = enrolled?;
+    let id = slot.slot;
+    opened.add(slot, made_file.as_deref())?;
     let hardware = if hardware { "" } else { " (not hardware)" };
-    output::print(&format!("slot {slot} unlocks the vault from now on{hardware}\n"))?;
+    output::print(&format!("slot {id} unlocks the vault from now on{hardware}\n"))?;
     Ok(Exit::Done)
 }
 
-fn unlock_and_add(
+/// A key that was enrolled in a vault that does not know it yet.
+struct NewKey {
+    opened: Opened,
+    slot: SlotRecord,
+    hardware: bool,
+}
+
+fn unlock_and_enroll(
     arguments: &KeyAddArguments,
     place: &VaultPlace,
     choice: &AuthenticatorChoice,
-) -> anyhow::Result<(SlotId, bool)> {
+) -> anyhow::Result<NewKey> {
     let opened = Opened::open(place, &arguments.unlocking())?;
     if arguments.unlocking().authenticator == arguments.authenticator.spec() && *choice == AuthenticatorChoice::AnyHid {
         wait_for_other_key()?;
     }
     let interaction = user_interaction();
     let mut authenticators = open_authenticators(choice, Purpose::Enroll, &*interaction)?;
-    let slot = enroll_on_any(&opened, place, arguments, &mut authenticators, &*interaction)?;
+    let slot = enroll_on_any(&opened, arguments, &mut authenticators, &*interaction)?.record;
     let hardware = authenticators.iter().any(|one| one.describe().hardware);
-    let id = slot.record.slot;
-    opened.change(&KeyChange::Add(slot.record))?;
-    Ok((id, hardware))
+    Ok(NewKey { opened, slot, hardware })
 }
 
 /// Who has one port for keys unlocks with one and enrols the other.
@@ -146,14 +239,12 @@ fn wait_for_other_key() -> anyhow::Result<()> {
 /// Enrols the first authenticator that is not enrolled yet.
 fn enroll_on_any(
     opened: &Opened,
-    place: &VaultPlace,
     arguments: &KeyAddArguments,
     authenticators: &mut [Box<dyn Authenticator>],
     interaction: &dyn Interaction,
 ) -> anyhow::Result<EnrolledSlot> {
-    let slots = list_slots(&*place.store)?;
-    let valid = slots.iter().filter(|slot| is_the_vaults(slot)).filter_map(|slot| slot.public.as_ref()?.passkey());
-    let enrolled = valid.map(|passkey| passkey.credential_id.clone()).collect();
+    let passkeys = opened.slots.iter().filter_map(|slot| slot.public.as_ref()?.passkey());
+    let enrolled = passkeys.map(|passkey| passkey.credential_id.clone()).collect();
     let new_slot = NewSlot { label: arguments.label.as_deref(), discoverable: arguments.discoverable, enrolled };
     let (vault, epoch) = (&opened.vault, &opened.epoch);
     let mut already = None;
@@ -169,22 +260,18 @@ fn enroll_on_any(
     Err(already.unwrap_or(UnlockError::NoAuthenticator).into())
 }
 
-fn is_the_vaults(slot: &SlotSummary) -> bool {
-    !matches!(slot.state, SlotState::Stranger | SlotState::BroughtBack)
-}
-
 /// Runs `passkeyfs key remove`.
 pub fn remove(arguments: &KeyRemoveArguments) -> anyhow::Result<Exit> {
     let place = VaultPlace::find(&arguments.vault)?;
     let opened = Opened::open(&place, &arguments.authenticator.unlocking())?;
-    let slots = list_slots(&*place.store)?;
-    let slot = find_slot(&slots, &arguments.slot)?;
+    let slot = find_slot(&opened.slots, &arguments.slot)?;
+    let (id, name) = (slot.slot, describe(slot));
     let rotate = match (arguments.rotate, arguments.no_rotate) {
         (true, _) => true,
         (_, true) => false,
-        _ => ask_for_rotation(slot)?,
+        _ => ask_for_rotation(&name)?,
     };
-    opened.change(&KeyChange::Remove { slot: slot.slot, rotate })?;
+    opened.change(&KeyChange::Remove { slot: id, rotate })?;
     let limits = match rotate {
         true => {
             "What is written from now on it cannot read. Who has that key and a copy of the folder as it was still reads \
@@ -195,18 +282,25 @@ pub fn remove(arguments: &KeyRemoveArguments) -> anyhow::Result<Exit> {
              outside of passkeyfs also what is written from now on. `passkeyfs key rotate` ends that for what is new."
         }
     };
-    output::print(&format!("slot {} unlocks the vault no more\n{limits}\n", slot.slot))?;
+    output::print(&format!("{name} unlocks the vault no more\n{limits}\n"))?;
     Ok(Exit::Done)
 }
 
-fn ask_for_rotation(slot: &SlotSummary) -> anyhow::Result<bool> {
+/// A slot by id and label, so that whoever removes one sees which it is.
+fn describe(slot: &ValidSlot) -> String {
+    match slot.public.as_ref().and_then(|public| public.label.as_deref()) {
+        Some(label) => format!("slot {} ({label})", slot.slot),
+        None => format!("slot {}", slot.slot),
+    }
+}
+
+fn ask_for_rotation(name: &str) -> anyhow::Result<bool> {
     if !std::io::stdin().is_terminal() {
         return Ok(false);
     }
     output::notice(&format!(
-        "slot {} will unlock the vault no more. Who has that key and a copy of its files from keys/ can still read \
-         everything, now and later, unless the vault key is replaced, too. That takes no other key to be here.",
-        slot.slot
+        "{name} will unlock the vault no more. Who has that key and a copy of its files from keys/ can still read \
+         everything, now and later, unless the vault key is replaced, too. That takes no other key to be here."
     ));
     let answer = ask_on_terminal("Replace it (recommended)? [Y/n]", ANSWER_TIME_LIMIT);
     match answer.map_err(AuthenticatorError::from)?.trim().to_lowercase().as_str() {
@@ -221,13 +315,12 @@ fn ask_for_rotation(slot: &SlotSummary) -> anyhow::Result<bool> {
 }
 
 /// The slot with this id, or whose id begins so, or with this label.
-fn find_slot<'a>(slots: &'a [SlotSummary], text: &str) -> anyhow::Result<&'a SlotSummary> {
-    let label = |slot: &&SlotSummary| slot.public.as_ref().and_then(|public| public.label.as_deref()) == Some(text);
-    let begins = |slot: &&SlotSummary| !text.is_empty() && slot.slot.to_string().starts_with(&text.to_lowercase());
-    let valid = || slots.iter().filter(|slot| is_the_vaults(slot));
-    let mut found: Vec<_> = valid().filter(begins).collect();
+fn find_slot<'a>(slots: &'a [ValidSlot], text: &str) -> anyhow::Result<&'a ValidSlot> {
+    let label = |slot: &&ValidSlot| slot.public.as_ref().and_then(|public| public.label.as_deref()) == Some(text);
+    let begins = |slot: &&ValidSlot| !text.is_empty() && slot.slot.to_string().starts_with(&text.to_lowercase());
+    let mut found: Vec<_> = slots.iter().filter(begins).collect();
     if found.is_empty() {
-        found = valid().filter(label).collect();
+        found = slots.iter().filter(label).collect();
     }
     let show = "`passkeyfs key list VAULT` shows the slots: give an id, the first digits of one, or a label.";
     match found.as_slice() {
@@ -250,30 +343,41 @@ pub fn rotate(arguments: &KeyRotateArguments) -> anyhow::Result<Exit> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::SlotPublic;
     use crate::format::slot_file::{RecoveryMethod, SlotMethod};
+    use crate::format::{SlotId, SlotPublic};
 
-    fn slot(id: u8, label: Option<&str>, state: SlotState) -> SlotSummary {
+    fn slot(id: u8, label: Option<&str>) -> ValidSlot {
         let slot = SlotId([id; 8]);
         let method = SlotMethod::Recovery(RecoveryMethod {});
         let public = SlotPublic { slot, method, label: label.map(str::to_owned), created_seconds: 0 };
-        SlotSummary { slot, public: Some(public), epochs: Vec::new(), state, problems: Vec::new() }
+        ValidSlot { slot, public: Some(public) }
     }
 
     #[test]
-    fn a_slot_is_found_by_the_beginning_of_its_id_or_by_its_label_and_a_stranger_s_never() {
-        let slots = [
-            slot(0xab, Some("blue"), SlotState::Valid),
-            slot(0xac, Some("blue"), SlotState::Missing),
-            slot(0xad, Some("evil"), SlotState::Stranger),
-            slot(0xae, Some("paper"), SlotState::NotKnown),
-        ];
+    fn a_slot_is_found_by_the_beginning_of_its_id_or_by_its_label() {
+        let newer = ValidSlot { slot: SlotId([0xba; 8]), public: None };
+        let slots = [slot(0xab, Some("blue")), slot(0xac, Some("blue")), slot(0xae, Some("paper")), newer];
         let found = |text: &str| find_slot(&slots, text).ok().map(|slot| slot.slot.0[0]);
         assert_eq!(found("ab"), Some(0xab));
         assert_eq!(found("ABAB"), Some(0xab));
         assert_eq!(found("paper"), Some(0xae));
-        for text in ["", "a", "blue", "evil", "adad", "b"] {
+        assert_eq!(found("ba"), Some(0xba));
+        for text in ["", "a", "blue", "evil", "adad", "c"] {
             assert_eq!(found(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn only_what_cannot_have_happened_counts_as_not_done() {
+        let slot = SlotId([1; 8]);
+        let mountpoint = || PathBuf::from("/m");
+        let is_final = |not_changed: NotChanged| matches!(not_changed, NotChanged::Final(_));
+        assert!(is_final(SlotError::Last { slot }.into()));
+        assert!(is_final(ControlError::Refused(SlotError::AskerRemoved { slot }).into()));
+        assert!(is_final(ControlError::NotAllowed { mountpoint: mountpoint() }.into()));
+        assert!(!is_final(SlotError::Pending { problem: "full".to_owned() }.into()));
+        assert!(!is_final(ControlError::Refused(SlotError::Pending { problem: "full".to_owned() }).into()));
+        assert!(!is_final(ControlError::Dead { mountpoint: mountpoint() }.into()));
+        assert!(!is_final(ControlError::KeysFailed { message: "it panicked".to_owned() }.into()));
     }
 }

@@ -1,7 +1,8 @@
 //! `passkeyfs recovery create` and `recovery test`, and the part of `init` that makes the first recovery code.
 //!
 //! The order is: look whether the kit can be written, unlock, show the code and have part of it typed back, write the kit,
-//! make the slot. So a slot whose code nobody has does not come to be; when making it fails the kit is taken away again.
+//! make the slot. So a slot whose code nobody has does not come to be; the kit is taken away again when it is certain that
+//! its slot does not.
 //! The code goes to the terminal itself, never to standard output, which may be a file or a log.
 
 use std::fs::File;
@@ -13,7 +14,7 @@ use zeroize::Zeroizing;
 use super::args::{RecoveryCreateArguments, RecoveryTestArguments, Unlocking};
 use super::exit::Exit;
 use super::failure::failure;
-use super::key_change::Opened;
+use super::key_change::{Opened, remove_made};
 use super::recovery_kit::{Kit, KitFile};
 use super::vault::VaultPlace;
 use super::{key, output};
@@ -23,7 +24,6 @@ use crate::store::SystemClock;
 use crate::unlock::interaction::{CODE_TIME_LIMIT, InteractionError};
 use crate::unlock::recovery_code::GROUPS;
 use crate::unlock::{AuthenticatorError, EnrolledSlot, EpochKeyEntry, RecoveryCode, ask_on_terminal, enroll_recovery};
-use crate::volume::KeyChange;
 
 const TERMINAL: &str = "/dev/tty";
 /// Groups of the code that are to be typed back.
@@ -37,7 +37,7 @@ pub fn create(arguments: &RecoveryCreateArguments) -> anyhow::Result<Exit> {
     let opened = Opened::open(&place, &arguments.authenticator.unlocking())?;
     let slot = recovery.make(&opened.vault, &opened.epoch, &place.folder, arguments.label.as_deref())?;
     let id = slot.record.slot;
-    opened.change(&KeyChange::Add(slot.record)).inspect_err(|_| recovery.take_back())?;
+    opened.add(slot.record, recovery.kit.as_ref().map(KitFile::path))?;
     output::print(&format!("recovery slot {id} unlocks the vault from now on\n{}", recovery.where_it_is()))?;
     Ok(Exit::Done)
 }
@@ -94,7 +94,7 @@ impl NewRecovery {
     /// Takes the kit away again: it is one of a slot that does not exist.
     pub fn take_back(&self) {
         if let Some(kit) = &self.kit {
-            kit.remove();
+            remove_made(kit.path());
         }
     }
 

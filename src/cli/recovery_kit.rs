@@ -83,15 +83,6 @@ impl KitFile {
         }
         put.with_context(|| format!("the recovery kit cannot be written to {}", self.path.display()))
     }
-
-    /// Takes a kit away again that this command wrote.
-    pub fn remove(&self) {
-        if let Err(error) = std::fs::remove_file(&self.path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            log::error!("{} opens nothing, and cannot be removed: {error}", self.path.display());
-        }
-    }
 }
 
 fn put(staged: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -23,6 +23,7 @@ use zeroize::Zeroizing;
 use super::bytes::{ByteReader, ByteWriter, FormatError};
 use super::ids::{EpochId, SlotId};
 use super::json::SMALL_FILE_BYTES_MAX;
+use super::slot_file::{SlotFile, SlotPublic};
 use crate::crypto::Secret;
 
 const VERSION: u8 = 1;
@@ -55,6 +56,12 @@ impl SlotRecord {
         let mut writer = ByteWriter::new();
         writer.u8(VERSION).put(&self.slot.0).put(&self.public_key).bytes32(&self.slot_file);
         writer.finish()
+    }
+
+    /// What its slot file says to everyone; `None` where a newer version made it.
+    pub fn public(&self) -> Option<SlotPublic> {
+        let file = SlotFile::decode(&self.slot_file).ok()?;
+        (file.public().slot == self.slot).then(|| file.public().clone())
     }
 
     /// Reads a record.

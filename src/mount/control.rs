@@ -5,12 +5,12 @@
 //!
 //! ```text
 //! code    _IOR(0xB4, request, 8192)        request: 1 status, 2 publish
-//!         _IOWR(0xB4, 3, 8192)             a change of keys; what is asked for stands where the answer goes
+//!         _IOWR(0xB4, 3, 8192)             the slots, and a change of them; the request stands where the answer goes
 //! answer  length u32 LE | JSON of that length: {"Ok": value} or {"Err": "what went wrong"}
 //! ```
 //!
-//! A change of keys must be asked for by one who has unlocked the vault himself: the request carries a tag under the vault
-//! key (`key_request.rs`). The user's other programs can read the files, and cannot let anyone else in.
+//! A change of keys must be asked for by one who has unlocked the vault himself with a slot that it has: the request carries
+//! a tag under the vault key (`key_request.rs`). The user's other programs can read the files, and cannot let anyone else in.
 //!
 //! The size of a restricted ioctl has 14 bits, so an answer is at most 8192 bytes; a status with more warnings than fit
 //! says how many it leaves out. A publish takes as long as it takes, on a thread of its own.
@@ -34,9 +34,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
 use super::answer::{Adapter, Call};
-use super::key_request::KeyRequest;
+use super::key_request::{ChangeRequest, KeyAnswer, KeyRequest};
+use crate::format::EpochId;
 use crate::unlock::EpochKeyEntry;
-use crate::volume::{KeyChange, Volume, VolumeStatus};
+use crate::volume::{KeyChange, KeyChanged, SlotError, UsedSlot, ValidSlot, Volume, VolumeError, VolumeStatus};
 
 /// Room for an answer.
 const ANSWER_BYTES_MAX: usize = 8192;
@@ -114,6 +115,15 @@ pub enum ControlError {
         /// The daemon's words.
         message: String,
     },
+    /// The daemon refused a change of keys, or did not finish it.
+    #[error(transparent)]
+    Refused(SlotError),
+    /// The daemon was asked to change keys, and could not say what became of it.
+    #[error("the daemon failed amid a change of keys: {message}")]
+    KeysFailed {
+        /// The daemon's words.
+        message: String,
+    },
     /// The mount point cannot be reached, or the daemon's answer makes no sense.
     #[error("{} cannot be asked: {source}", mountpoint.display())]
     Io {
@@ -138,18 +148,54 @@ pub fn request_publish(mountpoint: &Path) -> Result<(), ControlError> {
     ask(mountpoint, [0; ANSWER_BYTES_MAX], |root, answer| unsafe { raw::publish(root.as_raw_fd(), answer) })
 }
 
-/// Has the daemon of the passkeyfs mounted at `mountpoint` change what unlocks the vault; published on return. `epochs`
-/// are what the vault's unlocking gave: they prove it to the daemon, and are not sent.
-pub fn request_key_change(mountpoint: &Path, change: &KeyChange, epochs: &[EpochKeyEntry]) -> Result<(), ControlError> {
-    let json = KeyRequest::new(change, epochs).encode();
-    let mut request = [0; ANSWER_BYTES_MAX];
-    if json.len() > ANSWER_BYTES_MAX - LENGTH_BYTES {
-        return Err(ControlError::Failed { message: "the slot is too large for a request".to_owned() });
+/// Asks the daemon of the passkeyfs mounted at `mountpoint` for the vault's slots, as the tree has them, and for the epoch
+/// that it writes in.
+pub fn request_slots(mountpoint: &Path) -> Result<(Vec<ValidSlot>, EpochId), ControlError> {
+    let mut slots = Vec::new();
+    loop {
+        match ask_about_keys(mountpoint, &KeyRequest::Slot { number: slots.len() })? {
+            KeyAnswer::Slot { slot: Some(slot), .. } => slots.push(slot),
+            KeyAnswer::Slot { slot: None, epoch } => return Ok((slots, epoch)),
+            _ => return Err(answer_of_another_kind(mountpoint)),
+        }
     }
+}
+
+/// Has the daemon of the passkeyfs mounted at `mountpoint` change what unlocks the vault; published on return. `asker` is
+/// the slot that unlocked it, and `epoch` the vault key in use: it proves that to the daemon, and is not sent.
+pub fn request_key_change(
+    mountpoint: &Path,
+    change: &KeyChange,
+    asker: &UsedSlot,
+    epoch: &EpochKeyEntry,
+) -> Result<KeyChanged, ControlError> {
+    match ask_about_keys(mountpoint, &KeyRequest::Change(ChangeRequest::new(change, asker, epoch)))? {
+        KeyAnswer::Changed(changed) => Ok(changed),
+        KeyAnswer::Refused(refusal) => Err(ControlError::Refused(refusal.into())),
+        KeyAnswer::Slot { .. } => Err(answer_of_another_kind(mountpoint)),
+    }
+}
+
+fn ask_about_keys(mountpoint: &Path, request: &KeyRequest) -> Result<KeyAnswer, ControlError> {
+    const ROOM: usize = ANSWER_BYTES_MAX - LENGTH_BYTES;
+    let json = request.encode();
+    if json.len() > ROOM {
+        return Err(ControlError::Refused(VolumeError::TooLarge { limit_bytes: ROOM }.into()));
+    }
+    let mut request = [0; ANSWER_BYTES_MAX];
     request[..LENGTH_BYTES].copy_from_slice(&(json.len() as u32).to_le_bytes());
     request[LENGTH_BYTES..LENGTH_BYTES + json.len()].copy_from_slice(&json);
     // SAFETY: the code of the ioctl names the size of the array that it reads and fills.
-    ask(mountpoint, request, |root, answer| unsafe { raw::change_keys(root.as_raw_fd(), answer) })
+    let answer = ask(mountpoint, request, |root, answer| unsafe { raw::change_keys(root.as_raw_fd(), answer) });
+    answer.map_err(|error| match error {
+        ControlError::Failed { message } => ControlError::KeysFailed { message },
+        other => other,
+    })
+}
+
+fn answer_of_another_kind(mountpoint: &Path) -> ControlError {
+    let source = io::Error::new(io::ErrorKind::InvalidData, "an answer of another kind");
+    ControlError::Io { mountpoint: mountpoint.into(), source }
 }
 
 type Answer = [u8; ANSWER_BYTES_MAX];
@@ -171,8 +217,7 @@ fn ask<T: DeserializeOwned>(
         _ => {}
     }
     ioctl(&root, &mut answer).map_err(|errno| name(errno.into()))?;
-    let result: Result<T, String> =
-        unpack(&answer).ok_or_else(|| name(io::Error::new(io::ErrorKind::InvalidData, "an answer of another kind")))?;
+    let result: Result<T, String> = unpack(&answer).ok_or_else(|| answer_of_another_kind(mountpoint))?;
     result.map_err(|message| ControlError::Failed { message })
 }
 
@@ -214,10 +259,9 @@ impl Adapter {
                 volume.publish_or_keep().map_err(|error| error.to_string())
             });
         } else {
-            let request = content(input).and_then(KeyRequest::decode);
-            answer_apart(self.volume.clone(), "a change of keys", reply, move |volume| match request {
-                Some(request) => request.perform(volume),
-                None => Err("the request makes no sense: is the daemon of another version?".to_owned()),
+            let request = content(input).map(<[u8]>::to_vec);
+            answer_apart(self.volume.clone(), "a question about keys", reply, move |volume| {
+                KeyRequest::answer(request.as_deref(), volume)
             });
         }
     }
@@ -233,11 +277,11 @@ impl Adapter {
 }
 
 /// Does what takes its time on a thread of its own, which replies: the reader thread goes on at once.
-fn answer_apart(
+fn answer_apart<T: Serialize>(
     volume: Arc<Volume>,
     what: &'static str,
     reply: ReplyIoctl,
-    work: impl FnOnce(&Volume) -> Result<(), String> + Send + 'static,
+    work: impl FnOnce(&Volume) -> Result<T, String> + Send + 'static,
 ) {
     let answer = move || {
         let result = catch_unwind(AssertUnwindSafe(|| work(&volume)))

@@ -1,31 +1,64 @@
-//! A change of keys as a command asks a daemon for it, and the proof that it may.
+//! What a command asks a daemon about keys: which slots are valid, and a change of them, with the proof that it may.
 //!
-//! The proof is a keyed tag over the change, under each vault key that the command opened; the daemon takes the one of the
-//! epoch it writes in. It comes from the same unlock that the change would need without a daemon, so being mounted gives
-//! nobody a right that he would not have.
+//! The proof is a keyed tag, under the vault key that is in use, over the change and over the slot that unlocked for it; and
+//! that slot must be one of the vault's, with the public key that only the tree and its owner know. It comes from the same
+//! unlock that the change would need without a daemon, so being mounted gives nobody a right that he would not have: not
+//! one who has read the files, and not one whose slot was removed while the vault key stayed.
+//!
+//! The slots are told to anyone who may ask, one at a time, for an answer holds no more than one for sure: their public
+//! parts lie in the folder, too. These are the tree's, which whoever can write to the folder cannot exchange.
 
 use serde::{Deserialize, Serialize};
 
 use crate::crypto::Tag;
-use crate::format::{SlotId, SlotRecord, json};
+use crate::format::{EpochId, SlotId, SlotRecord, json};
 use crate::unlock::EpochKeyEntry;
-use crate::volume::{KeyChange, Volume};
+use crate::volume::{KeyChange, KeyChanged, SlotError, UsedSlot, ValidSlot, Volume, VolumeError};
 
-/// What a request's tag is over, before the change itself.
+/// What a request's tag is over, before the slot and the change.
 const PURPOSE: &[u8] = b"key request";
 
-/// A change, and who may ask for it.
+const NO_SENSE: &str = "the request makes no sense: is the daemon of another version?";
+
+/// What is asked.
 #[derive(Serialize, Deserialize)]
-pub(super) struct KeyRequest {
-    /// The change in JSON: the bytes that the proofs are over.
-    change: String,
-    proofs: Vec<Proof>,
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum KeyRequest {
+    /// Which slot is the one of this number, in the order of their ids.
+    Slot { number: usize },
+    /// To make a change.
+    Change(ChangeRequest),
 }
 
-/// A tag under the vault key of one epoch.
+/// What is answered, where it could be.
 #[derive(Serialize, Deserialize)]
-struct Proof {
-    epoch: String,
+#[serde(rename_all = "snake_case")]
+pub(super) enum KeyAnswer {
+    /// A slot, if there are so many; and the epoch that is written in.
+    Slot {
+        slot: Option<ValidSlot>,
+        #[serde(with = "json::text")]
+        epoch: EpochId,
+    },
+    /// The change is made.
+    Changed(KeyChanged),
+    /// It is not, or not yet.
+    Refused(Refusal),
+}
+
+/// A change, and who asks for it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ChangeRequest {
+    /// The change in JSON: the bytes that the tag is over.
+    change: String,
+    /// The slot that unlocked.
+    #[serde(with = "json::text")]
+    slot: SlotId,
+    /// Its X25519 public key.
+    #[serde(with = "json::base64_array")]
+    public_key: [u8; 32],
+    /// The tag under the vault key.
     #[serde(with = "json::base64_array")]
     tag: [u8; 16],
 }
@@ -46,41 +79,123 @@ enum Change {
     Rotate,
 }
 
-fn tag(entry: &EpochKeyEntry, change: &str) -> Tag {
-    entry.key.page_authenticator().tag(&[PURPOSE, change.as_bytes()])
+/// A [`SlotError`] in JSON, so that it means the same on the other side.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Refusal {
+    NotThere(Slot),
+    There(Slot),
+    Last(Slot),
+    AskerRemoved(Slot),
+    AskerBehind(Slot),
+    NoSpace(String),
+    NotArrived(String),
+    Damaged(String),
+    ReadOnly(String),
+    Failed(String),
+    Pending(String),
+}
+
+/// A slot's name in JSON.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Slot(#[serde(with = "json::text")] SlotId);
+
+impl From<SlotError> for Refusal {
+    fn from(error: SlotError) -> Self {
+        match error {
+            SlotError::NotThere { slot } => Self::NotThere(Slot(slot)),
+            SlotError::There { slot } => Self::There(Slot(slot)),
+            SlotError::Last { slot } => Self::Last(Slot(slot)),
+            SlotError::AskerRemoved { slot } => Self::AskerRemoved(Slot(slot)),
+            SlotError::AskerBehind { slot } => Self::AskerBehind(Slot(slot)),
+            SlotError::Pending { problem } => Self::Pending(problem),
+            SlotError::Volume(error) => match error {
+                VolumeError::NoSpace(detail) => Self::NoSpace(detail),
+                VolumeError::NotArrived(detail) => Self::NotArrived(detail),
+                VolumeError::Damaged(detail) => Self::Damaged(detail),
+                VolumeError::ReadOnly(detail) => Self::ReadOnly(detail),
+                VolumeError::Io(detail) => Self::Failed(detail),
+                other => Self::Failed(other.to_string()),
+            },
+        }
+    }
+}
+
+impl From<Refusal> for SlotError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NotThere(Slot(slot)) => Self::NotThere { slot },
+            Refusal::There(Slot(slot)) => Self::There { slot },
+            Refusal::Last(Slot(slot)) => Self::Last { slot },
+            Refusal::AskerRemoved(Slot(slot)) => Self::AskerRemoved { slot },
+            Refusal::AskerBehind(Slot(slot)) => Self::AskerBehind { slot },
+            Refusal::NoSpace(detail) => VolumeError::NoSpace(detail).into(),
+            Refusal::NotArrived(detail) => VolumeError::NotArrived(detail).into(),
+            Refusal::Damaged(detail) => VolumeError::Damaged(detail).into(),
+            Refusal::ReadOnly(detail) => VolumeError::ReadOnly(detail).into(),
+            Refusal::Failed(detail) => VolumeError::Io(detail).into(),
+            Refusal::Pending(problem) => Self::Pending { problem },
+        }
+    }
 }
 
 impl KeyRequest {
-    pub(super) fn new(change: &KeyChange, epochs: &[EpochKeyEntry]) -> Self {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("plain structures always have a JSON form")
+    }
+
+    /// Answers the request that this JSON is; the error is in words.
+    pub(super) fn answer(json: Option<&[u8]>, volume: &Volume) -> Result<KeyAnswer, String> {
+        match json.and_then(|json| serde_json::from_slice(json).ok()).ok_or(NO_SENSE)? {
+            Self::Slot { number } => {
+                let slot = volume.valid_slots().map_err(|error| error.to_string())?.into_iter().nth(number);
+                Ok(KeyAnswer::Slot { slot, epoch: volume.current_epoch().epoch })
+            }
+            Self::Change(request) => {
+                let change = request.change().ok_or(NO_SENSE)?;
+                Ok(match request.check(volume).and_then(|()| volume.change_keys(&change)) {
+                    Ok(changed) => KeyAnswer::Changed(changed),
+                    Err(error) => {
+                        log::error!("a change of keys on request: {error}");
+                        KeyAnswer::Refused(error.into())
+                    }
+                })
+            }
+        }
+    }
+}
+
+fn tag(entry: &EpochKeyEntry, asker: &UsedSlot, change: &str) -> Tag {
+    let parts: [&[u8]; 4] = [PURPOSE, &asker.slot.0, &asker.public_key, change.as_bytes()];
+    entry.key.page_authenticator().tag(&parts)
+}
+
+impl ChangeRequest {
+    pub(super) fn new(change: &KeyChange, asker: &UsedSlot, epoch: &EpochKeyEntry) -> Self {
         let change = match change {
             KeyChange::Add(record) => Change::Add { record: record.encode() },
             KeyChange::Remove { slot, rotate } => Change::Remove { slot: *slot, rotate: *rotate },
             KeyChange::Rotate => Change::Rotate,
         };
         let change = serde_json::to_string(&change).expect("plain structures always have a JSON form");
-        let proof =
-            |entry: &EpochKeyEntry| Proof { epoch: entry.epoch.to_string(), tag: *tag(entry, &change).as_bytes() };
-        Self { proofs: epochs.iter().map(proof).collect(), change }
+        let tag = *tag(epoch, asker, &change).as_bytes();
+        Self { change, slot: asker.slot, public_key: asker.public_key, tag }
     }
 
-    pub(super) fn encode(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("plain structures always have a JSON form")
+    fn asker(&self) -> UsedSlot {
+        UsedSlot { slot: self.slot, public_key: self.public_key }
     }
 
-    pub(super) fn decode(json: &[u8]) -> Option<Self> {
-        serde_json::from_slice(json).ok()
-    }
-
-    /// Makes the change, if its asker holds the vault key; the error is in words.
-    pub(super) fn perform(&self, volume: &Volume) -> Result<(), String> {
-        let current = volume.current_epoch();
-        let wanted = tag(&current, &self.change);
-        let is_proof = |proof: &Proof| proof.epoch == current.epoch.to_string() && Tag::from_bytes(proof.tag) == wanted;
-        if !self.proofs.iter().any(is_proof) {
-            return Err("the key that was used does not open the vault key that is in use: it was removed".to_owned());
+    /// Whether its asker may ask.
+    fn check(&self, volume: &Volume) -> Result<(), SlotError> {
+        let (asker, slot) = (self.asker(), self.slot);
+        if !volume.has_slot(&asker)? {
+            return Err(SlotError::AskerRemoved { slot });
         }
-        let change = self.change().ok_or("the change makes no sense: is the daemon of another version?")?;
-        volume.change_keys(&change).map_err(|error| error.to_string())
+        match tag(&volume.current_epoch(), &asker, &self.change) == Tag::from_bytes(self.tag) {
+            true => Ok(()),
+            false => Err(SlotError::AskerBehind { slot }),
+        }
     }
 
     fn change(&self) -> Option<KeyChange> {
@@ -94,22 +209,119 @@ impl KeyRequest {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::crypto::EpochKey;
-    use crate::format::EpochId;
+    use crate::crypto::{EpochKey, SealingKeyPair, SeededRandomness};
+    use crate::format::{VaultFile, VaultId, VaultParameters};
+    use crate::store::{MemoryStore, SystemClock};
+    use crate::volume::{Environment, NewNode, OpenKeys, VolumeOptions};
+
+    fn arrived(json: &[u8]) -> ChangeRequest {
+        match serde_json::from_slice(json).expect("a request") {
+            KeyRequest::Change(request) => request,
+            KeyRequest::Slot { .. } => panic!("it was a change"),
+        }
+    }
 
     #[test]
     fn a_request_arrives_as_it_was_sent() {
-        let epochs = [EpochKeyEntry { epoch: EpochId([1; 16]), key: EpochKey::from_bytes(&[2; 32]) }];
+        let epoch = EpochKeyEntry { epoch: EpochId([1; 16]), key: EpochKey::from_bytes(&[2; 32]) };
+        let asker = UsedSlot { slot: SlotId([6; 8]), public_key: [7; 32] };
         let record = SlotRecord { slot: SlotId([3; 8]), public_key: [4; 32], slot_file: vec![5; 2000] };
         for change in
             [KeyChange::Add(record), KeyChange::Remove { slot: SlotId([3; 8]), rotate: true }, KeyChange::Rotate]
         {
-            let sent = KeyRequest::new(&change, &epochs).encode();
-            let arrived = KeyRequest::decode(&sent).expect("a request");
-            assert_eq!(arrived.change(), Some(change));
-            assert_eq!(Tag::from_bytes(arrived.proofs[0].tag), tag(&epochs[0], &arrived.change));
+            let sent = KeyRequest::Change(ChangeRequest::new(&change, &asker, &epoch)).encode();
+            let arrived = arrived(&sent);
+            assert_eq!((arrived.change(), arrived.asker()), (Some(change), asker));
+            assert_eq!(Tag::from_bytes(arrived.tag), tag(&epoch, &asker, &arrived.change));
         }
-        assert!(KeyRequest::decode(b"{}").is_none());
+        assert!(serde_json::from_slice::<KeyRequest>(b"{}").is_err());
+    }
+
+    /// A vault with the slots 1 and 2, and the epoch that it writes in.
+    fn volume() -> (Arc<Volume>, EpochKeyEntry) {
+        let randomness = Arc::new(SeededRandomness::new(1));
+        let environment = Environment {
+            store: Arc::new(MemoryStore::new()),
+            clock: Arc::new(SystemClock),
+            randomness: randomness.clone(),
+            identity: "here".into(),
+            device_name: "desk".into(),
+        };
+        let vault = VaultFile::new(VaultId([9; 16]), [8; 32], VaultParameters::default()).expect("valid");
+        let epoch = EpochKeyEntry { epoch: EpochId([1; 16]), key: EpochKey::generate(&*randomness) };
+        let keys = || OpenKeys { vault: vault.clone(), epochs: vec![(epoch.epoch, epoch.key.duplicate())], slot: None };
+        let public_key = || SealingKeyPair::generate(&*randomness).public;
+        let record =
+            |number| SlotRecord { slot: SlotId([number; 8]), public_key: public_key(), slot_file: vec![number; 99] };
+        let root = NewNode { user: 0, group: 0, permissions: 0o755, umask: 0 };
+        Volume::create(environment.clone(), keys(), vec![record(1), record(2)], root).expect("a first commit");
+        let options = VolumeOptions { background: false, ..VolumeOptions::default() };
+        (Volume::open(environment, keys(), options).expect("open"), epoch)
+    }
+
+    fn ask(volume: &Volume, change: &KeyChange, asker: UsedSlot, epoch: &EpochKeyEntry) -> Result<(), SlotError> {
+        let request = KeyRequest::Change(ChangeRequest::new(change, &asker, epoch)).encode();
+        match KeyRequest::answer(Some(&request), volume).expect("an answer") {
+            KeyAnswer::Changed(_) => Ok(()),
+            KeyAnswer::Refused(refusal) => Err(refusal.into()),
+            KeyAnswer::Slot { .. } => panic!("that was not asked"),
+        }
+    }
+
+    #[test]
+    fn only_a_slot_of_the_vault_changes_its_keys_though_another_may_know_the_vault_key() {
+        let (volume, epoch) = volume();
+        let slots = volume.slots().expect("readable");
+        let [one, two] = [0, 1].map(|at| UsedSlot { slot: slots[at].slot, public_key: slots[at].public_key });
+        let removal = KeyChange::Remove { slot: two.slot, rotate: false };
+        let other_key = UsedSlot { public_key: one.public_key, ..two };
+        assert!(matches!(ask(&volume, &removal, other_key, &epoch), Err(SlotError::AskerRemoved { .. })));
+        let other_epoch = EpochKeyEntry { epoch: epoch.epoch, key: EpochKey::from_bytes(&[3; 32]) };
+        assert!(matches!(ask(&volume, &removal, one, &other_epoch), Err(SlotError::AskerBehind { .. })));
+        ask(&volume, &removal, one, &epoch).expect("one may");
+        // It has the vault key still, for nothing was rotated.
+        let refused = ask(&volume, &KeyChange::Rotate, two, &epoch);
+        assert!(matches!(refused, Err(SlotError::AskerRemoved { slot }) if slot == two.slot), "{refused:?}");
+        assert_eq!(volume.current_epoch().epoch, epoch.epoch);
+        let refused = ask(&volume, &KeyChange::Remove { slot: one.slot, rotate: true }, one, &epoch);
+        assert!(matches!(refused, Err(SlotError::Last { .. })), "{refused:?}");
+        assert!(KeyRequest::answer(Some(b"{}"), &volume).is_err() && KeyRequest::answer(None, &volume).is_err());
+    }
+
+    #[test]
+    fn the_tag_is_over_the_change_and_who_asks_for_it() {
+        let epoch = EpochKeyEntry { epoch: EpochId([1; 16]), key: EpochKey::from_bytes(&[2; 32]) };
+        let asker = UsedSlot { slot: SlotId([6; 8]), public_key: [7; 32] };
+        let ours = tag(&epoch, &asker, "change");
+        assert!(ours != tag(&epoch, &UsedSlot { slot: SlotId([5; 8]), ..asker }, "change"));
+        assert!(ours != tag(&epoch, &UsedSlot { public_key: [8; 32], ..asker }, "change"));
+        assert!(ours != tag(&epoch, &asker, "other"));
+    }
+
+    #[test]
+    fn a_refusal_means_the_same_on_the_other_side() {
+        let slot = SlotId([3; 8]);
+        let detail = || "detail".to_owned();
+        for refused in [
+            SlotError::NotThere { slot },
+            SlotError::There { slot },
+            SlotError::Last { slot },
+            SlotError::AskerRemoved { slot },
+            SlotError::AskerBehind { slot },
+            SlotError::Pending { problem: detail() },
+            VolumeError::NoSpace(detail()).into(),
+            VolumeError::NotArrived(detail()).into(),
+            VolumeError::Damaged(detail()).into(),
+            VolumeError::ReadOnly(detail()).into(),
+            VolumeError::Io(detail()).into(),
+        ] {
+            let sent = format!("{refused:?}");
+            let json = serde_json::to_vec(&KeyAnswer::Refused(refused.into())).expect("JSON");
+            let Ok(KeyAnswer::Refused(refusal)) = serde_json::from_slice(&json) else { panic!("{sent}") };
+            assert_eq!(format!("{:?}", SlotError::from(refusal)), sent);
+        }
     }
 }

@@ -28,6 +28,8 @@ mod negotiate;
 mod readers;
 mod session;
 
-pub use control::{ControlError, DaemonInfo, DaemonStatus, request_key_change, request_publish, request_status};
+pub use control::{
+    ControlError, DaemonInfo, DaemonStatus, request_key_change, request_publish, request_slots, request_status,
+};
 pub use mountinfo::is_dead;
 pub use session::{MountError, MountOptions, MountSession, UnmountError, Unmounter, UseCount, mount, unmount};

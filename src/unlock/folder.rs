@@ -76,6 +76,18 @@ pub enum Notice {
         /// Whether it was written again.
         mended: bool,
     },
+    /// A file is not what the open vault says it is, and cannot be written again.
+    NotMended {
+        /// The file, or the folder.
+        path: FilePath,
+        /// What is wrong, and what the store said.
+        problem: String,
+    },
+    /// A file is of a format that this version does not know: one that does may have written it, so it is let alone.
+    Newer {
+        /// The file.
+        path: FilePath,
+    },
     /// A slot's file is in the folder, and the vault knows no such slot.
     Stranger {
         /// The slot that the file's name says.
@@ -97,6 +109,13 @@ pub enum Notice {
     },
 }
 
+impl Notice {
+    /// Whether something is not as it should be, and stays so for now.
+    pub fn is_left_undone(&self) -> bool {
+        matches!(self, Self::NotMended { .. } | Self::Newer { .. } | Self::NotRemembered { .. })
+    }
+}
+
 impl fmt::Display for Notice {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -109,6 +128,13 @@ impl fmt::Display for Notice {
             Self::NotTheVaults { path, problem, mended } => {
                 let done = if *mended { "it was written again as the vault has it" } else { "it opens nothing wrong" };
                 write!(formatter, "{path} is not the vault's: {problem}; {done}")
+            }
+            Self::NotMended { path, problem } => write!(formatter, "{path} cannot be put right: {problem}"),
+            Self::Newer { path } => {
+                write!(
+                    formatter,
+                    "{path} says that only a newer passkeyfs can read it, and is left as it is: delete it if there is none"
+                )
             }
             Self::Stranger { slot, path } => {
                 write!(formatter, "{path}: slot {slot} is none of this vault; its file opens nothing")

@@ -5,7 +5,7 @@
 //! ```
 //! The tree says which slots are valid, and it is read only once the vault is open. This is what it said last: with it a
 //! slot file that was put into the folder, or brought back after its slot was removed, is told apart without a key
-//! (`key list`), and a folder that is suddenly in another epoch is not taken for granted (`volume/epochs.rs`).
+//! (`key list`), and a folder that is suddenly in another epoch is not taken for granted (`history/epochs.rs`).
 
 use std::collections::BTreeSet;
 

@@ -10,7 +10,12 @@
 //! | the current vault key of a valid slot, missing or altered | reported, written again |
 //! | a file of a slot that was removed | reported, removed again |
 //! | a file of a slot that never was one | reported, left: it may be another device's, whose commit has yet to arrive |
+//! | something else in the place of one of these files (a link, a pipe) | reported, replaced; a folder is left |
+//! | one of these files in a newer format | reported, left: a newer version may have written it |
 //! | anything else | not ours |
+//!
+//! What cannot be put right is reported, and keeps nothing else from being so: not the files of other slots, nor what this
+//! device notes down.
 //!
 //! Older epochs' key files are left as they are: their keys are in the tree.
 
@@ -21,7 +26,7 @@ use super::folder::{self, Notice, copies_folder, keys_folder, vault_file_path};
 use super::known_keys::KnownKeys;
 use crate::format::json::SMALL_FILE_BYTES_MAX;
 use crate::format::slot_file::{KeyFileName, epoch_key_file_name, slot_file_name};
-use crate::format::{SlotId, SlotRecord, VaultFile};
+use crate::format::{EpochKeyFile, FormatError, SlotFile, SlotId, SlotRecord, VaultFile};
 use crate::store::{FilePath, Store, StoreError};
 
 /// What an open vault says of its keys.
@@ -34,39 +39,111 @@ pub struct TreeKeys<'a> {
     pub epoch: &'a EpochKeyEntry,
 }
 
+/// A file that belongs into `keys/`.
+struct KeyFile {
+    slot: SlotId,
+    raw: Vec<u8>,
+}
+
 impl TreeKeys<'_> {
     /// The files that belong into `keys/`, by name.
-    fn files(&self) -> BTreeMap<String, Vec<u8>> {
+    fn files(&self) -> BTreeMap<String, KeyFile> {
         let of_slot = |record: &SlotRecord| {
             let key = seal_epoch_key(self.vault.vault(), record, self.epoch);
             let key_name = epoch_key_file_name(record.slot, self.epoch.epoch);
+            let slot = record.slot;
             // Sorted by name the key comes first: no crash leaves a slot file that has no key.
-            [(key_name, key.encode()), (slot_file_name(record.slot), record.slot_file.clone())]
+            [
+                (key_name, KeyFile { slot, raw: key.encode() }),
+                (slot_file_name(slot), KeyFile { slot, raw: record.slot_file.clone() }),
+            ]
         };
         self.slots.iter().flat_map(of_slot).collect()
     }
 }
 
-/// Compares `keys/` and this device's copies with what the tree says, and mends them if it `may_write`.
+/// Compares `keys/` and this device's copies with what the tree says, and mends them if it `may_write`. Answers with all
+/// that was odd, and all that could not be done.
 ///
 /// **Durability**: what was written or removed is so durably on return.
-/// **Errors**: the first file that cannot be written or read; what comes before it is done. Calling it again goes on.
-pub fn keep_keys(store: &dyn Store, tree: &TreeKeys<'_>, may_write: bool) -> Result<Vec<Notice>, StoreError> {
-    // Outline: 1) what this device knows, 2) vault.json and the files that belong into keys/, 3) files that do not,
-    // 4) copies.
-    let valid: BTreeSet<SlotId> = tree.slots.iter().map(|record| record.slot).collect();
-    let before = KnownKeys::load(store)?;
-    let known = KnownKeys::learn(before.clone(), tree.vault.vault(), tree.epoch.epoch, valid);
-    // What is known is recorded last: until then the files of a slot that was just removed are to go.
+pub fn keep_keys(store: &dyn Store, tree: &TreeKeys<'_>, may_write: bool) -> Vec<Notice> {
+    // Outline: 1) what this device knows, 2) vault.json and the files that belong into keys/, 3) files that do not, 4) what
+    // is known from now on, and copies: last, for until then the files of a slot that was just removed are nothing odd.
     let mut notices = Vec::new();
-    keep_file(store, &vault_file_path(), tree.vault.raw(), may_write, &mut notices)?;
+    let before = KnownKeys::load(store);
+    let may_note = may_write && before.is_ok();
+    let before = before.unwrap_or_else(|error| {
+        notices.push(Notice::NotRemembered { problem: error.to_string() });
+        None
+    });
+    let valid: BTreeSet<SlotId> = tree.slots.iter().map(|record| record.slot).collect();
+    let known = KnownKeys::learn(before.clone(), tree.vault.vault(), tree.epoch.epoch, valid);
+    notices.extend(keep_file(store, &vault_file_path(), tree.vault.raw(), may_write));
     let files = tree.files();
-    for (name, raw) in &files {
-        keep_file(store, &keys_folder().join(name), raw, may_write, &mut notices)?;
+    for (name, KeyFile { slot, raw }) in &files {
+        let notice = keep_file(store, &keys_folder().join(name), raw, may_write);
+        // That the files of a slot that was just added were missing is nothing odd.
+        let is_new = before.as_ref().is_some_and(|before| !before.valid.contains(slot));
+        notices.extend(
+            notice.filter(|notice| !is_new || !matches!(notice, Notice::NotTheVaults { problem: MISSING, .. })),
+        );
     }
-    let mut strangers = BTreeSet::new();
-    for (slot, path) in foreign_files(store, &keys_folder(), &known.valid)? {
-        let was_valid = before.as_ref().is_some_and(|before| before.valid.contains(&slot));
+    notices.extend(keep_out(store, before.as_ref(), &known, may_write));
+    if may_note && let Err(error) = note_down(store, tree, &files, before.as_ref(), &known) {
+        notices.push(Notice::NotRemembered { problem: error.to_string() });
+    }
+    notices
+}
+
+const MISSING: &str = "it is missing";
+
+/// Sees that a file of the vault folder has these bytes, and says so if it had not.
+fn keep_file(store: &dyn Store, path: &FilePath, raw: &[u8], may_write: bool) -> Option<Notice> {
+    let problem = match store.read_whole(path, SMALL_FILE_BYTES_MAX) {
+        Ok(found) if found == raw => return None,
+        Ok(found) if is_newer(path, &found) => return Some(Notice::Newer { path: path.clone() }),
+        Ok(found) if found.is_empty() => "it is empty",
+        Ok(_) | Err(StoreError::TooLong { .. } | StoreError::Short { .. }) => {
+            "it was altered, exchanged, or put back to an older state"
+        }
+        Err(StoreError::NotFound { .. }) => MISSING,
+        Err(_) => "it is no file that can be read",
+    };
+    // A file of the vault folder is never replaced. A crash between the two leaves it missing, and a copy of it.
+    let mend = || store.remove(path).and_then(|()| store.put_whole(path, raw));
+    let path = path.clone();
+    Some(match may_write.then(mend) {
+        Some(Err(error)) => Notice::NotMended { path, problem: format!("{problem}, and {}", in_words(&error)) },
+        mended => Notice::NotTheVaults { path, problem, mended: mended.is_some() },
+    })
+}
+
+/// Whether a file that belongs there says that only a newer version can read it.
+fn is_newer(path: &FilePath, found: &[u8]) -> bool {
+    match KeyFileName::parse(path.file_name()) {
+        None => VaultFile::decode(found).is_err_and(|error| error.is_newer()),
+        Some(KeyFileName::Slot(_)) => SlotFile::decode(found).is_err_and(|error| error.is_newer()),
+        Some(KeyFileName::EpochKey(..)) => matches!(EpochKeyFile::decode(found), Err(FormatError::Newer { .. })),
+    }
+}
+
+/// An error and what the system said.
+fn in_words(error: &StoreError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+/// Removes the files of slots that were removed, and tells of those and of strangers.
+fn keep_out(store: &dyn Store, before: Option<&KnownKeys>, known: &KnownKeys, may_write: bool) -> Vec<Notice> {
+    let not_mended = |path: FilePath, error: StoreError| Notice::NotMended { path, problem: in_words(&error) };
+    let foreign = match foreign_files(store, &keys_folder(), &known.valid) {
+        Ok(foreign) => foreign,
+        Err(error) => return vec![not_mended(keys_folder(), error)],
+    };
+    let (mut notices, mut strangers) = (Vec::new(), BTreeSet::new());
+    for (slot, path) in foreign {
         if !known.removed.contains(&slot) {
             // One notice for a slot, not one for each of its files.
             if strangers.insert(slot) {
@@ -74,53 +151,36 @@ pub fn keep_keys(store: &dyn Store, tree: &TreeKeys<'_>, may_write: bool) -> Res
             }
             continue;
         }
-        if may_write {
-            store.remove(&path)?;
+        if may_write && let Err(error) = store.remove(&path) {
+            notices.push(not_mended(path, error));
+            continue;
         }
         // The files of a slot that was just removed are nothing odd.
-        if !was_valid {
+        if before.is_none_or(|before| !before.valid.contains(&slot)) {
             notices.push(Notice::BroughtBack { slot, path });
         }
     }
-    if may_write {
-        for (_, path) in foreign_files(store, &copies_folder(), &known.valid)? {
-            store.remove(&path)?;
-        }
-        for (name, raw) in &files {
-            folder::keep_copy(store, name, raw)?;
-        }
-        folder::pin_vault_file(store, tree.vault)?;
-        if before.as_ref() != Some(&known) {
-            known.save(store)?;
-        }
-    }
-    Ok(notices)
+    notices
 }
 
-/// Sees that a file of the vault folder has these bytes.
-fn keep_file(
+/// Keeps what is known, and copies of the files. A crash between them leaves copies for the next time.
+fn note_down(
     store: &dyn Store,
-    path: &FilePath,
-    raw: &[u8],
-    may_write: bool,
-    notices: &mut Vec<Notice>,
+    tree: &TreeKeys<'_>,
+    files: &BTreeMap<String, KeyFile>,
+    before: Option<&KnownKeys>,
+    known: &KnownKeys,
 ) -> Result<(), StoreError> {
-    let problem = match store.read_whole(path, SMALL_FILE_BYTES_MAX) {
-        Ok(found) if found == raw => return Ok(()),
-        Ok(found) if found.is_empty() => "it is empty",
-        Ok(_) | Err(StoreError::TooLong { .. } | StoreError::Short { .. }) => {
-            "it was altered, exchanged, or put back to an older state"
-        }
-        Err(StoreError::NotFound { .. }) => "it is missing",
-        Err(error) => return Err(error),
-    };
-    notices.push(Notice::NotTheVaults { path: path.clone(), problem, mended: may_write });
-    if may_write {
-        // A file of the vault folder is never replaced. A crash between the two leaves it missing, and a copy of it.
-        store.remove(path)?;
-        store.put_whole(path, raw)?;
+    if before != Some(known) {
+        known.save(store)?;
     }
-    Ok(())
+    for (_, path) in foreign_files(store, &copies_folder(), &known.valid)? {
+        store.remove(&path)?;
+    }
+    for (name, file) in files {
+        folder::keep_copy(store, name, &file.raw)?;
+    }
+    folder::pin_vault_file(store, tree.vault)
 }
 
 /// The key files in a folder that are of none of these slots.

@@ -4,7 +4,8 @@
 //! - names and directories: [`names`], [`rename`], [`directory`]; attributes and ACLs: [`attributes`], [`xattr`], [`acl`]
 //! - content: [`content`] (read, write), [`ranges`] (truncate, punch, seek), [`copy`] (clone)
 //! - the state in memory: [`state`] (generations, views, edits), [`overlay`], [`dirty`], [`uses`], [`inode_numbers`]
-//! - keys: [`slots`] (slots added and removed, the vault key rotated, `keys/` kept as the tree says)
+//! - keys: [`slots`] (slots added and removed, the vault key rotated, `keys/` kept as the tree says), [`key_change`] (what
+//!   can become of that)
 //! - on its way to the disk: [`flush`] (dirty data to segments), [`journaling`] (fsync), [`publish`] (commits),
 //!   [`background`] (when), [`open`] and [`replay`] (mount)
 //!
@@ -26,6 +27,7 @@ mod error;
 mod flush;
 mod inode_numbers;
 mod journaling;
+mod key_change;
 mod names;
 mod open;
 mod open_error;
@@ -50,9 +52,10 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use background::WaitHook;
 pub(crate) use directory::back_reference_key;
 pub use error::VolumeError;
+pub use key_change::{KeyChange, KeyChanged, SlotError, ValidSlot};
 pub use open::{Environment, OpenKeys, VolumeOptions};
 pub use open_error::OpenError;
-pub use slots::{KeyChange, SlotError, UsedSlot, check_used_slot};
+pub use slots::{UsedSlot, check_used_slot};
 pub use types::*;
 
 use crate::format::VaultFile;

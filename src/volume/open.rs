@@ -265,6 +265,7 @@ impl Volume {
                 unplaced: None,
                 held_back: None,
                 vault_items: BTreeMap::new(),
+                keys_due: false,
             }),
             pressure: Pressure::default(),
             threads: Mutex::new(Vec::new()),

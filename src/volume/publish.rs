@@ -52,9 +52,11 @@ pub(super) struct Publisher {
     pub unplaced: Option<UnplacedCommit>,
     /// Why blocks of the commit that is being made were left for a later one.
     pub held_back: Option<VolumeError>,
-    /// Changes of slots and epochs for the commit that is being made. They are in no journal: what a commit does not
-    /// publish at once never happened.
+    /// Changes of slots and epochs for the commit that is being made. They are in no journal: what does not get into a
+    /// whole commit at once never happened.
     pub vault_items: BTreeMap<Key, Option<Vec<u8>>>,
+    /// A change of slots or epochs failed, and the next commit makes it or finishes it: then `keys/` is to follow.
+    pub keys_due: bool,
 }
 
 /// A commit whose meta segment is complete: whatever its rename said, no other may have its number.
@@ -95,7 +97,7 @@ impl Volume {
     pub(super) fn publish_all(&self, publisher: &mut Publisher) -> Result<()> {
         // A generation left frozen by a failure comes first.
         if self.state.read().frozen.is_some() {
-            self.publish_frozen(publisher)?;
+            self.publish_left_over(publisher)?;
         }
         let number = {
             let state = self.state.read();
@@ -120,13 +122,26 @@ impl Volume {
         publisher.held_back.take().map_or(Ok(()), Err)
     }
 
+    /// Publishes what a failure left frozen. If it came from a change of keys, `keys/` follows now.
+    fn publish_left_over(&self, publisher: &mut Publisher) -> Result<()> {
+        self.publish_frozen(publisher)?;
+        if std::mem::take(&mut publisher.keys_due) {
+            self.keep_keys();
+        }
+        Ok(())
+    }
+
     /// Publishes what is in `vault_items`, and all that has changed, as one commit. They are gone from there on return.
+    ///
+    /// # Errors
+    /// With an `unplaced` commit they are in that, and published with it; else they never happened.
     pub(super) fn publish_vault_items(&self, publisher: &mut Publisher) -> Result<()> {
         self.freeze();
         let published = self.publish_frozen(publisher);
         // What was left for a later commit is said when that is made.
         publisher.held_back = None;
         publisher.vault_items.clear();
+        publisher.keys_due = published.is_err();
         self.note_publish(&published);
         published
     }
@@ -157,7 +172,10 @@ impl Volume {
         self.data_segments.lock().forget(number);
         self.uses.lock().drop_compares();
         self.drop_journals(number);
-        self.discard_doubtful()?;
+        if let Err(error) = self.discard_doubtful() {
+            // The commit stands, and they are in nobody's way.
+            self.warn(format!("segments that nothing points into any more could not be removed: {error}"));
+        }
         let interval = self.options.publish_interval;
         publisher.interval = match bytes + data_bytes < SMALL_COMMIT_BYTES {
             true => (publisher.interval * 2).clamp(interval, PUBLISH_INTERVAL_MAX.max(interval)),
@@ -342,7 +360,7 @@ impl Volume {
         own.push((key(KeyKind::VaultRecord, 1), totals.finish()));
         let mut own: Vec<(Key, Option<Arc<[u8]>>)> =
             own.into_iter().map(|(key, value)| (key, Some(Arc::from(value)))).collect();
-        own.extend(self.replaced_epoch(publisher)?.map(|(key, value)| (key, Some(value))));
+        own.extend(self.rotation_items(publisher)?.into_iter().map(|(key, value)| (key, Some(value))));
         own.extend(publisher.vault_items.iter().map(|(key, value)| (*key, value.as_deref().map(Arc::from))));
         let changed = frozen.overlay.items().map(|(key, value)| (*key, value.clone()));
         let mut items: Vec<(Key, Change)> = own

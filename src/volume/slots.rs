@@ -1,8 +1,9 @@
 //! The vault's slots and epochs: who may unlock it, kept in the tree, and the files of `keys/`, kept as the tree says.
 //!
-//! A change of slots or epochs is one commit of its own (`Publisher::vault_items`): no journal holds it, so it is published
-//! or it never happened. The files follow the commit, not the other way round: what a crash keeps from being written or
-//! removed, the next open does ([`keep_keys`]).
+//! A change of slots or epochs is one commit of its own (`Publisher::vault_items`). No journal holds it: until that commit is
+//! whole a failure or a crash undoes it. A whole commit that did not get its place in the folder, as far as is known, keeps
+//! its number: the next publish places it, and till then the change is [`SlotError::Pending`]. The files follow the commit,
+//! not the other way round: what a crash keeps from being written or removed, the next open does ([`keep_keys`]).
 //!
 //! **Rotation**, and what a crash after each step leaves:
 //!
@@ -14,11 +15,12 @@
 //!  4. commit      under the new key; its tree holds the old one         the rotation
 //!  5. files       of a slot that was removed with it, away              the rotation; the next open removes them
 //! ```
+//! A rotation that fails after 3 is not turned back, for data may be under the new key already: the next commit finishes it.
+//! A slot that was to go with it, and stays valid, gets the new vault key, too.
 
 use std::sync::Arc;
 
-use thiserror::Error;
-
+use super::key_change::{KeyChange, KeyChanged, SlotError, ValidSlot};
 use super::open_error::OpenError;
 use super::publish::Publisher;
 use super::{Result, Volume, VolumeError};
@@ -27,11 +29,9 @@ use crate::format::items::TimeRecord;
 use crate::format::{EpochId, EpochRecord, EpochStart, InodeNumber, Key, KeyKind, SlotId, SlotRecord, VaultId};
 use crate::history::{AcceptedHeads, DeviceState, Head};
 use crate::segments::KeyRing;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 use crate::tree::{Root, Tree};
-use crate::unlock::{
-    EnrolledSlot, EpochKeyEntry, KnownKeys, TreeKeys, keep_keys, seal_epoch_key, write_epoch_keys, write_slot,
-};
+use crate::unlock::{EpochKeyEntry, KnownKeys, Notice, TreeKeys, keep_keys, write_epoch_keys};
 
 /// The slot that unlocked the vault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,51 +40,6 @@ pub struct UsedSlot {
     pub slot: SlotId,
     /// Its X25519 public key, which the tree must know.
     pub public_key: [u8; 32],
-}
-
-/// A change of what unlocks the vault.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeyChange {
-    /// A slot becomes valid.
-    Add(SlotRecord),
-    /// A slot becomes invalid.
-    Remove {
-        /// Which.
-        slot: SlotId,
-        /// Whether the vault key is replaced with it, so that it cannot follow.
-        rotate: bool,
-    },
-    /// The vault key is replaced.
-    Rotate,
-}
-
-/// Why a slot was not added or removed, or the vault key not rotated.
-#[derive(Debug, Error)]
-pub enum SlotError {
-    /// No such slot is valid.
-    #[error("slot {slot} is none of this vault")]
-    NotThere {
-        /// Which.
-        slot: SlotId,
-    },
-    /// A slot of that name is valid already.
-    #[error("slot {slot} is one of this vault already")]
-    There {
-        /// Which.
-        slot: SlotId,
-    },
-    /// Without it nothing would unlock the vault.
-    #[error("slot {slot} is the only one that unlocks this vault")]
-    Last {
-        /// Which.
-        slot: SlotId,
-    },
-    /// The commit could not be made: nothing has changed, but for a rotation that the next commit finishes.
-    #[error(transparent)]
-    Volume(#[from] VolumeError),
-    /// The vault has the change, and the files in `keys/` could not be made to follow.
-    #[error("the vault has the change, but the files in keys/ do not follow yet: {0}")]
-    Files(StoreError),
 }
 
 /// Where a slot's record stands in the tree.
@@ -173,34 +128,52 @@ impl Volume {
         Ok((start.epoch == self.segments.ring().current().epoch).then_some(start.seconds))
     }
 
-    /// Changes what unlocks the vault. Published, and the files of `keys/` as they should be, on return.
-    pub fn change_keys(&self, change: &KeyChange) -> std::result::Result<(), SlotError> {
+    /// The same, as far as everyone may know them.
+    pub fn valid_slots(&self) -> Result<Vec<ValidSlot>> {
+        Ok(self.slots()?.iter().map(ValidSlot::from).collect())
+    }
+
+    /// Whether this slot, with this very key, is one of the vault's.
+    pub fn has_slot(&self, used: &UsedSlot) -> Result<bool> {
+        Ok(self.slots()?.iter().any(|one| (one.slot, one.public_key) == (used.slot, used.public_key)))
+    }
+
+    /// Changes what unlocks the vault. Published on return, and the files of `keys/` as they should be, or it is said why
+    /// they are not.
+    ///
+    /// # Errors
+    /// The change is not made, unless [`SlotError::is_final`] denies it.
+    pub fn change_keys(&self, change: &KeyChange) -> std::result::Result<KeyChanged, SlotError> {
+        let mut publisher = self.begin_key_change()?;
+        let slots = self.slots()?;
         match change {
-            KeyChange::Add(record) => self.add_slot(record),
-            KeyChange::Remove { slot, rotate } => self.remove_slot(*slot, *rotate),
-            KeyChange::Rotate => self.rotate_vault_key(),
+            KeyChange::Add(record) => prepare_addition(&mut publisher, &slots, record)?,
+            KeyChange::Remove { slot, rotate } => {
+                self.prepare_removal(&mut publisher, slots.clone(), *slot, *rotate)?
+            }
+            KeyChange::Rotate => self.begin_epoch(&slots)?,
         }
+        if let Err(error) = self.publish_vault_items(&mut publisher) {
+            if publisher.unplaced.is_some() {
+                return Err(SlotError::Pending { problem: error.to_string() });
+            }
+            if let KeyChange::Remove { slot, rotate: true } = change {
+                self.let_follow(&slots, *slot);
+            }
+            return Err(error.into());
+        }
+        // The files of a slot that was removed go with this, too: they are of one that was valid until now.
+        Ok(KeyChanged { behind: self.try_keep_keys() })
     }
 
-    /// Makes a slot valid. Published, and its files written, on return.
-    fn add_slot(&self, record: &SlotRecord) -> std::result::Result<(), SlotError> {
-        let mut publisher = self.begin_key_change()?;
-        if self.slots()?.iter().any(|one| one.slot == record.slot) {
-            return Err(SlotError::There { slot: record.slot });
-        }
-        publisher.vault_items.insert(key_of(record.slot), Some(record.encode()));
-        self.publish_vault_items(&mut publisher)?;
-        let epoch_key = seal_epoch_key(self.vault.vault(), record, &self.current_epoch());
-        let slot = EnrolledSlot { record: record.clone(), epoch_key };
-        write_slot(&*self.environment.store, &slot).map_err(SlotError::Files)?;
-        self.try_keep_keys().map_err(SlotError::Files)
-    }
-
-    /// Makes a slot invalid, and removes its files; with `rotate` it cannot follow what is written from then on.
-    /// Published on return.
-    fn remove_slot(&self, slot: SlotId, rotate: bool) -> std::result::Result<(), SlotError> {
-        let mut publisher = self.begin_key_change()?;
-        let mut slots = self.slots()?;
+    /// Takes a slot out of the vault's. With `rotate` it cannot follow what is written from then on.
+    fn prepare_removal(
+        &self,
+        publisher: &mut Publisher,
+        mut slots: Vec<SlotRecord>,
+        slot: SlotId,
+        rotate: bool,
+    ) -> std::result::Result<(), SlotError> {
         let before = slots.len();
         slots.retain(|one| one.slot != slot);
         match slots.len() {
@@ -209,22 +182,20 @@ impl Volume {
             _ => {}
         }
         if rotate {
-            self.begin_epoch(&mut publisher, &slots)?;
+            self.begin_epoch(&slots)?;
         }
         publisher.vault_items.insert(key_of(slot), None);
-        self.publish_vault_items(&mut publisher)?;
-        // The slot's files, too: they are of one that was valid until now.
-        self.try_keep_keys().map_err(SlotError::Files)
+        Ok(())
     }
 
-    /// Replaces the vault key: all that is written from now on has another one, sealed to every valid slot, whether its
-    /// authenticator is here or not. Published on return.
-    fn rotate_vault_key(&self) -> std::result::Result<(), SlotError> {
-        let mut publisher = self.begin_key_change()?;
-        let slots = self.slots()?;
-        self.begin_epoch(&mut publisher, &slots)?;
-        self.publish_vault_items(&mut publisher)?;
-        self.try_keep_keys().map_err(SlotError::Files)
+    /// Seals the new vault key to a slot that was to be removed with the rotation, and is still valid: what is written
+    /// meanwhile is under that key.
+    fn let_follow(&self, slots: &[SlotRecord], slot: SlotId) {
+        let still_valid: Vec<_> = slots.iter().filter(|one| one.slot == slot).cloned().collect();
+        let written = write_epoch_keys(&*self.environment.store, &self.vault, &still_valid, &self.current_epoch());
+        if let Err(error) = written {
+            self.warn(format!("slot {slot} was not removed, and cannot be given the new vault key yet: {error}"));
+        }
     }
 
     /// Locks publishing, and publishes what has changed so far.
@@ -238,11 +209,10 @@ impl Volume {
     }
 
     /// Steps 2 and 3 of a rotation, for these slots.
-    fn begin_epoch(&self, publisher: &mut Publisher, slots: &[SlotRecord]) -> Result<()> {
+    fn begin_epoch(&self, slots: &[SlotRecord]) -> Result<()> {
         let randomness = &*self.environment.randomness;
         let epoch = EpochKeyEntry { epoch: EpochId(randomness.array()), key: EpochKey::generate(randomness) };
         write_epoch_keys(&*self.environment.store, &self.vault, slots, &epoch)?;
-        publisher.vault_items.insert(Key::EPOCH_START, Some(start_of(epoch.epoch, self.now()).encode()));
         // Nobody is between tagging a block and appending it: both happen under one of these, or under the publisher.
         let _journal = self.journal.lock();
         let _flushing = self.flushing.lock();
@@ -251,11 +221,12 @@ impl Volume {
         Ok(())
     }
 
-    /// The record of the epoch before the one that is written in, for the commit that replaces it.
-    pub(super) fn replaced_epoch(&self, publisher: &Publisher) -> Result<Option<(Key, Arc<[u8]>)>> {
+    /// What a commit says that is the first in its epoch: the key of the epoch before, and when the new one began.
+    pub(super) fn rotation_items(&self, publisher: &Publisher) -> Result<Vec<(Key, Arc<[u8]>)>> {
         let ring = self.segments.ring();
-        let Some(head) = publisher.head.as_ref().filter(|head| head.page.epoch != ring.current().epoch) else {
-            return Ok(None);
+        let current = ring.current().epoch;
+        let Some(head) = publisher.head.as_ref().filter(|head| head.page.epoch != current) else {
+            return Ok(Vec::new());
         };
         let epoch = head.page.epoch;
         let keys = ring.epoch(epoch).ok_or(VolumeError::Invalid("the key of the epoch before is not open"))?;
@@ -265,31 +236,44 @@ impl Volume {
         let record = EpochRecord { epoch, key: keys.key().secret().duplicate(), created_seconds };
         let suffix = u64::from_be_bytes(epoch.0[..8].try_into().expect("8 bytes"));
         let key = Key::new(InodeNumber::VAULT, KeyKind::EpochRecord, suffix);
-        Ok(Some((key, Arc::from(record.encode().as_slice()))))
+        let begins = start_of(current, self.now());
+        Ok(vec![(key, Arc::from(record.encode().as_slice())), (Key::EPOCH_START, Arc::from(begins.encode()))])
     }
 
-    /// Makes `keys/` and this device's copies say what the tree says. What was wrong, and what fails, is warned of.
+    /// Makes `keys/` and this device's copies say what the tree says. What was wrong, and what cannot be mended, is warned
+    /// of.
     pub(super) fn keep_keys(&self) {
-        if let Err(error) = self.try_keep_keys() {
-            self.warn(format!("the files in keys/ could not be compared with the vault: {error}"));
-        }
+        let _ = self.try_keep_keys();
     }
 
-    /// The same, answering with the first failure.
-    fn try_keep_keys(&self) -> std::result::Result<(), StoreError> {
+    /// The same, answering with the first thing that is not as the tree says.
+    fn try_keep_keys(&self) -> Option<String> {
         let slots = match self.slots() {
-            Ok(slots) if slots.is_empty() => return Ok(()),
+            Ok(slots) if slots.is_empty() => return None,
             Ok(slots) => slots,
             Err(error) => {
-                self.warn(format!("the list of slots cannot be read: {error}"));
-                return Ok(());
+                let problem = format!("the list of slots cannot be read: {error}");
+                self.warn(problem.clone());
+                return Some(problem);
             }
         };
         let may_write = self.state.read().read_only.is_none();
         let tree = TreeKeys { vault: &self.vault, slots: &slots, epoch: &self.current_epoch() };
-        for notice in keep_keys(&*self.environment.store, &tree, may_write)? {
-            self.warn(notice.to_string());
-        }
-        Ok(())
+        let notices = keep_keys(&*self.environment.store, &tree, may_write);
+        notices.iter().for_each(|notice| self.warn(notice.to_string()));
+        notices.iter().find(|notice| notice.is_left_undone()).map(Notice::to_string)
     }
+}
+
+/// Takes a slot into the vault's.
+fn prepare_addition(
+    publisher: &mut Publisher,
+    slots: &[SlotRecord],
+    record: &SlotRecord,
+) -> std::result::Result<(), SlotError> {
+    if slots.iter().any(|one| one.slot == record.slot) {
+        return Err(SlotError::There { slot: record.slot });
+    }
+    publisher.vault_items.insert(key_of(record.slot), Some(record.encode()));
+    Ok(())
 }

@@ -8,7 +8,7 @@ use passkeyfs::store::faulty::{CallKind, Failure, Fault};
 use passkeyfs::store::memory::chosen_by;
 use passkeyfs::store::{FaultyStore, MemoryStore};
 use passkeyfs::unlock::UnlockedVault;
-use passkeyfs::volume::{KeyChange, SlotError, Volume};
+use passkeyfs::volume::{KeyChange, KeyChanged, SlotError, Volume};
 
 use crate::rig::{Rig, folder_of, key_files, read, slots_of, write};
 
@@ -105,7 +105,7 @@ impl Scene {
 }
 
 /// Writes something that only the journal holds, then makes the change.
-fn play(scene: &Scene, store: &FaultyStore<MemoryStore>) -> (Arc<Volume>, Result<(), SlotError>) {
+fn play(scene: &Scene, store: &FaultyStore<MemoryStore>) -> (Arc<Volume>, Result<KeyChanged, SlotError>) {
     let volume = scene.open(store);
     write(&volume, "journaled", &[2; 5000]);
     volume.sync_file(passkeyfs::format::InodeNumber::ROOT).expect("synced");
@@ -119,7 +119,7 @@ fn play_with(
     scene: &Scene,
     store: &FaultyStore<MemoryStore>,
     arm: impl FnOnce(&FaultyStore<MemoryStore>),
-) -> (Arc<Volume>, Result<(), SlotError>) {
+) -> (Arc<Volume>, Result<KeyChanged, SlotError>) {
     let volume = scene.open(store);
     write(&volume, "journaled", &[2; 5000]);
     volume.sync_file(passkeyfs::format::InodeNumber::ROOT).expect("synced");
@@ -173,11 +173,11 @@ fn whatever_call_fails_once_the_change_can_be_made_again() {
             let what = format!("kind {kind}, {fault:?} at change {number}: {changed:?}");
             assert_eq!(volume.status().read_only, None, "{what}");
             let again = match changed {
-                Ok(()) => Ok(()),
+                Ok(changed) => Ok(changed),
                 Err(_) => volume.change_keys(&scene.change),
             };
             // It may have been made after all.
-            let is_made = matches!(again, Ok(()) | Err(SlotError::There { .. } | SlotError::NotThere { .. }));
+            let is_made = matches!(again, Ok(_) | Err(SlotError::There { .. } | SlotError::NotThere { .. }));
             assert!(is_made, "{what}, then {again:?}");
             volume.close().unwrap_or_else(|error| panic!("{what}: {error}"));
             drop(volume);

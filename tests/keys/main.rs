@@ -2,6 +2,7 @@
 //! does to `keys/` and `vault.json` meanwhile.
 
 mod crashes;
+mod outcomes;
 mod recovery;
 mod rig;
 mod rotation;

@@ -7,6 +7,7 @@ mod asking;
 mod buses;
 mod interrupted;
 mod locking;
+mod mounted_keys;
 mod rig;
 mod screen;
 mod secrets;
