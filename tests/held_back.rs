@@ -9,7 +9,7 @@ use passkeyfs::crypto::{Randomness, SeededRandomness};
 use passkeyfs::format::InodeNumber;
 use passkeyfs::store::memory::chosen_by;
 use passkeyfs::store::{Area, FaultyStore, FilePath, MemoryStore};
-use passkeyfs::volume::{SetAttributes, Volume, VolumeError};
+use passkeyfs::volume::{KeyChange, SetAttributes, Volume, VolumeError};
 use support::{OWNER, ROOT, World};
 
 const DATA_BYTES: usize = 40_000;
@@ -180,4 +180,16 @@ fn a_damaged_block_under_a_partial_overwrite_holds_up_no_other_file_and_a_whole_
     volume.write(big, 0, &noise(6, DATA_BYTES), false).unwrap();
     volume.publish().unwrap();
     assert_eq!(read(&missing.elsewhere(), "big").unwrap(), noise(6, DATA_BYTES));
+}
+
+#[test]
+fn a_stolen_key_is_shut_out_though_a_file_has_not_arrived() {
+    let missing = Missing::new(8);
+    let volume = missing.world.open();
+    volume.write(inode_of(&volume, "big"), 100, b"patched", false).unwrap();
+    volume.change_keys(&KeyChange::Rotate).unwrap();
+    assert!(matches!(volume.publish(), Err(VolumeError::NotArrived(_))));
+    missing.bring_back();
+    volume.publish().unwrap();
+    assert_eq!(read(&volume, "big").unwrap(), missing.patched(100, b"patched"));
 }
