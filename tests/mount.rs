@@ -347,7 +347,16 @@ fn a_daemon_is_asked_through_the_root_of_its_mount_and_nowhere_else() {
     fs::create_dir(&folder).expect("made");
     mounted.disk.set_full(Area::Vault, true);
     let refused = request_publish(mounted.root());
-    assert!(matches!(&refused, Err(ControlError::Failed { message }) if message.contains("space")), "{refused:?}");
+    let says = |message: &str| message.contains("space");
+    assert!(
+        matches!(&refused, Err(ControlError::NotPublished { message, is_kept: true }) if says(message)),
+        "{refused:?}"
+    );
+    fs::create_dir(mounted.path("another")).expect("made");
+    mounted.disk.set_full(Area::State, true);
+    let refused = request_publish(mounted.root());
+    assert!(matches!(&refused, Err(ControlError::NotPublished { is_kept: false, .. })), "{refused:?}");
+    mounted.disk.set_full(Area::State, false);
     mounted.disk.set_full(Area::Vault, false);
     request_publish(mounted.root()).expect("published");
     assert!(matches!(request_status(&folder), Err(ControlError::NotPasskeyfs { .. })));

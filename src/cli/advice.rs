@@ -30,6 +30,8 @@ pub(super) fn advice(exit: Exit, next: impl Into<String>) -> Advice {
 }
 
 const LISTED_OPTIONS: &str = "The options are listed in the manual: passkeyfs-mount(1).";
+const KEPT_IN_MEMORY: &str = "The changes are in the daemon's memory only: leave it mounted, make room on both disks or see to them, then run \
+     `passkeyfs sync`.";
 const MORE_IN_LOG: &str = "Run the command again with -vv to learn more.";
 const ASK_FOR_HELP: &str = "This should not happen: please report it, with what `-vv` prints.";
 const MAKE_ROOM: &str = "Make room on that disk (or raise the quota), then try again.";
@@ -341,9 +343,11 @@ fn for_control(error: &ControlError) -> Advice {
             ),
         ),
         E::NotAllowed { .. } => advice(Exit::Failed, "Run it as the user who mounted the vault, or as root."),
-        E::Failed { .. } => {
+        E::NotPublished { is_kept: true, .. } => {
             advice(Exit::Failed, "Nothing is lost: the journal keeps it. Remove the cause, then run the command again.")
         }
+        E::NotPublished { is_kept: false, .. } => advice(Exit::Failed, KEPT_IN_MEMORY),
+        E::Failed { .. } => advice(Exit::Failed, MORE_IN_LOG),
         E::Refused(error) => for_slot(error),
         E::KeysFailed { .. } => advice(
             Exit::Failed,
@@ -379,10 +383,7 @@ fn for_volume(error: &VolumeError) -> Advice {
         E::NotArrived(_) => advice(Exit::NotArrived, WAIT_FOR_SYNC),
         E::Damaged(_) => advice(Exit::Damage, RESTORE_FILE),
         E::Io(_) => advice(Exit::Failed, "See to the disk and the kernel's log (`dmesg`), then try again."),
-        E::NotKept { .. } => advice(
-            Exit::Failed,
-            "Do not unmount: the changes are in memory only. Make room on both disks, or see to them, then `passkeyfs sync`.",
-        ),
+        E::NotKept { .. } => advice(Exit::Failed, KEPT_IN_MEMORY),
         E::ReadOnly(_) => advice(Exit::Failed, "`passkeyfs status MOUNTPOINT` says why nothing can be written."),
         E::NotFound
         | E::Exists

@@ -66,6 +66,7 @@ impl From<ControlError> for NotChanged {
             // It may have happened on the way there or on the way back.
             ControlError::Dead { .. }
             | ControlError::Failed { .. }
+            | ControlError::NotPublished { .. }
             | ControlError::KeysFailed { .. }
             | ControlError::Io { .. } => Self::Uncertain(error.into()),
         }

@@ -47,6 +47,13 @@ pub fn run(arguments: &UmountArguments) -> anyhow::Result<Exit> {
     // Held before the detach: afterwards the number could come to mean another process.
     let process = Process::open(daemon).context("cannot watch the daemon")?;
     let published = request_publish(&mountpoint);
+    if let Err(error @ ControlError::NotPublished { is_kept: false, .. }) = &published {
+        return Err(failure(
+            Exit::Failed,
+            format!("{show} stays mounted, for its last changes would be lost: {error}"),
+            format!("Make room on both disks or see to them, then try again. To give the changes up: umount {show}"),
+        ));
+    }
     unmount(&mountpoint).map_err(|error| match error {
         UnmountError::Busy { .. } => busy(&mountpoint, daemon),
         other => other.into(),

@@ -115,6 +115,14 @@ pub enum ControlError {
         /// The daemon's words.
         message: String,
     },
+    /// Not all could be published.
+    #[error("{message}")]
+    NotPublished {
+        /// The daemon's words.
+        message: String,
+        /// Whether the journal keeps the rest; if not, it is in the daemon's memory only.
+        is_kept: bool,
+    },
     /// The daemon refused a change of keys, or did not finish it.
     #[error(transparent)]
     Refused(SlotError),
@@ -145,7 +153,33 @@ pub fn request_status(mountpoint: &Path) -> Result<DaemonStatus, ControlError> {
 /// written before lies in the vault folder. A failure carries the daemon's own words.
 pub fn request_publish(mountpoint: &Path) -> Result<(), ControlError> {
     // SAFETY: the code of the ioctl names the size of the array that it fills.
-    ask(mountpoint, [0; ANSWER_BYTES_MAX], |root, answer| unsafe { raw::publish(root.as_raw_fd(), answer) })
+    let answer =
+        ask(mountpoint, [0; ANSWER_BYTES_MAX], |root, answer| unsafe { raw::publish(root.as_raw_fd(), answer) });
+    match answer? {
+        Published::All => Ok(()),
+        Published::NotAll { message, is_kept } => Err(ControlError::NotPublished { message, is_kept }),
+    }
+}
+
+/// What became of a publish.
+#[derive(Debug, Serialize, Deserialize)]
+enum Published {
+    All,
+    NotAll { message: String, is_kept: bool },
+}
+
+impl Published {
+    fn by(volume: &Volume) -> Self {
+        match volume.publish_or_keep() {
+            Ok(()) => Self::All,
+            Err(error) => {
+                log::error!("publishing on request: {error}");
+                let is_kept = !matches!(error, VolumeError::NotKept { .. });
+                // A character is at most six bytes in JSON: it fits.
+                Self::NotAll { message: error.to_string().chars().take(1000).collect(), is_kept }
+            }
+        }
+    }
 }
 
 /// Asks the daemon of the passkeyfs mounted at `mountpoint` for the vault's slots, as the tree has them, and for the epoch
@@ -255,9 +289,7 @@ impl Adapter {
                 Err(errno) => reply.error(errno),
             }
         } else if command == PUBLISH_CODE {
-            answer_apart(self.volume.clone(), "publishing", reply, |volume| {
-                volume.publish_or_keep().map_err(|error| error.to_string())
-            });
+            answer_apart(self.volume.clone(), "publishing", reply, |volume| Ok(Published::by(volume)));
         } else {
             let request = content(input).map(<[u8]>::to_vec);
             answer_apart(self.volume.clone(), "a question about keys", reply, move |volume| {
