@@ -72,8 +72,9 @@ impl Volume {
                 drop_set_id(&mut record);
             }
         }
-        // `chown(-1, -1)` comes as a change of nothing.
-        if set.user.is_some() || set.group.is_some() || *set == SetAttributes::default() {
+        // `chown(-1, -1)` keeps set-id bits, against ext4: it comes as a change of nothing, as does root's write to a file
+        // with capabilities, which must keep them.
+        if set.user.is_some() || set.group.is_some() {
             record.user = set.user.unwrap_or(record.user);
             record.group = set.group.unwrap_or(record.group);
             if record.kind != FileKind::Directory as u8 {

@@ -72,7 +72,7 @@ pub enum SetTime {
 }
 
 /// Which attributes to change; `None` leaves one as it is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct SetAttributes {
     /// Permission, set-id and sticky bits.
     pub permissions: Option<u16>,
