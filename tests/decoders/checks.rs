@@ -9,8 +9,8 @@
 
 use std::fmt::Debug;
 
-use super::checks_above;
 use super::memory::peak_bytes;
+use super::{checks_above, checks_helper};
 use passkeyfs::crypto::EpochKey;
 use passkeyfs::format::commit::VectorClock;
 use passkeyfs::format::items::{
@@ -80,6 +80,9 @@ pub const DECODERS: &[Decoder] = &[
     decoder("items", "epoch start", epoch_start),
     decoder("vault", "recovery code", checks_above::recovery_code),
     decoder("vault", "vault-keys.json", checks_above::known_keys),
+    decoder("helper", "request to the helper", checks_helper::request),
+    decoder("helper", "reply of the helper", checks_helper::reply),
+    decoder("helper", "packets of a device", checks_helper::packets),
 ];
 
 /// What a decoder may allocate at one time.

@@ -6,6 +6,7 @@
 
 mod checks;
 mod checks_above;
+mod checks_helper;
 mod memory;
 mod samples;
 #[path = "../support/mod.rs"]
@@ -28,7 +29,8 @@ fn for_each_sample(groups: &[&str], mut act: impl FnMut(&'static Decoder, &[u8])
     }
 }
 
-const GROUPS: [&str; 8] = ["segment", "journal", "items", "node", "vault", "codec", "authenticator", "options"];
+const GROUPS: [&str; 9] =
+    ["segment", "journal", "items", "node", "vault", "codec", "authenticator", "options", "helper"];
 
 #[test]
 fn every_decoder_has_a_sample_and_accepts_it() {

@@ -21,6 +21,9 @@ use passkeyfs::segments::codec::PreparedBlock;
 use passkeyfs::store::{FilePath, MemoryStore, Store};
 use passkeyfs::unlock::assertion::encode_cose_key;
 use passkeyfs::unlock::enroll::{NewSlot, NewVault};
+use passkeyfs::unlock::hid::protocol::{
+    DeviceInfo, Failure, HelperPin, LENGTH_BYTES, Make, Nonsense, Query, Reply, Request, Verification,
+};
 use passkeyfs::unlock::software_file::SoftwareFile;
 use passkeyfs::unlock::{
     Authenticator, KnownKeys, RecoveryCode, ScriptedInteraction, SoftwareAuthenticator, create_vault,
@@ -38,6 +41,7 @@ pub fn samples() -> Vec<(&'static str, Vec<u8>)> {
     devices(&mut samples);
     authenticators(&mut samples);
     texts(&mut samples);
+    helper(&mut samples);
     samples
 }
 
@@ -323,4 +327,51 @@ fn texts(samples: &mut Samples) {
     for id in ["000000001f", "abababababababab", "0123456789abcdef0123456789abcdef"] {
         samples.push(("ids", id.into()));
     }
+}
+
+fn helper(samples: &mut Samples) {
+    let query =
+        || Query { client_data_hash: [1; 32], relying_party: "passkeyfs".to_owned(), allow: vec![vec![1; 40], vec![]] };
+    let touch = std::time::Duration::from_secs(30);
+    let make = Make {
+        client_data_hash: [2; 32],
+        relying_party: "passkeyfs".to_owned(),
+        user_id: vec![3; 16],
+        user_name: "vault".to_owned(),
+        discoverable: true,
+        protect: false,
+    };
+    let verification = Verification::Pin;
+    for request in [
+        Request::Open { path: "/dev/hidraw3".to_owned() },
+        Request::Select { touch },
+        Request::PinTries,
+        Request::VerifyPin { pin: HelperPin(zeroize::Zeroizing::new("1234".to_owned())) },
+        Request::Make { make, verification, touch },
+        Request::Find { query: query(), verification, touch },
+        Request::Assert { query: query(), salt: [4; 32], verification, touch },
+    ] {
+        samples.push(("request to the helper", request.encode().expect("short")[LENGTH_BYTES..].to_vec()));
+    }
+    let (credential_id, authenticator_data) = (vec![5; 40], vec![6; 37]);
+    for reply in [
+        Reply::TouchWanted,
+        Reply::Done,
+        Reply::Opened(DeviceInfo { hmac_secret: true, message_bytes_max: 1200, ..DeviceInfo::default() }),
+        Reply::PinTries(8),
+        Reply::Credential { credential_id: credential_id.clone(), authenticator_data: authenticator_data.clone() },
+        Reply::Found(Some(credential_id.clone())),
+        Reply::Found(None),
+        Reply::Assertion { credential_id, authenticator_data, signature: vec![7; 70], secret: Secret::new([8; 32]) },
+        Reply::Failed(Failure::Status(0x31)),
+        Reply::Failed(Failure::Nonsense(Nonsense::TooLong)),
+    ] {
+        samples.push(("reply of the helper", reply.encode().expect("short")[LENGTH_BYTES..].to_vec()));
+    }
+    // A touch wanted, then an answer in two packets.
+    let mut packets = vec![0; 256];
+    packets[..8].copy_from_slice(&[0, 0, 0, 7, 0xbb, 0, 1, 2]);
+    packets[64..71].copy_from_slice(&[0, 0, 0, 7, 0x90, 0, 90]);
+    packets[128..133].copy_from_slice(&[0, 0, 0, 7, 0]);
+    samples.push(("packets of a device", packets));
 }

@@ -4,6 +4,8 @@
 pub mod checks;
 #[path = "../../decoders/checks_above.rs"]
 mod checks_above;
+#[path = "../../decoders/checks_helper.rs"]
+mod checks_helper;
 #[path = "../../decoders/memory.rs"]
 mod memory;
 #[path = "../../script/script.rs"]
