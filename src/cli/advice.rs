@@ -267,6 +267,11 @@ fn for_open(error: &OpenError) -> Advice {
             Exit::Failed,
             "Nothing is lost, but this version shows one device's changes only: mount it with a newer version that merges them.",
         ),
+        E::RolledBack { .. } => advice(
+            Exit::Rollback,
+            "Let the sync client bring what is missing, then try again. Should it be gone for good, mount with a key that was \
+             added earlier and -o accept-rollback.",
+        ),
         E::SlotRemoved { .. } => advice(
             Exit::NoKey,
             "Use a key that was not removed (`passkeyfs key list VAULT` shows them), or the recovery code.",

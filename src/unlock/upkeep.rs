@@ -21,7 +21,7 @@ use super::folder::{self, Notice, copies_folder, keys_folder, vault_file_path};
 use super::known_keys::KnownKeys;
 use crate::format::json::SMALL_FILE_BYTES_MAX;
 use crate::format::slot_file::{KeyFileName, epoch_key_file_name, slot_file_name};
-use crate::format::{SlotId, SlotRecord, VaultFile};
+use crate::format::{EpochId, SlotId, SlotRecord, VaultFile};
 use crate::store::{FilePath, Store, StoreError};
 
 /// What an open vault says of its keys.
@@ -32,6 +32,12 @@ pub struct TreeKeys<'a> {
     pub slots: &'a [SlotRecord],
     /// The epoch that is written in.
     pub epoch: &'a EpochKeyEntry,
+    /// The newest commit's epoch: the same, unless a rotation is under way.
+    pub head_epoch: EpochId,
+    /// The epochs that it has replaced.
+    pub older: BTreeSet<EpochId>,
+    /// Whether the tree is older than one that this device has seen: what it lacks was not removed.
+    pub is_rolled_back: bool,
 }
 
 impl TreeKeys<'_> {
@@ -56,7 +62,9 @@ pub fn keep_keys(store: &dyn Store, tree: &TreeKeys<'_>, may_write: bool) -> Res
     // 4) copies.
     let valid: BTreeSet<SlotId> = tree.slots.iter().map(|record| record.slot).collect();
     let before = KnownKeys::load(store)?;
-    let known = KnownKeys::learn(before.clone(), tree.vault.vault(), tree.epoch.epoch, valid);
+    let (vault, epoch, older) = (tree.vault.vault(), tree.head_epoch, tree.older.clone());
+    let now = KnownKeys { vault, epoch, older, valid, removed: BTreeSet::new() };
+    let known = KnownKeys::learn(before.clone(), now, tree.is_rolled_back);
     // What is known is recorded last: until then the files of a slot that was just removed are to go.
     let mut notices = Vec::new();
     keep_file(store, &vault_file_path(), tree.vault.raw(), may_write, &mut notices)?;

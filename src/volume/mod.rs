@@ -6,7 +6,7 @@
 //! - the state in memory: [`state`] (generations, views, edits), [`overlay`], [`dirty`], [`uses`], [`inode_numbers`]
 //! - keys: [`slots`] (slots added and removed, the vault key rotated, `keys/` kept as the tree says)
 //! - on its way to the disk: [`flush`] (dirty data to segments), [`journaling`] (fsync), [`publish`] (commits),
-//!   [`background`] (when), [`open`] and [`replay`] (mount)
+//!   [`background`] (when), [`open`], [`newest`] (which commit) and [`replay`] (mount)
 //!
 //! How a write travels: `mount::adapter` → [`Volume::write`] puts pieces into the current generation's dirty data →
 //! `flush` encrypts a block into a data segment and puts the pointer into the overlay → `publish` writes the overlay into
@@ -27,6 +27,7 @@ mod flush;
 mod inode_numbers;
 mod journaling;
 mod names;
+mod newest;
 mod open;
 mod open_error;
 mod overlay;
@@ -49,6 +50,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub(crate) use directory::back_reference_key;
 pub use error::VolumeError;
+pub use newest::{find_heads, known_keys};
 pub use open::{Environment, OpenKeys, VolumeOptions};
 pub use open_error::OpenError;
 pub use slots::{KeyChange, SlotError, UsedSlot, check_used_slot};
@@ -79,6 +81,7 @@ pub struct Volume {
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
     warnings: Mutex<Vec<String>>,
     vault: VaultFile,
+    can_be_accepted: bool,
 }
 
 /// The state, locked for looking.
