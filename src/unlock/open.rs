@@ -5,7 +5,8 @@
 //! not exist: all of them enter the wrapping key.
 //!
 //! One PIN and one touch: credentials that were enrolled without user verification are asked for first, for who has none
-//! of them says so without PIN or touch; then those with. A list longer than the device takes is probed in pieces without
+//! of them says so without PIN or touch; then those with. An answer that opens nothing is not the last word: a file that
+//! somebody added may have brought it about. A list longer than the device takes is probed in pieces without
 //! a touch, and only the credential that is there is asserted.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +23,7 @@ use super::recovery_code::RecoveryCode;
 use crate::crypto::{self, Randomness, SealingKeyPair, Secret};
 use crate::format::slot_file::{PasskeyMethod, SlotMethod, epoch_key_file_name, slot_file_name};
 use crate::format::{EpochId, EpochKeyFile, SlotId, VaultFile};
-use crate::store::{Store, StoreError};
+use crate::store::{Area, Store, StoreError};
 
 /// What an unlock brings.
 #[derive(Debug)]
@@ -56,9 +57,10 @@ pub fn unlock_vault(
     randomness: &dyn Randomness,
 ) -> Result<UnlockedVault, UnlockError> {
     unlock_by(store, |vault, slots, notices| {
-        let answer = ask(vault, slots, authenticators, interaction, randomness)?;
-        let (slot, pair) = open_slot(vault, slots, &answer, notices)?;
-        let AuthenticatorDescription { hardware, device, .. } = answer.description;
+        let question = Question { vault, slots, interaction, randomness };
+        let ((slot, pair), description) =
+            question.ask(authenticators, |answer| open_slot(vault, slots, answer, notices))?;
+        let AuthenticatorDescription { hardware, device, .. } = description;
         Ok((slot, pair, OpenedBy { hardware, device }))
     })
 }
@@ -182,54 +184,107 @@ fn passkey(slot: &SlotCandidate) -> Option<&PasskeyMethod> {
     slot.file.public().passkey()
 }
 
-/// Asks each authenticator for any of the slots' credentials, one class of user verification after the other.
-fn ask(
-    vault: &VaultFile,
-    slots: &[SlotCandidate],
-    authenticators: &mut [Box<dyn Authenticator>],
-    interaction: &dyn Interaction,
-    randomness: &dyn Randomness,
-) -> Result<Answer, UnlockError> {
-    if authenticators.is_empty() {
-        return Err(UnlockError::NoAuthenticator);
-    }
-    // Sorted by class: `false`, without user verification, comes first.
+/// The credentials to ask for, by user verification and relying party; those without user verification come first.
+///
+/// A credential of which this device has a copy is asked for as the copy says: a file that somebody added does not make it
+/// answer in another way. Such credentials also come before others of their class, for a key that holds several.
+fn classes(slots: &[SlotCandidate]) -> BTreeMap<(bool, &str), Vec<Vec<u8>>> {
+    let is_copy = |slot: &&SlotCandidate| slot.path.area == Area::State;
+    let copied: BTreeSet<_> = slots.iter().filter(is_copy).filter_map(passkey).map(|one| &one.credential_id).collect();
+    let copies = slots.iter().filter(is_copy).filter_map(passkey);
+    let others = slots.iter().filter_map(passkey).filter(|passkey| !copied.contains(&passkey.credential_id));
     let mut classes: BTreeMap<(bool, &str), Vec<Vec<u8>>> = BTreeMap::new();
-    for passkey in slots.iter().filter_map(passkey) {
+    for passkey in copies.chain(others) {
         let allow = classes.entry((passkey.user_verified, &passkey.relying_party)).or_default();
         if !allow.contains(&passkey.credential_id) {
             allow.push(passkey.credential_id.clone());
         }
     }
-    let mut unable = None;
-    let mut without_pin = BTreeSet::new();
-    for ((verify_user, relying_party), allow) in &classes {
-        for authenticator in authenticators.iter_mut() {
-            let request = GetAssertion {
-                client_data_hash: assertion::fresh_client_data_hash(randomness),
-                relying_party: (*relying_party).to_owned(),
-                allow: allow.clone(),
-                hmac_salt: assertion::map_salt(vault.salt()),
-                verify_user: *verify_user,
-            };
-            match assert_any(authenticator.as_mut(), &request, interaction) {
-                Ok(assertion) => return check_answer(authenticator.describe(), request, assertion),
-                Err(AuthenticatorError::NoCredentials { .. }) => {}
-                // What was enrolled with a PIN went when the PIN did: only a reset takes either away (CTAP 2.1 §6.6).
-                Err(AuthenticatorError::PinNotSet { authenticator }) => drop(without_pin.insert(authenticator)),
-                // It may be the wrong key: what it lacks matters only if no other will do.
-                Err(error @ AuthenticatorError::NoHmacSecret { .. }) => unable = unable.or(Some(error)),
-                Err(error) => return Err(error.into()),
+    classes
+}
+
+/// Whether a file that somebody put into `keys/` can be why a slot did not open, so that another may yet.
+fn may_be_of_a_false_file(error: &UnlockError) -> bool {
+    use UnlockError as E;
+    matches!(
+        error,
+        E::UserVerificationDiffers { .. }
+            | E::WrongSecret { .. }
+            | E::SlotDamaged { .. }
+            | E::VaultFileChanged { .. }
+            | E::AnswerInvalid { .. }
+    )
+}
+
+/// What authenticators are asked.
+struct Question<'a> {
+    vault: &'a VaultFile,
+    slots: &'a [SlotCandidate],
+    interaction: &'a dyn Interaction,
+    randomness: &'a dyn Randomness,
+}
+
+impl Question<'_> {
+    /// Asks each authenticator for any of the slots' credentials, one class of user verification after the other, until
+    /// one opens a slot. What does not is not asked for again, and is the error if nothing else opens.
+    fn ask<T>(
+        &self,
+        authenticators: &mut [Box<dyn Authenticator>],
+        mut open: impl FnMut(&Answer) -> Result<T, UnlockError>,
+    ) -> Result<(T, AuthenticatorDescription), UnlockError> {
+        if authenticators.is_empty() {
+            return Err(UnlockError::NoAuthenticator);
+        }
+        let (mut failure, mut unable) = (None, None);
+        let mut without_pin = BTreeSet::new();
+        for ((verify_user, relying_party), mut allow) in classes(self.slots) {
+            for authenticator in authenticators.iter_mut() {
+                while !allow.is_empty() {
+                    let request = self.request(relying_party, &allow, verify_user);
+                    let error = match assert_any(authenticator.as_mut(), &request, self.interaction) {
+                        Ok(assertion) => {
+                            let credential = assertion.credential_id.clone();
+                            let answer = check_answer(authenticator.describe(), request, assertion)?;
+                            match open(&answer) {
+                                Ok(opened) => return Ok((opened, answer.description)),
+                                Err(error) if may_be_of_a_false_file(&error) => failure = failure.or(Some(error)),
+                                Err(error) => return Err(error),
+                            }
+                            allow.retain(|one| *one != credential);
+                            continue;
+                        }
+                        Err(error) => error,
+                    };
+                    match error {
+                        AuthenticatorError::NoCredentials { .. } => {}
+                        // What was enrolled with a PIN went when the PIN did: only a reset takes either away (CTAP 2.1 §6.6).
+                        AuthenticatorError::PinNotSet { authenticator } => drop(without_pin.insert(authenticator)),
+                        // It may be the wrong key: what it lacks matters only if no other will do.
+                        AuthenticatorError::NoHmacSecret { .. } => unable = unable.or(Some(error)),
+                        other => return Err(failure.unwrap_or_else(|| other.into())),
+                    }
+                    break;
+                }
             }
         }
+        let with_what_it_lacks = |name: String| match without_pin.contains(&name) {
+            true => format!("{name}, which has no PIN"),
+            false => name,
+        };
+        let names = authenticators.iter().map(|authenticator| with_what_it_lacks(authenticator.describe().name));
+        let none = || UnlockError::NoneEnrolledHere { asked: names.collect() };
+        Err(failure.or(unable.map(UnlockError::from)).unwrap_or_else(none))
     }
-    let with_what_it_lacks = |name: String| match without_pin.contains(&name) {
-        true => format!("{name}, which has no PIN"),
-        false => name,
-    };
-    let names = authenticators.iter().map(|authenticator| with_what_it_lacks(authenticator.describe().name));
-    let none = || UnlockError::NoneEnrolledHere { asked: names.collect() };
-    Err(unable.map_or_else(none, UnlockError::from))
+
+    fn request(&self, relying_party: &str, allow: &[Vec<u8>], verify_user: bool) -> GetAssertion {
+        GetAssertion {
+            client_data_hash: assertion::fresh_client_data_hash(self.randomness),
+            relying_party: relying_party.to_owned(),
+            allow: allow.to_vec(),
+            hmac_salt: assertion::map_salt(self.vault.salt()),
+            verify_user,
+        }
+    }
 }
 
 /// One assertion by whichever credential of the list the authenticator holds.
