@@ -203,7 +203,7 @@ fn for_store(error: &StoreError) -> Advice {
         E::NotFound { .. } | E::Short { .. } => advice(Exit::NotArrived, WAIT_FOR_SYNC),
         E::AlreadyExists { .. } => advice(Exit::Failed, ASK_FOR_HELP),
         E::Full { .. } => advice(Exit::Failed, MAKE_ROOM),
-        E::TooLong { .. } => advice(Exit::Damage, RESTORE_FILE),
+        E::TooLong { .. } | E::OtherKind { .. } => advice(Exit::Damage, RESTORE_FILE),
         E::Poisoned { .. } => {
             advice(Exit::Failed, "See to the disk: a write to it failed. Then run the command again.")
         }

@@ -63,7 +63,7 @@ pub use enroll::{
 };
 pub use epoch_keys::{EpochKeyEntry, seal_epoch_key};
 pub use error::UnlockError;
-pub use folder::{Notice, keep_slot_copy, read_vault_file};
+pub use folder::{Notice, keep_slot_copy, read_remembered_vault_file, read_vault_file, vaults_of_segments};
 pub use interaction::{Interaction, ask_for_recovery_code};
 pub use known_keys::KnownKeys;
 pub use list::{SlotState, SlotSummary, list_slots};

@@ -22,7 +22,7 @@ use super::interaction::Interaction;
 use super::recovery_code::RecoveryCode;
 use crate::crypto::{self, Randomness, SealingKeyPair, Secret};
 use crate::format::slot_file::{PasskeyMethod, SlotMethod, epoch_key_file_name, slot_file_name};
-use crate::format::{EpochId, EpochKeyFile, SlotId, VaultFile};
+use crate::format::{EpochId, EpochKeyFile, SlotFile, SlotId, VaultFile};
 use crate::store::{Area, Store, StoreError};
 
 /// What an unlock brings.
@@ -494,6 +494,10 @@ fn remember(
     key_files: &NamedFiles,
 ) -> Result<(), StoreError> {
     folder::pin_vault_file(store, vault)?;
-    folder::keep_copy(store, &slot_file_name(slot.file.public().slot), &slot.raw)?;
+    // Of a slot file all is proved but its copy of vault.json, which may be another's: this device's copy holds the true one.
+    let proved = SlotFile::new(slot.file.public_raw().to_vec(), *slot.file.wrapped(), vault.raw()).ok();
+    let proved = proved.filter(|_| slot.file.vault_file_raw() != vault.raw()).map(|file| file.encode());
+    let raw = proved.as_deref().unwrap_or(&slot.raw);
+    folder::keep_copy(store, &slot_file_name(slot.file.public().slot), raw)?;
     key_files.iter().try_for_each(|(name, raw)| folder::keep_copy(store, name, raw))
 }

@@ -24,6 +24,9 @@ use crate::format::slot_file::{KeyFileName, epoch_key_file_name, slot_file_name}
 use crate::format::{EpochId, SlotId, SlotRecord, VaultFile};
 use crate::store::{FilePath, Store, StoreError};
 
+/// So many slots that are none of the vault's are named; the rest is counted.
+const STRANGERS_NAMED_MAX: usize = 20;
+
 /// What an open vault says of its keys.
 pub struct TreeKeys<'a> {
     /// The proved `vault.json`.
@@ -69,6 +72,7 @@ pub fn keep_keys(store: &dyn Store, tree: &TreeKeys<'_>, may_write: bool) -> Res
     let mut notices = Vec::new();
     keep_file(store, &vault_file_path(), tree.vault.raw(), may_write, &mut notices)?;
     let files = tree.files();
+    keep_folder(store, may_write, &mut notices)?;
     for (name, raw) in &files {
         keep_file(store, &keys_folder().join(name), raw, may_write, &mut notices)?;
     }
@@ -77,7 +81,7 @@ pub fn keep_keys(store: &dyn Store, tree: &TreeKeys<'_>, may_write: bool) -> Res
         let was_valid = before.as_ref().is_some_and(|before| before.valid.contains(&slot));
         if !known.removed.contains(&slot) {
             // One notice for a slot, not one for each of its files.
-            if strangers.insert(slot) {
+            if strangers.insert(slot) && strangers.len() <= STRANGERS_NAMED_MAX {
                 notices.push(Notice::Stranger { slot, path });
             }
             continue;
@@ -89,6 +93,10 @@ pub fn keep_keys(store: &dyn Store, tree: &TreeKeys<'_>, may_write: bool) -> Res
         if !was_valid {
             notices.push(Notice::BroughtBack { slot, path });
         }
+    }
+    if strangers.len() > STRANGERS_NAMED_MAX {
+        let left_out = strangers.len() - STRANGERS_NAMED_MAX;
+        notices.push(Notice::Crowded { folder: keys_folder(), left_out });
     }
     if may_write {
         for (_, path) in foreign_files(store, &copies_folder(), &known.valid)? {
@@ -103,6 +111,14 @@ pub fn keep_keys(store: &dyn Store, tree: &TreeKeys<'_>, may_write: bool) -> Res
         }
     }
     Ok(notices)
+}
+
+/// Sees that `keys/` is a folder, or can be made one.
+fn keep_folder(store: &dyn Store, may_write: bool, notices: &mut Vec<Notice>) -> Result<(), StoreError> {
+    let path = keys_folder();
+    let Err(StoreError::OtherKind { .. }) = store.list(&path) else { return Ok(()) };
+    notices.push(Notice::NotTheVaults { path: path.clone(), problem: "it is no folder", mended: may_write });
+    if may_write { store.remove(&path) } else { Ok(()) }
 }
 
 /// Sees that a file of the vault folder has these bytes.
@@ -120,11 +136,14 @@ fn keep_file(
             "it was altered, exchanged, or put back to an older state"
         }
         Err(StoreError::NotFound { .. }) => "it is missing",
+        Err(StoreError::OtherKind { .. }) => "it is no file",
         Err(error) => return Err(error),
     };
-    notices.push(Notice::NotTheVaults { path: path.clone(), problem, mended: may_write });
-    if may_write {
-        // A file of the vault folder is never replaced. A crash between the two leaves it missing, and a copy of it.
+    // A file of the vault folder is never replaced. A crash between the two leaves it missing, and a copy of it. A folder in
+    // its place stays: what is in it is somebody's.
+    let is_out_of_the_way = may_write && (problem != "it is no file" || store.remove(path).is_ok());
+    notices.push(Notice::NotTheVaults { path: path.clone(), problem, mended: is_out_of_the_way });
+    if is_out_of_the_way {
         store.remove(path)?;
         store.put_whole(path, raw)?;
     }
@@ -138,7 +157,11 @@ fn foreign_files(
     slots: &BTreeSet<SlotId>,
 ) -> Result<Vec<(SlotId, FilePath)>, StoreError> {
     let mut found = Vec::new();
-    for entry in store.list(folder)?.into_iter().filter(|entry| !entry.is_folder) {
+    let listed = match store.list(folder) {
+        Err(StoreError::OtherKind { .. }) => Vec::new(),
+        listed => listed?,
+    };
+    for entry in listed.into_iter().filter(|entry| !entry.is_folder) {
         if let Some(KeyFileName::Slot(slot) | KeyFileName::EpochKey(slot, _)) = KeyFileName::parse(&entry.name)
             && !slots.contains(&slot)
         {
