@@ -118,7 +118,11 @@ pub fn check_vault(
     let segments = open_segments(environment, keys, device.as_ref())?;
     let known = known_keys(&*environment.store, segments.ring().vault)?;
     let accepted = find_newest(&segments, known.as_ref())?;
-    refuse_removed_slot(&segments, &accepted, known.as_ref(), device.as_ref(), slot)?;
+    // Where it cannot be told, that is an issue of its own, and refuses nobody.
+    let found = find_slot(&segments, &accepted, known.as_ref(), device.as_ref(), slot);
+    if let Err(removed @ OpenError::SlotRemoved { .. }) = found {
+        return Err(removed.into());
+    }
     let heads = &accepted.heads;
     // Again: all that these commits name was in the folder before they were, but maybe not yet when it was looked at.
     segments.scan()?;
@@ -163,7 +167,7 @@ pub fn check_slot(environment: &Environment, keys: OpenKeys) -> Result<(), Check
     let segments = open_segments(environment, keys, None)?;
     let known = known_keys(&*environment.store, segments.ring().vault)?;
     let accepted = find_newest(&segments, known.as_ref())?;
-    refuse_removed_slot(&segments, &accepted, known.as_ref(), device.as_ref(), slot)
+    Ok(find_slot(&segments, &accepted, known.as_ref(), device.as_ref(), slot)?)
 }
 
 /// The newest commits that count, with the keys of earlier epochs, as the commits' trees hold them.
@@ -172,23 +176,27 @@ fn find_newest(segments: &Arc<Segments>, known: Option<&KnownKeys>) -> Result<Ac
     Ok(find_heads(segments, &tree, known)?)
 }
 
-/// Refuses a slot that no newest commit has. One that cannot be read is an issue of its own, and refuses nobody.
-fn refuse_removed_slot(
+/// Looks whether a newest commit has the slot.
+///
+/// # Errors
+/// [`OpenError::SlotRemoved`] where all say that it was removed; others where that cannot be told.
+fn find_slot(
     segments: &Arc<Segments>,
     accepted: &AcceptedHeads,
     known: Option<&KnownKeys>,
     device: Option<&DeviceState>,
     slot: Option<UsedSlot>,
-) -> Result<(), CheckError> {
+) -> Result<(), OpenError> {
     let tree = Tree::new(Arc::clone(segments) as Arc<dyn BlockSource>, NODE_CACHE_BYTES_MAX);
-    let mut removed = None;
+    let mut outcome = Ok(());
     for head in accepted.uncovered() {
         match check_used_slot(&tree, &accepted.heads, head, known, device, slot) {
-            Err(error @ OpenError::SlotRemoved { .. }) => removed = Some(error),
-            Ok(_) | Err(_) => return Ok(()),
+            Ok(()) => return Ok(()),
+            Err(OpenError::SlotRemoved { .. }) if outcome.is_err() => {}
+            Err(error) => outcome = Err(error),
         }
     }
-    removed.map_or(Ok(()), |error| Err(error.into()))
+    outcome
 }
 
 /// The check of one commit.

@@ -145,3 +145,30 @@ fn a_read_only_mount_of_devices_that_diverged_shows_this_one_s_state() {
         assert!(warnings.iter().any(|text| text.contains("written at once")), "{warnings:?}");
     }
 }
+
+#[test]
+fn commits_of_a_device_that_was_behind_a_rotation_are_named_and_not_called_damage() {
+    let (rig, first, second, _) = two_devices();
+    let volume = rig.open(&first, "one").expect("open");
+    volume.change_keys(&KeyChange::Rotate).expect("rotated");
+    write(&volume, "a", b"under the new key");
+    volume.close().expect("closed");
+    let volume = rig.open(&second, "one").expect("open");
+    write(&volume, "a", b"beside it");
+    volume.close().expect("closed");
+    bring(&first, &second);
+    bring(&second, &first);
+    for accept_rollback in [false, true] {
+        for disk in [&first, &second] {
+            let disk = disk.fork();
+            let volume = open_with(&rig, &disk, "one", options(accept_rollback, false));
+            let status = volume.status();
+            assert_eq!(read(&volume, "a").as_deref(), Some(&b"under the new key"[..]));
+            assert!(status.warnings.iter().any(|text| text.contains("passed over")), "{:?}", status.warnings);
+        }
+    }
+    let found = rig.check(&first, &rig.unlock(&first, "one").expect("unlocked"));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("warning") && found[0].contains("passed over"), "{found:?}");
+    assert!(rig.open(&second, "one").expect("open").status().read_only.is_some());
+}
