@@ -98,6 +98,19 @@ fn another_vault_s_id_in_every_file() {
         }
     }
     scene.judge("another id", true);
+    // And a segment of such a vault, by its header.
+    let device = scene.vault().join("devices/00000000000000aa/0000000");
+    fs::create_dir_all(&device).expect("a folder");
+    let mut header = [0; 128];
+    header[..8].copy_from_slice(b"PKFSSEG1");
+    (header[8], header[10]) = (1, 2);
+    header[16..32].copy_from_slice(&[
+        0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff,
+    ]);
+    fs::write(device.join("0000000001-00000000000000bb.data"), header).expect("written");
+    fs::write(scene.vault().join("vault.json"), change(&scene.files[&scene.vault().join("vault.json")]))
+        .expect("written");
+    scene.judge("another id, and a segment of that vault", true);
 }
 
 #[test]

@@ -265,7 +265,8 @@ fn for_open(error: &OpenError) -> Advice {
         E::Damaged(_) => advice(Exit::Damage, RESTORE_FILE),
         E::Diverged { .. } => advice(
             Exit::Failed,
-            "Nothing is lost, but this version shows one device's changes only: mount it with a newer version that merges them.",
+            "Nothing is lost, but this version shows one device's changes only: `mount -o ro` shows this device's, and a newer \
+             version merges them.",
         ),
         E::RolledBack { .. } => advice(
             Exit::Rollback,

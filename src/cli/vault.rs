@@ -40,8 +40,8 @@ pub struct VaultPlace {
 impl VaultPlace {
     /// Reads what lies open in the folder. Needs no key and changes nothing.
     ///
-    /// The state's place hangs on the vault's id. It is read from the vault folder alone; but if the segments there are
-    /// those of a vault that this device knows, and `vault.json` is not, what this device remembers stands in for it.
+    /// The state's place hangs on the vault's id. If the segments in the folder are those of a vault that this device knows,
+    /// it is that one, whatever `vault.json` says; of several, the one that `vault.json` names.
     pub fn find(folder: &Path) -> anyhow::Result<Self> {
         let folder = existing_folder(folder)?;
         let alone = LocalStore::new(folder.clone(), PathBuf::from("/nonexistent"));
@@ -49,15 +49,18 @@ impl VaultPlace {
         if let Err(error @ UnlockError::NewerFormat { .. }) = read {
             return Err(not_a_vault(error, &folder));
         }
-        let vaults = vaults_of_segments(&alone).unwrap_or_default();
-        let is_one_of_them = read.as_ref().is_ok_and(|file| vaults.contains(&file.vault()));
-        for vault in vaults.into_iter().filter(|_| !is_one_of_them) {
+        let shown = read.as_ref().ok().map(VaultFile::vault);
+        let mut vaults: Vec<_> = vaults_of_segments(&alone).unwrap_or_default().into_iter().collect();
+        vaults.sort_by_key(|vault| Some(*vault) != shown);
+        for vault in vaults {
             let (state, store) = Self::parts(&folder, vault)?;
             if let Ok(Some(file)) = read_remembered_vault_file(&*store)
                 && file.vault() == vault
             {
-                let show = folder.display();
-                log::warn!("vault.json in {show} is not that of vault {vault}: this device's copy takes its place");
+                if shown != Some(vault) {
+                    let show = folder.display();
+                    log::warn!("vault.json in {show} is not that of vault {vault}: this device's copy takes its place");
+                }
                 return Ok(Self { folder, state, file, store });
             }
         }

@@ -43,7 +43,7 @@ struct KnownKeysFile {
     vault: VaultId,
     #[serde(with = "json::text")]
     epoch: EpochId,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     older: Vec<String>,
     valid: Vec<String>,
     removed: Vec<String>,
