@@ -72,7 +72,7 @@ fn replace_by_pipe(path: &Path) {
 }
 
 #[test]
-fn both_deleted() {
+fn a_device_that_knows_the_vault_opens_it_with_both_deleted() {
     let scene = Scene::new();
     fs::remove_file(scene.vault().join("vault.json")).expect("removed");
     fs::remove_dir_all(scene.vault().join("keys")).expect("removed");
@@ -80,7 +80,7 @@ fn both_deleted() {
 }
 
 #[test]
-fn another_vault_s_id_in_every_file() {
+fn another_vault_s_id_in_every_file_leads_nobody_astray() {
     let scene = Scene::new();
     let change = |raw: &[u8]| {
         let mut file: Value = serde_json::from_slice(raw).expect("JSON");
@@ -114,7 +114,7 @@ fn another_vault_s_id_in_every_file() {
 }
 
 #[test]
-fn the_vault_file_of_another_vault_that_this_device_knows() {
+fn the_vault_file_of_another_vault_that_this_device_knows_is_put_right() {
     let scene = Scene::new();
     let made = scene.run(&["init", "other", "--authenticator", "software:other key", "--no-recovery", "-q"]);
     assert!(made.status.success(), "{made:?}");
@@ -123,7 +123,7 @@ fn the_vault_file_of_another_vault_that_this_device_knows() {
 }
 
 #[test]
-fn what_is_no_file_in_the_place_of_the_vault_file() {
+fn what_is_no_file_in_the_place_of_the_vault_file_counts_as_damaged() {
     let scene = Scene::new();
     replace_by_pipe(&scene.vault().join("vault.json"));
     scene.judge("a pipe", true);
@@ -136,7 +136,7 @@ fn what_is_no_file_in_the_place_of_the_vault_file() {
 }
 
 #[test]
-fn what_is_no_folder_in_the_place_of_the_keys() {
+fn what_is_no_folder_in_the_place_of_the_keys_counts_as_damaged() {
     let scene = Scene::new();
     fs::remove_dir_all(scene.vault().join("keys")).expect("removed");
     fs::write(scene.vault().join("keys"), "not a folder").expect("written");
