@@ -190,6 +190,8 @@ pub enum Issue {
     },
     /// A newer commit than the one checked is incomplete or damaged.
     CommitUnusable { device: DeviceId, sequence: Sequence, fault: Fault },
+    /// A commit is passed over: it was made by one who may not write, or who did not know of a new vault key.
+    CommitRefused { device: DeviceId, sequence: Sequence, detail: String },
     /// No commit is complete.
     NoCommit,
     /// A file of the local state is not valid; what it says of commits seen could not be compared.
@@ -277,7 +279,7 @@ impl Issue {
         match self {
             Self::Rollback { .. } => Severity::Rollback,
             Self::NoCommit => Severity::NotArrived,
-            Self::LocalState { .. } | Self::OrphanWithoutInode { .. } => Severity::Warning,
+            Self::CommitRefused { .. } | Self::LocalState { .. } | Self::OrphanWithoutInode { .. } => Severity::Warning,
             Self::CommitUnusable { fault, .. }
             | Self::NodeUnreadable { fault, .. }
             | Self::ValueUnreadable { fault, .. }
@@ -301,6 +303,7 @@ impl fmt::Display for Issue {
             Self::CommitUnusable { device, sequence, fault } => {
                 write!(f, "the commit in file {sequence} of device {device} cannot be used: {fault}")
             }
+            Self::CommitRefused { detail, .. } => f.write_str(detail),
             Self::NoCommit => write!(f, "the folder holds no complete commit"),
             Self::LocalState { file, detail } => write!(f, "{file} is not valid: {detail}"),
             Self::NodeUnreadable { from, before, fault, .. } => {

@@ -35,7 +35,8 @@ use crate::history::{AcceptedHeads, DeviceState, Head, Heads, HistoryError, jour
 use crate::segments::{BlockSource, KeyRing, Segments};
 use crate::store::StoreError;
 use crate::tree::Tree;
-use crate::volume::{Environment, OpenError, OpenKeys, UsedSlot, check_used_slot};
+use crate::unlock::KnownKeys;
+use crate::volume::{Environment, OpenError, OpenKeys, UsedSlot, check_used_slot, find_heads, known_keys};
 use folder::SegmentUse;
 use report::Findings;
 
@@ -115,21 +116,31 @@ pub fn check_vault(
     let block_bytes = u64::from(keys.vault.parameters().block_size_bytes);
     let slot = keys.slot;
     let segments = open_segments(environment, keys, device.as_ref())?;
-    let heads = find_heads(&segments)?;
-    refuse_removed_slot(environment, &segments, &heads, slot)?;
+    let known = known_keys(&*environment.store, segments.ring().vault)?;
+    let accepted = find_newest(&segments, known.as_ref())?;
+    // Where it cannot be told, that is an issue of its own, and refuses nobody.
+    let found = find_slot(&segments, &accepted, known.as_ref(), device.as_ref(), slot);
+    if let Err(removed @ OpenError::SlotRemoved { .. }) = found {
+        return Err(removed.into());
+    }
+    let heads = &accepted.heads;
     // Again: all that these commits name was in the folder before they were, but maybe not yet when it was looked at.
     segments.scan()?;
     let mut report = CheckReport::new(segments.ring().vault);
     for (device, sequence, error) in &heads.awaited {
         findings.add(Issue::CommitUnusable { device: *device, sequence: *sequence, fault: error.into() });
     }
+    for commit in &accepted.refused {
+        let (device, sequence, detail) = (commit.device, commit.sequence, commit.to_string());
+        findings.add(Issue::CommitRefused { device, sequence, detail });
+    }
     for rollback in device.iter().flat_map(|device| heads.rollbacks(device)) {
         let (device, seen, found) = (rollback.device, rollback.seen, rollback.found);
         findings.add(Issue::Rollback { device, seen, found });
     }
-    note_journal(environment, &segments, &heads, &mut report, &mut findings)?;
+    note_journal(environment, &segments, heads, &mut report, &mut findings)?;
     let mut usage = SegmentUse::default();
-    let uncovered = heads.uncovered();
+    let uncovered = accepted.uncovered();
     if uncovered.is_empty() {
         findings.add(Issue::NoCommit);
     }
@@ -152,34 +163,40 @@ pub fn check_vault(
 /// # Errors
 /// [`OpenError::SlotRemoved`] when it is not, and others when that cannot be told.
 pub fn check_slot(environment: &Environment, keys: OpenKeys) -> Result<(), CheckError> {
-    let slot = keys.slot;
+    let (slot, device) = (keys.slot, DeviceState::load(&*environment.store).ok().flatten());
     let segments = open_segments(environment, keys, None)?;
-    let heads = find_heads(&segments)?;
-    refuse_removed_slot(environment, &segments, &heads, slot)
+    let known = known_keys(&*environment.store, segments.ring().vault)?;
+    let accepted = find_newest(&segments, known.as_ref())?;
+    Ok(find_slot(&segments, &accepted, known.as_ref(), device.as_ref(), slot)?)
 }
 
-/// The newest commits, with the keys of earlier epochs, as the commits' trees hold them.
-fn find_heads(segments: &Arc<Segments>) -> Result<Heads, CheckError> {
+/// The newest commits that count, with the keys of earlier epochs, as the commits' trees hold them.
+fn find_newest(segments: &Arc<Segments>, known: Option<&KnownKeys>) -> Result<AcceptedHeads, CheckError> {
     let tree = Tree::new(Arc::clone(segments) as Arc<dyn BlockSource>, NODE_CACHE_BYTES_MAX);
-    Ok(AcceptedHeads::find(segments, &tree)?.heads)
+    Ok(find_heads(segments, &tree, known)?)
 }
 
-/// Refuses a slot that no newest commit has. One that cannot be read is an issue of its own, and refuses nobody.
-fn refuse_removed_slot(
-    environment: &Environment,
+/// Looks whether a newest commit has the slot.
+///
+/// # Errors
+/// [`OpenError::SlotRemoved`] where all say that it was removed; others where that cannot be told.
+fn find_slot(
     segments: &Arc<Segments>,
-    heads: &Heads,
+    accepted: &AcceptedHeads,
+    known: Option<&KnownKeys>,
+    device: Option<&DeviceState>,
     slot: Option<UsedSlot>,
-) -> Result<(), CheckError> {
+) -> Result<(), OpenError> {
     let tree = Tree::new(Arc::clone(segments) as Arc<dyn BlockSource>, NODE_CACHE_BYTES_MAX);
-    let mut removed = None;
-    for head in heads.uncovered() {
-        match check_used_slot(&*environment.store, &tree, &head.root(), segments.ring().vault, slot) {
-            Err(error @ OpenError::SlotRemoved { .. }) => removed = Some(error),
-            Ok(_) | Err(_) => return Ok(()),
+    let mut outcome = Ok(());
+    for head in accepted.uncovered() {
+        match check_used_slot(&tree, &accepted.heads, head, known, device, slot) {
+            Ok(()) => return Ok(()),
+            Err(OpenError::SlotRemoved { .. }) if outcome.is_err() => {}
+            Err(error) => outcome = Err(error),
         }
     }
-    removed.map_or(Ok(()), |error| Err(error.into()))
+    outcome
 }
 
 /// The check of one commit.

@@ -207,7 +207,7 @@ fn for_store(error: &StoreError) -> Advice {
         E::NotFound { .. } | E::Short { .. } => advice(Exit::NotArrived, WAIT_FOR_SYNC),
         E::AlreadyExists { .. } => advice(Exit::Failed, ASK_FOR_HELP),
         E::Full { .. } => advice(Exit::Failed, MAKE_ROOM),
-        E::TooLong { .. } => advice(Exit::Damage, RESTORE_FILE),
+        E::TooLong { .. } | E::OtherKind { .. } => advice(Exit::Damage, RESTORE_FILE),
         E::Poisoned { .. } => {
             advice(Exit::Failed, "See to the disk: a write to it failed. Then run the command again.")
         }
@@ -269,7 +269,13 @@ fn for_open(error: &OpenError) -> Advice {
         E::Damaged(_) => advice(Exit::Damage, RESTORE_FILE),
         E::Diverged { .. } => advice(
             Exit::Failed,
-            "Nothing is lost, but this version shows one device's changes only: mount it with a newer version that merges them.",
+            "Nothing is lost, but this version shows one device's changes only: `mount -o ro` shows this device's, and a newer \
+             version merges them.",
+        ),
+        E::RolledBack { .. } => advice(
+            Exit::Rollback,
+            "Let the sync client bring what is missing, then try again. Should it be gone for good, mount with a key that was \
+             added earlier and -o accept-rollback.",
         ),
         E::SlotRemoved { .. } => advice(Exit::NoKey, USE_ANOTHER_KEY),
         E::State { .. } => advice(

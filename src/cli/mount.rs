@@ -243,9 +243,12 @@ fn mount_and_watch(
 fn is_read_only(volume: &Volume, choices: &MountChoices) -> bool {
     let reason = volume.status().read_only;
     if let (Some(reason), false) = (&reason, choices.read_only) {
+        let otherwise = match volume.rollback_can_be_accepted() {
+            true => "; to go on with what is here, mount with -o accept-rollback",
+            false => "",
+        };
         output::notice(&format!(
-            "mounted read-only: {reason}\nLet the sync client bring what is missing, then mount again; to go on with what is \
-             here, mount with -o accept-rollback."
+            "mounted read-only: {reason}\nLet the sync client bring what is missing, then mount again{otherwise}."
         ));
     }
     choices.read_only || reason.is_some()

@@ -15,12 +15,13 @@ use super::failure::failure;
 use super::hardening;
 use super::state_folder::{self, StateLock};
 use crate::crypto::KernelRandomness;
-use crate::format::VaultFile;
+use crate::format::{VaultFile, VaultId};
 use crate::store::{LocalStore, Store, SystemClock};
 use crate::unlock::folder::vault_file_path;
 use crate::unlock::{
     AuthenticatorChoice, Purpose, RecoveryCode, UnlockError, UnlockedVault, ask_for_recovery_code, open_authenticators,
-    read_vault_file, unlock_vault, unlock_vault_with_code, user_interaction,
+    read_remembered_vault_file, read_vault_file, unlock_vault, unlock_vault_with_code, user_interaction,
+    vaults_of_segments,
 };
 use crate::volume::{Environment, OpenKeys, UsedSlot, Volume, VolumeOptions};
 
@@ -38,14 +39,41 @@ pub struct VaultPlace {
 
 impl VaultPlace {
     /// Reads what lies open in the folder. Needs no key and changes nothing.
+    ///
+    /// The state's place hangs on the vault's id. If the segments in the folder are those of a vault that this device knows,
+    /// it is that one, whatever `vault.json` says; of several, the one that `vault.json` names.
     pub fn find(folder: &Path) -> anyhow::Result<Self> {
         let folder = existing_folder(folder)?;
-        // The state's place hangs on the vault's id, which is read from the vault folder alone.
-        let file = read_vault_file(&LocalStore::new(folder.clone(), PathBuf::from("/nonexistent")))
-            .map_err(|error| not_a_vault(error, &folder))?;
-        let state = state_folder::path_of(file.vault())?;
-        let store = Arc::new(LocalStore::new(folder.clone(), state.clone()));
+        let alone = LocalStore::new(folder.clone(), PathBuf::from("/nonexistent"));
+        let read = read_vault_file(&alone);
+        if let Err(error @ UnlockError::NewerFormat { .. }) = read {
+            return Err(not_a_vault(error, &folder));
+        }
+        let shown = read.as_ref().ok().map(VaultFile::vault);
+        let mut vaults: Vec<_> = vaults_of_segments(&alone).unwrap_or_default().into_iter().collect();
+        vaults.sort_by_key(|vault| Some(*vault) != shown);
+        for vault in vaults {
+            let (state, store) = Self::parts(&folder, vault)?;
+            if let Ok(Some(file)) = read_remembered_vault_file(&*store)
+                && file.vault() == vault
+            {
+                if shown != Some(vault) {
+                    let show = folder.display();
+                    log::warn!("vault.json in {show} is not that of vault {vault}: this device's copy takes its place");
+                }
+                return Ok(Self { folder, state, file, store });
+            }
+        }
+        let file = read.map_err(|error| not_a_vault(error, &folder))?;
+        let (state, store) = Self::parts(&folder, file.vault())?;
         Ok(Self { folder, state, file, store })
+    }
+
+    /// The state of a vault, and both folders as a store.
+    fn parts(folder: &Path, vault: VaultId) -> anyhow::Result<(PathBuf, Arc<LocalStore>)> {
+        let state = state_folder::path_of(vault)?;
+        let store = Arc::new(LocalStore::new(folder.to_owned(), state.clone()));
+        Ok((state, store))
     }
 
     /// Takes the right to write to the vault from this device, making the state folder if need be.

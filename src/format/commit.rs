@@ -121,9 +121,9 @@ pub struct ClockEntry {
 pub struct VectorClock(pub std::collections::BTreeMap<DeviceId, ClockEntry>);
 
 impl VectorClock {
-    /// Whether this clock has seen `number` of `device`.
-    pub fn covers(&self, device: DeviceId, number: CommitNumber) -> bool {
-        self.0.get(&device).is_some_and(|entry| entry.number >= number)
+    /// Whether this clock has seen this very commit of `device`, or a later one.
+    pub fn pins(&self, device: DeviceId, entry: ClockEntry) -> bool {
+        self.0.get(&device).is_some_and(|seen| seen.number > entry.number || *seen == entry)
     }
 
     /// The clock's bytes.

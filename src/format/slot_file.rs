@@ -275,6 +275,12 @@ pub enum KeyFileName {
 }
 
 impl KeyFileName {
+    /// Whose file it is.
+    pub fn slot(&self) -> SlotId {
+        let (Self::Slot(slot) | Self::EpochKey(slot, _)) = self;
+        *slot
+    }
+
     /// Reads a name.
     pub fn parse(name: &str) -> Option<Self> {
         if let Some(slot) = name.strip_suffix(".json") {

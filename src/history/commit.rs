@@ -134,6 +134,17 @@ impl std::fmt::Display for Rollback {
     }
 }
 
+/// Whether a complete commit counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is its device's newest that does.
+    Take,
+    /// Only if none of its device's earlier ones is taken.
+    Keep,
+    /// It does not.
+    Pass,
+}
+
 /// The newest commits of all devices.
 #[derive(Debug, Default)]
 pub struct Heads {
@@ -151,29 +162,32 @@ impl Heads {
     /// # Errors
     /// When the folder fails. What is incomplete or damaged is no error: an older commit is taken and it is noted.
     pub fn find(segments: &Segments) -> Result<Self, HistoryError> {
-        Self::find_below(segments, &BTreeMap::new())
+        Self::find_where(segments, |_| Verdict::Take)
     }
 
-    /// The same, leaving out each device's commits from a place in its sequence on.
+    /// The same, of those complete ones that are judged to count.
     ///
     /// # Errors
     /// As [`Self::find`].
-    pub fn find_below(segments: &Segments, limits: &BTreeMap<DeviceId, Sequence>) -> Result<Self, HistoryError> {
+    pub fn find_where(segments: &Segments, mut judge: impl FnMut(&Head) -> Verdict) -> Result<Self, HistoryError> {
         let mut metas: BTreeMap<DeviceId, Vec<(Sequence, SegmentId, u64)>> = BTreeMap::new();
         for (segment, at) in segments.ledger().select(|at| at.kind == SegmentKind::Meta && at.device != DeviceId(0)) {
-            if limits.get(&at.device).is_none_or(|limit| at.sequence < *limit) {
-                metas.entry(at.device).or_default().push((at.sequence, segment, at.bytes));
-            }
+            metas.entry(at.device).or_default().push((at.sequence, segment, at.bytes));
         }
         let mut heads = Self::default();
         for (device, mut metas) in metas {
             metas.sort();
+            let mut kept = None;
             for (sequence, segment, bytes) in metas.into_iter().rev() {
                 match read_head(segments, device, sequence, segment, bytes) {
-                    Ok(head) => {
-                        heads.newest.insert(device, head);
-                        break;
-                    }
+                    Ok(head) => match judge(&head) {
+                        Verdict::Take => {
+                            kept = Some(head);
+                            break;
+                        }
+                        Verdict::Keep => kept = kept.or(Some(head)),
+                        Verdict::Pass => {}
+                    },
                     Err(HistoryError::Block(BlockError::Store(error))) => return Err(error.into()),
                     Err(HistoryError::Block(error)) => {
                         heads.awaited.push((device, sequence, error));
@@ -182,17 +196,12 @@ impl Heads {
                     Err(error) => return Err(error),
                 }
             }
+            if let Some(kept) = &kept {
+                heads.awaited.retain(|(other, sequence, _)| *other != device || *sequence > kept.sequence);
+            }
+            heads.newest.extend(kept.map(|head| (device, head)));
         }
         Ok(heads)
-    }
-
-    /// The heads: commits that no other device's commit covers.
-    pub fn uncovered(&self) -> Vec<&Head> {
-        let covered = |head: &Head| {
-            let others = self.newest.values().filter(|other| other.device != head.device);
-            others.into_iter().any(|other| other.clock.covers(head.device, head.page.number))
-        };
-        self.newest.values().filter(|head| !covered(head)).collect()
     }
 
     /// What this device has seen and the folder does not show: each is a sign of a rollback.

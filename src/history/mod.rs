@@ -23,7 +23,7 @@ use crate::tree::TreeError;
 
 pub use commit::{CommitDraft, CommitWriter, Head, Heads, Rollback};
 pub use device::DeviceState;
-pub use epochs::AcceptedHeads;
+pub use epochs::{AcceptedHeads, KnownEpochs, RefusedCommit};
 pub use journal::{Journal, JournalFile};
 
 /// Why history could not be read or written.

@@ -58,6 +58,9 @@ pub enum StoreError {
     /// The file is longer than such a file can be.
     #[error("{path}: {bytes} bytes long, where at most {bytes_max} can be")]
     TooLong { path: Place, bytes: u64, bytes_max: u64 },
+    /// Something else has the name: a folder where a file is looked for, a file or a pipe where a folder is, a link.
+    #[error("{path}: is not {wanted}")]
+    OtherKind { path: Place, wanted: &'static str },
     /// An earlier append or sync of this writer failed: it is closed for ever.
     #[error("{path}: an earlier write failed, so nothing more is written to this file")]
     Poisoned { path: Place },
@@ -81,6 +84,7 @@ impl StoreError {
             Some(libc::EEXIST) => Self::AlreadyExists { path },
             Some(libc::ENOSPC | libc::EDQUOT) => Self::Full { path, source },
             Some(libc::EROFS) => Self::ReadOnly { path, source },
+            Some(libc::ENOTDIR) => Self::OtherKind { path, wanted: "a folder, or not in one" },
             Some(libc::EACCES | libc::EPERM) => Self::PermissionDenied { path, source },
             _ => Self::Io { path, action, source },
         }
@@ -93,6 +97,7 @@ impl StoreError {
         | Self::Full { path, .. }
         | Self::Short { path, .. }
         | Self::TooLong { path, .. }
+        | Self::OtherKind { path, .. }
         | Self::Poisoned { path }
         | Self::ReadOnly { path, .. }
         | Self::PermissionDenied { path, .. }
@@ -131,6 +136,7 @@ mod tests {
         assert!(matches!(of(libc::ENOSPC), StoreError::Full { .. }));
         assert!(matches!(of(libc::EDQUOT), StoreError::Full { .. }));
         assert!(matches!(of(libc::EROFS), StoreError::ReadOnly { .. }));
+        assert!(matches!(of(libc::ENOTDIR), StoreError::OtherKind { .. }));
         assert!(matches!(of(libc::EACCES), StoreError::PermissionDenied { .. }));
         assert!(matches!(of(libc::EPERM), StoreError::PermissionDenied { .. }));
         assert!(matches!(of(libc::EIO), StoreError::Io { action: "read the file", .. }));

@@ -64,10 +64,17 @@ impl Store for LocalStore {
         let file = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK)
-            .open(self.folders.on_disk(path))
-            .map_err(error)?;
+            .open(self.folders.on_disk(path));
+        let other_kind = || StoreError::OtherKind { path: self.folders.place(path), wanted: "a regular file" };
+        let file = match file {
+            // A link, a socket, a device without a driver.
+            Err(source) if matches!(source.raw_os_error(), Some(libc::ELOOP | libc::ENXIO | libc::ENODEV)) => {
+                return Err(other_kind());
+            }
+            opened => opened.map_err(error)?,
+        };
         if !file.metadata().map_err(error)?.is_file() {
-            return Err(error(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
+            return Err(other_kind());
         }
         Ok(Arc::new(LocalReader { folders: self.folders.clone(), path: path.clone(), file }))
     }

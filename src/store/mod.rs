@@ -156,7 +156,8 @@ pub trait Store: Send + Sync {
 
     /// Opens a file for reading. The reader keeps its file, even if that is renamed or removed.
     ///
-    /// **Errors**: [`NotFound`](StoreError::NotFound) if there is none.
+    /// **Errors**: [`NotFound`](StoreError::NotFound) if there is none, [`OtherKind`](StoreError::OtherKind) if what has the
+    /// name is a link, a pipe or a socket, or something on the way to it is no folder.
     fn open(&self, path: &FilePath) -> Result<Arc<dyn FileReader>, StoreError>;
 
     /// Gives a finished (synced) file its final name, and creates the folders on the way to it.

@@ -16,11 +16,13 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::error::UnlockError;
+use super::known_keys::KnownKeys;
 use crate::crypto;
 use crate::format::json::{self, SMALL_FILE_BYTES_MAX};
+use crate::format::segment::{HEADER_BYTES, SegmentHeader};
 use crate::format::slot_file::{KeyFileName, slot_file_name};
 use crate::format::{EpochId, SlotFile, SlotId, SlotRecord, VaultFile, VaultId};
-use crate::store::{Area, FilePath, Store, StoreError};
+use crate::store::{Area, FileEntry, FilePath, Store, StoreError};
 
 /// The place of `vault.json`.
 pub fn vault_file_path() -> FilePath {
@@ -88,6 +90,13 @@ pub enum Notice {
         /// The file.
         path: FilePath,
     },
+    /// There are more files than a vault has; those of slots that this device knows were read first.
+    Crowded {
+        /// The folder.
+        folder: FilePath,
+        /// How many were left out.
+        left_out: usize,
+    },
     /// A slot's file is in the folder, and the vault knows no such slot.
     Stranger {
         /// The slot that the file's name says.
@@ -136,6 +145,12 @@ impl fmt::Display for Notice {
                     "{path} says that only a newer passkeyfs can read it, and is left as it is: delete it if there is none"
                 )
             }
+            Self::Crowded { folder, left_out } => {
+                write!(
+                    formatter,
+                    "{folder} is crowded: {left_out} of its files are not looked at; no vault has so many"
+                )
+            }
             Self::Stranger { slot, path } => {
                 write!(formatter, "{path}: slot {slot} is none of this vault; its file opens nothing")
             }
@@ -170,6 +185,13 @@ pub struct SlotCandidate {
     pub file: SlotFile,
 }
 
+/// The most slot files of a folder that are read. Each is asked for, so many would hold up an unlock.
+const SLOT_FILES_MAX: usize = 256;
+/// The most files of vault keys of a folder that are read: one for each slot and rotation is left there.
+const KEY_FILES_MAX: usize = 4096;
+/// The most bytes of a folder's files that are read, all in all.
+const FOLDER_BYTES_MAX: u64 = 8 << 20;
+
 /// All slot and key files, of the vault folder and of the local copies; the folder's come first in each list.
 #[derive(Default)]
 pub struct KeyFolder {
@@ -177,35 +199,71 @@ pub struct KeyFolder {
     pub slots: BTreeMap<SlotId, Vec<Candidate>>,
     /// By slot and epoch.
     pub epoch_keys: BTreeMap<(SlotId, EpochId), Vec<Candidate>>,
+    /// What was odd about the folders themselves.
+    notices: Vec<Notice>,
 }
 
 impl KeyFolder {
-    /// Reads the files of these folders. One that cannot be read is a candidate that says so.
+    /// Reads the files of these folders, those of slots that this device knows first, and not more than a vault may have.
+    /// One that cannot be read is a candidate that says so.
     pub fn read(store: &dyn Store, folders: &[FilePath]) -> Result<Self, StoreError> {
+        let valid = KnownKeys::load(store)?.map(|known| known.valid).unwrap_or_default();
         let mut read = Self::default();
         for folder in folders {
-            for entry in store.list(folder)? {
-                let Some(name) = KeyFileName::parse(&entry.name).filter(|_| !entry.is_folder) else { continue };
-                let path = folder.join(&entry.name);
-                let raw = match store.read_whole(&path, SMALL_FILE_BYTES_MAX) {
-                    Err(StoreError::NotFound { .. }) => continue,
-                    Ok(raw) if raw.is_empty() => Err("it is empty".to_owned()),
-                    other => other.map_err(|error| error.to_string()),
-                };
-                let candidate = Candidate { path, raw };
-                match name {
-                    KeyFileName::Slot(slot) => read.slots.entry(slot).or_default().push(candidate),
-                    KeyFileName::EpochKey(slot, epoch) => {
-                        read.epoch_keys.entry((slot, epoch)).or_default().push(candidate)
-                    }
+            let entries = match store.list(folder) {
+                Err(error @ StoreError::OtherKind { .. }) => {
+                    read.notices.push(Notice::Unusable { path: folder.clone(), problem: error.to_string() });
+                    continue;
                 }
-            }
+                listed => listed?,
+            };
+            let files = entries.into_iter().filter(|entry| !entry.is_folder);
+            let mut files: Vec<_> = files.filter_map(|entry| Some((KeyFileName::parse(&entry.name)?, entry))).collect();
+            files.sort_by_key(|(name, _)| !valid.contains(&name.slot()));
+            read.read_files(store, folder, &files)?;
         }
         Ok(read)
     }
 
+    fn read_files(
+        &mut self,
+        store: &dyn Store,
+        folder: &FilePath,
+        files: &[(KeyFileName, FileEntry)],
+    ) -> Result<(), StoreError> {
+        let (mut slots_left, mut keys_left, mut bytes_left) = (SLOT_FILES_MAX, KEY_FILES_MAX, FOLDER_BYTES_MAX);
+        let mut left_out = 0;
+        for (name, entry) in files {
+            let count = if matches!(name, KeyFileName::Slot(_)) { &mut slots_left } else { &mut keys_left };
+            // What is too long is not read at all.
+            let bytes = if entry.bytes > SMALL_FILE_BYTES_MAX { 0 } else { entry.bytes };
+            if *count == 0 || bytes_left < bytes {
+                left_out += 1;
+                continue;
+            }
+            *count -= 1;
+            bytes_left -= bytes;
+            let path = folder.join(&entry.name);
+            let raw = match store.read_whole(&path, SMALL_FILE_BYTES_MAX) {
+                Err(StoreError::NotFound { .. }) => continue,
+                Ok(raw) if raw.is_empty() => Err("it is empty".to_owned()),
+                other => other.map_err(|error| error.to_string()),
+            };
+            let candidate = Candidate { path, raw };
+            match *name {
+                KeyFileName::Slot(slot) => self.slots.entry(slot).or_default().push(candidate),
+                KeyFileName::EpochKey(slot, epoch) => self.epoch_keys.entry((slot, epoch)).or_default().push(candidate),
+            }
+        }
+        if left_out > 0 {
+            self.notices.push(Notice::Crowded { folder: folder.clone(), left_out });
+        }
+        Ok(())
+    }
+
     /// The slot files that read. Gives a notice for each that does not, is gone, or differs from its copy.
     pub fn slot_candidates(&self, notices: &mut Vec<Notice>) -> Vec<SlotCandidate> {
+        notices.extend(self.notices.iter().cloned());
         let mut slots = Vec::new();
         for (slot, candidates) in &self.slots {
             notices.extend(compare_with_copy(candidates));
@@ -306,7 +364,7 @@ pub(super) fn vault_file_candidates(
         },
         Err(StoreError::NotFound { .. }) if slots.is_empty() => return Err(UnlockError::NotAVault),
         Err(StoreError::NotFound { .. }) => Err(UnlockError::VaultFileDamaged { problem: "it is missing".to_owned() }),
-        Err(error @ (StoreError::TooLong { .. } | StoreError::Short { .. })) => {
+        Err(error @ (StoreError::TooLong { .. } | StoreError::Short { .. } | StoreError::OtherKind { .. })) => {
             Err(UnlockError::VaultFileDamaged { problem: error.to_string() })
         }
         Err(error) => return Err(error.into()),
@@ -329,6 +387,40 @@ pub(super) fn vault_file_candidates(
     }
     Ok(candidates)
 }
+
+/// The `vault.json` that this device remembers, by the copies in its slot files; `None` if there is none.
+pub fn read_remembered_vault_file(store: &dyn Store) -> Result<Option<VaultFile>, UnlockError> {
+    let mut notices = Vec::new();
+    let Some(pin) = read_pin(store, &mut notices)? else { return Ok(None) };
+    let slots = KeyFolder::read(store, &[copies_folder()])?.slot_candidates(&mut notices);
+    let mut fitting = slots.iter().map(|slot| slot.file.vault_file_raw()).filter(|raw| pin == crypto::hash(raw));
+    Ok(fitting.find_map(|raw| VaultFile::decode(raw).ok()))
+}
+
+/// The vaults whose segments lie in the folder, by the headers of some of them. Nobody vouches for these.
+pub fn vaults_of_segments(store: &dyn Store) -> Result<BTreeSet<VaultId>, StoreError> {
+    let mut vaults = BTreeSet::new();
+    let folders = |folder: &FilePath| -> Result<Vec<FilePath>, StoreError> {
+        let listed = match store.list(folder) {
+            Err(StoreError::OtherKind { .. }) => Vec::new(),
+            listed => listed?,
+        };
+        Ok(listed.iter().filter(|entry| entry.is_folder).map(|entry| folder.join(&entry.name)).collect())
+    };
+    for device in folders(&FilePath::vault("devices"))?.into_iter().take(DEVICES_LOOKED_AT_MAX) {
+        let Some(first) = folders(&device)?.into_iter().next() else { continue };
+        for entry in store.list(&first)?.iter().filter(|entry| !entry.is_folder).take(HEADERS_LOOKED_AT_MAX) {
+            let mut header = [0; HEADER_BYTES];
+            let read = store.open(&first.join(&entry.name)).and_then(|file| file.read_at(0, &mut header));
+            vaults.extend(read.ok().and_then(|()| SegmentHeader::decode(&header).ok()).map(|header| header.vault));
+        }
+    }
+    Ok(vaults)
+}
+
+/// Of so many devices the first segments are looked at, to tell which vault a folder is without its `vault.json`.
+const DEVICES_LOOKED_AT_MAX: usize = 16;
+const HEADERS_LOOKED_AT_MAX: usize = 4;
 
 const PIN_STRUCTURE: &str = "vault-pin.json";
 const PIN_FORMAT: u32 = 1;

@@ -1,13 +1,15 @@
 //! What this device knows of the vault's slots and epochs, kept in the local state as `vault-keys.json`.
 //!
 //! ```json
-//! { "format": 1, "vault": "…", "epoch": "…", "valid": ["slot", …], "removed": ["slot", …] }
+//! { "format": 1, "vault": "…", "epoch": "…", "older": ["epoch", …], "valid": ["slot", …],
+//!   "removed": ["slot", …] }
 //! ```
 //! The tree says which slots are valid, and it is read only once the vault is open. This is what it said last: with it a
 //! slot file that was put into the folder, or brought back after its slot was removed, is told apart without a key
 //! (`key list`), and a folder that is suddenly in another epoch is not taken for granted (`history/epochs.rs`).
 
 use std::collections::BTreeSet;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,8 +25,10 @@ const FORMAT: u32 = 1;
 pub struct KnownKeys {
     /// The vault.
     pub vault: VaultId,
-    /// The epoch that was written in.
+    /// The newest commit's epoch.
     pub epoch: EpochId,
+    /// The epochs that it has replaced.
+    pub older: BTreeSet<EpochId>,
     /// The slots that were valid.
     pub valid: BTreeSet<SlotId>,
     /// The slots that were valid once, and are so no more.
@@ -39,6 +43,8 @@ struct KnownKeysFile {
     vault: VaultId,
     #[serde(with = "json::text")]
     epoch: EpochId,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    older: Vec<String>,
     valid: Vec<String>,
     removed: Vec<String>,
 }
@@ -67,34 +73,43 @@ impl KnownKeys {
                 return Ok(None);
             }
         };
-        let slots = |names: &[String]| names.iter().filter_map(|name| name.parse().ok()).collect();
+        fn ids<T: FromStr + Ord>(names: &[String]) -> BTreeSet<T> {
+            names.iter().filter_map(|name| name.parse().ok()).collect()
+        }
         Ok(Some(Self {
             vault: file.vault,
             epoch: file.epoch,
-            valid: slots(&file.valid),
-            removed: slots(&file.removed),
+            older: ids(&file.older),
+            valid: ids(&file.valid),
+            removed: ids(&file.removed),
         }))
     }
 
     /// Replaces what was known. Durable on return.
     pub fn save(&self, store: &dyn Store) -> Result<(), StoreError> {
-        let names = |slots: &BTreeSet<SlotId>| slots.iter().map(ToString::to_string).collect();
+        fn names<T: ToString>(ids: &BTreeSet<T>) -> Vec<String> {
+            ids.iter().map(ToString::to_string).collect()
+        }
         let file = KnownKeysFile {
             format: FORMAT,
             vault: self.vault,
             epoch: self.epoch,
+            older: names(&self.older),
             valid: names(&self.valid),
             removed: names(&self.removed),
         };
         store.put_whole(&path(), &json::encode(&file))
     }
 
-    /// What is known after the tree said that `valid` are its slots and `epoch` is written in.
-    pub fn learn(before: Option<Self>, vault: VaultId, epoch: EpochId, valid: BTreeSet<SlotId>) -> Self {
-        let before = before.filter(|known| known.vault == vault);
+    /// What is known after the tree has said what it is `now`. Of a slot that it has no more, one of the vault's commits
+    /// said so, unless the tree `is_rolled_back`: then it is only one that it does not have yet.
+    pub fn learn(before: Option<Self>, now: Self, is_rolled_back: bool) -> Self {
+        let before = before.filter(|known| known.vault == now.vault);
         let mut removed = before.as_ref().map(|known| known.removed.clone()).unwrap_or_default();
-        removed.extend(before.into_iter().flat_map(|known| known.valid));
-        removed.retain(|slot| !valid.contains(slot));
-        Self { vault, epoch, valid, removed }
+        if !is_rolled_back {
+            removed.extend(before.into_iter().flat_map(|known| known.valid));
+        }
+        removed.retain(|slot| !now.valid.contains(slot));
+        Self { removed, ..now }
     }
 }

@@ -9,7 +9,7 @@
 //! ```text
 //! unlock_vault (open.rs)
 //!   ├─ KeyFolder::read (folder.rs)        vault.json, keys/*, and this device's copies of them
-//!   ├─ Authenticator::get_assertion       one allow list, one PIN, one touch → hmac-secret(salt)
+//!   ├─ Question::ask (ask.rs)             one allow list, one PIN, one touch → hmac-secret(salt)
 //!   ├─ assertion.rs                       signature, relying party, user present, user verified
 //!   ├─ slot_wrapping_key, unwrap_key      secret ‖ hash of vault.json ‖ public bytes → the slot's X25519 key
 //!   ├─ open (HPKE)                        keys/<slot>-<epoch>.key → that epoch's vault key, for each epoch
@@ -29,6 +29,7 @@
 //! - [`enroll`]: making slots and vaults. [`open`]: using them. [`list`]: looking at them from outside.
 
 mod announcers;
+mod ask;
 pub mod assertion;
 pub mod authenticator;
 pub mod choice;
@@ -63,7 +64,7 @@ pub use enroll::{
 };
 pub use epoch_keys::{EpochKeyEntry, seal_epoch_key};
 pub use error::UnlockError;
-pub use folder::{Notice, keep_slot_copy, read_vault_file};
+pub use folder::{Notice, keep_slot_copy, read_remembered_vault_file, read_vault_file, vaults_of_segments};
 pub use interaction::{Interaction, ask_for_recovery_code};
 pub use known_keys::KnownKeys;
 pub use list::{SlotState, SlotSummary, list_slots};

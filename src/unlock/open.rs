@@ -2,26 +2,19 @@
 //!
 //! Relies on `folder.rs` for candidates that nobody has vouched for, and promises keys that only the right authenticator
 //! can have brought forth. A vault whose slot opens under a `vault.json` and public bytes that were altered in any bit does
-//! not exist: all of them enter the wrapping key.
-//!
-//! One PIN and one touch: credentials that were enrolled without user verification are asked for first, for who has none
-//! of them says so without PIN or touch; then those with. A list longer than the device takes is probed in pieces without
-//! a touch, and only the credential that is there is asserted.
+//! not exist: all of them enter the wrapping key. How the authenticator is asked is in `ask.rs`.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use super::assertion::{self, AuthenticatorData};
-use super::authenticator::{
-    Assertion, Authenticator, AuthenticatorDescription, AuthenticatorError, GetAssertion, retry_wrong_pins,
-};
+use super::ask::{Answer, Question, passkey};
+use super::assertion;
+use super::authenticator::{Assertion, Authenticator, AuthenticatorDescription};
 use super::epoch_keys::{EpochKeyEntry, open_epoch_key};
 use super::error::UnlockError;
 use super::folder::{self, KeyFolder, Notice, SlotCandidate, copies_folder, keys_folder};
 use super::interaction::Interaction;
 use super::recovery_code::RecoveryCode;
 use crate::crypto::{self, Randomness, SealingKeyPair, Secret};
-use crate::format::slot_file::{PasskeyMethod, SlotMethod, epoch_key_file_name, slot_file_name};
-use crate::format::{EpochId, EpochKeyFile, SlotId, VaultFile};
+use crate::format::slot_file::{SlotMethod, epoch_key_file_name, slot_file_name};
+use crate::format::{EpochId, EpochKeyFile, SlotFile, SlotId, VaultFile};
 use crate::store::{Store, StoreError};
 
 /// What an unlock brings.
@@ -56,9 +49,10 @@ pub fn unlock_vault(
     randomness: &dyn Randomness,
 ) -> Result<UnlockedVault, UnlockError> {
     unlock_by(store, |vault, slots, notices| {
-        let answer = ask(vault, slots, authenticators, interaction, randomness)?;
-        let (slot, pair) = open_slot(vault, slots, &answer, notices)?;
-        let AuthenticatorDescription { hardware, device, .. } = answer.description;
+        let question = Question { vault, slots, interaction, randomness };
+        let ((slot, pair), description) =
+            question.ask(authenticators, |answer| open_slot(vault, slots, answer, notices))?;
+        let AuthenticatorDescription { hardware, device, .. } = description;
         Ok((slot, pair, OpenedBy { hardware, device }))
     })
 }
@@ -167,112 +161,6 @@ fn no_slot(key_folder: &KeyFolder, notices: &[Notice]) -> UnlockError {
     let problem = notices.iter().find(|notice| matches!(notice, Notice::Unusable { .. }));
     let problem = problem.map_or_else(|| "it cannot be read".to_owned(), |notice| notice.to_string());
     UnlockError::SlotDamaged { slot: *slot, problem }
-}
-
-/// An authenticator's answer, whose form was checked.
-struct Answer {
-    description: AuthenticatorDescription,
-    assertion: Assertion,
-    client_data_hash: [u8; 32],
-    relying_party: String,
-    user_verified: bool,
-}
-
-fn passkey(slot: &SlotCandidate) -> Option<&PasskeyMethod> {
-    slot.file.public().passkey()
-}
-
-/// Asks each authenticator for any of the slots' credentials, one class of user verification after the other.
-fn ask(
-    vault: &VaultFile,
-    slots: &[SlotCandidate],
-    authenticators: &mut [Box<dyn Authenticator>],
-    interaction: &dyn Interaction,
-    randomness: &dyn Randomness,
-) -> Result<Answer, UnlockError> {
-    if authenticators.is_empty() {
-        return Err(UnlockError::NoAuthenticator);
-    }
-    // Sorted by class: `false`, without user verification, comes first.
-    let mut classes: BTreeMap<(bool, &str), Vec<Vec<u8>>> = BTreeMap::new();
-    for passkey in slots.iter().filter_map(passkey) {
-        let allow = classes.entry((passkey.user_verified, &passkey.relying_party)).or_default();
-        if !allow.contains(&passkey.credential_id) {
-            allow.push(passkey.credential_id.clone());
-        }
-    }
-    let mut unable = None;
-    let mut without_pin = BTreeSet::new();
-    for ((verify_user, relying_party), allow) in &classes {
-        for authenticator in authenticators.iter_mut() {
-            let request = GetAssertion {
-                client_data_hash: assertion::fresh_client_data_hash(randomness),
-                relying_party: (*relying_party).to_owned(),
-                allow: allow.clone(),
-                hmac_salt: assertion::map_salt(vault.salt()),
-                verify_user: *verify_user,
-            };
-            match assert_any(authenticator.as_mut(), &request, interaction) {
-                Ok(assertion) => return check_answer(authenticator.describe(), request, assertion),
-                Err(AuthenticatorError::NoCredentials { .. }) => {}
-                // What was enrolled with a PIN went when the PIN did: only a reset takes either away (CTAP 2.1 §6.6).
-                Err(AuthenticatorError::PinNotSet { authenticator }) => drop(without_pin.insert(authenticator)),
-                // It may be the wrong key: what it lacks matters only if no other will do.
-                Err(error @ AuthenticatorError::NoHmacSecret { .. }) => unable = unable.or(Some(error)),
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-    let with_what_it_lacks = |name: String| match without_pin.contains(&name) {
-        true => format!("{name}, which has no PIN"),
-        false => name,
-    };
-    let names = authenticators.iter().map(|authenticator| with_what_it_lacks(authenticator.describe().name));
-    let none = || UnlockError::NoneEnrolledHere { asked: names.collect() };
-    Err(unable.map_or_else(none, UnlockError::from))
-}
-
-/// One assertion by whichever credential of the list the authenticator holds.
-fn assert_any(
-    authenticator: &mut dyn Authenticator,
-    request: &GetAssertion,
-    interaction: &dyn Interaction,
-) -> Result<Assertion, AuthenticatorError> {
-    let description = authenticator.describe();
-    let name = || description.name.clone();
-    if !description.hmac_secret {
-        return Err(AuthenticatorError::NoHmacSecret { authenticator: name() });
-    }
-    let chunk_length = description.credentials_in_list_max.max(1);
-    let mut request = request.clone();
-    if request.allow.len() > chunk_length {
-        let mut found = None;
-        for chunk in request.allow.chunks(chunk_length) {
-            let probe = GetAssertion { allow: chunk.to_vec(), ..request.clone() };
-            found = retry_wrong_pins(interaction, || authenticator.find_credential(&probe, interaction))?;
-            if found.is_some() {
-                break;
-            }
-        }
-        request.allow = vec![found.ok_or_else(|| AuthenticatorError::NoCredentials { authenticator: name() })?];
-    }
-    retry_wrong_pins(interaction, || authenticator.get_assertion(&request, interaction))
-}
-
-/// Checks what can be checked before it is known whose slot it is.
-fn check_answer(
-    description: AuthenticatorDescription,
-    request: GetAssertion,
-    assertion: Assertion,
-) -> Result<Answer, UnlockError> {
-    let invalid = |what| UnlockError::AnswerInvalid { authenticator: description.name.clone(), what };
-    let data = AuthenticatorData::decode(&assertion.authenticator_data).map_err(invalid)?;
-    data.check(&request.relying_party).map_err(invalid)?;
-    if !request.allow.contains(&assertion.credential_id) {
-        return Err(invalid("it answered with a credential that was not asked for"));
-    }
-    let (client_data_hash, relying_party) = (request.client_data_hash, request.relying_party);
-    Ok(Answer { user_verified: data.user_verified(), description, assertion, client_data_hash, relying_party })
 }
 
 /// Opens the slot whose credential answered: the first candidate that proves to be real.
@@ -439,6 +327,10 @@ fn remember(
     key_files: &NamedFiles,
 ) -> Result<(), StoreError> {
     folder::pin_vault_file(store, vault)?;
-    folder::keep_copy(store, &slot_file_name(slot.file.public().slot), &slot.raw)?;
+    // Of a slot file all is proved but its copy of vault.json, which may be another's: this device's copy holds the true one.
+    let proved = SlotFile::new(slot.file.public_raw().to_vec(), *slot.file.wrapped(), vault.raw()).ok();
+    let proved = proved.filter(|_| slot.file.vault_file_raw() != vault.raw()).map(|file| file.encode());
+    let raw = proved.as_deref().unwrap_or(&slot.raw);
+    folder::keep_copy(store, &slot_file_name(slot.file.public().slot), raw)?;
     key_files.iter().try_for_each(|(name, raw)| folder::keep_copy(store, name, raw))
 }

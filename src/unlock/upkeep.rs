@@ -26,8 +26,11 @@ use super::folder::{self, Notice, copies_folder, keys_folder, vault_file_path};
 use super::known_keys::KnownKeys;
 use crate::format::json::SMALL_FILE_BYTES_MAX;
 use crate::format::slot_file::{KeyFileName, epoch_key_file_name, slot_file_name};
-use crate::format::{EpochKeyFile, FormatError, SlotFile, SlotId, SlotRecord, VaultFile};
+use crate::format::{EpochId, EpochKeyFile, FormatError, SlotFile, SlotId, SlotRecord, VaultFile};
 use crate::store::{FilePath, Store, StoreError};
+
+/// So many slots that are none of the vault's are named; the rest is counted.
+const STRANGERS_NAMED_MAX: usize = 20;
 
 /// What an open vault says of its keys.
 pub struct TreeKeys<'a> {
@@ -37,6 +40,12 @@ pub struct TreeKeys<'a> {
     pub slots: &'a [SlotRecord],
     /// The epoch that is written in.
     pub epoch: &'a EpochKeyEntry,
+    /// The newest commit's epoch: the same, unless a rotation is under way.
+    pub head_epoch: EpochId,
+    /// The epochs that it has replaced.
+    pub older: BTreeSet<EpochId>,
+    /// Whether the tree is older than one that this device has seen: what it lacks was not removed.
+    pub is_rolled_back: bool,
 }
 
 /// A file that belongs into `keys/`.
@@ -77,9 +86,12 @@ pub fn keep_keys(store: &dyn Store, tree: &TreeKeys<'_>, may_write: bool) -> Vec
         None
     });
     let valid: BTreeSet<SlotId> = tree.slots.iter().map(|record| record.slot).collect();
-    let known = KnownKeys::learn(before.clone(), tree.vault.vault(), tree.epoch.epoch, valid);
+    let (vault, epoch, older) = (tree.vault.vault(), tree.head_epoch, tree.older.clone());
+    let now = KnownKeys { vault, epoch, older, valid, removed: BTreeSet::new() };
+    let known = KnownKeys::learn(before.clone(), now, tree.is_rolled_back);
     notices.extend(keep_file(store, &vault_file_path(), tree.vault.raw(), may_write));
     let files = tree.files();
+    notices.extend(keep_folder(store, may_write));
     for (name, KeyFile { slot, raw }) in &files {
         let notice = keep_file(store, &keys_folder().join(name), raw, may_write);
         // That the files of a slot that was just added were missing is nothing odd.
@@ -146,7 +158,7 @@ fn keep_out(store: &dyn Store, before: Option<&KnownKeys>, known: &KnownKeys, ma
     for (slot, path) in foreign {
         if !known.removed.contains(&slot) {
             // One notice for a slot, not one for each of its files.
-            if strangers.insert(slot) {
+            if strangers.insert(slot) && strangers.len() <= STRANGERS_NAMED_MAX {
                 notices.push(Notice::Stranger { slot, path });
             }
             continue;
@@ -160,7 +172,22 @@ fn keep_out(store: &dyn Store, before: Option<&KnownKeys>, known: &KnownKeys, ma
             notices.push(Notice::BroughtBack { slot, path });
         }
     }
+    if strangers.len() > STRANGERS_NAMED_MAX {
+        let left_out = strangers.len() - STRANGERS_NAMED_MAX;
+        notices.push(Notice::Crowded { folder: keys_folder(), left_out });
+    }
     notices
+}
+
+/// Sees that `keys/` is a folder, or can be made one.
+fn keep_folder(store: &dyn Store, may_write: bool) -> Option<Notice> {
+    let path = keys_folder();
+    let Err(StoreError::OtherKind { .. }) = store.list(&path) else { return None };
+    let problem = "it is no folder";
+    Some(match may_write.then(|| store.remove(&path)) {
+        Some(Err(error)) => Notice::NotMended { path, problem: format!("{problem}, and {}", in_words(&error)) },
+        removed => Notice::NotTheVaults { path, problem, mended: removed.is_some() },
+    })
 }
 
 /// Keeps what is known, and copies of the files. A crash between them leaves copies for the next time.
@@ -190,7 +217,11 @@ fn foreign_files(
     slots: &BTreeSet<SlotId>,
 ) -> Result<Vec<(SlotId, FilePath)>, StoreError> {
     let mut found = Vec::new();
-    for entry in store.list(folder)?.into_iter().filter(|entry| !entry.is_folder) {
+    let listed = match store.list(folder) {
+        Err(StoreError::OtherKind { .. }) => Vec::new(),
+        listed => listed?,
+    };
+    for entry in listed.into_iter().filter(|entry| !entry.is_folder) {
         if let Some(KeyFileName::Slot(slot) | KeyFileName::EpochKey(slot, _)) = KeyFileName::parse(&entry.name)
             && !slots.contains(&slot)
         {

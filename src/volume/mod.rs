@@ -7,7 +7,7 @@
 //! - keys: [`slots`] (slots added and removed, the vault key rotated, `keys/` kept as the tree says), [`key_change`] (what
 //!   can become of that)
 //! - on its way to the disk: [`flush`] (dirty data to segments), [`journaling`] (fsync), [`publish`] (commits),
-//!   [`background`] (when), [`open`] and [`replay`] (mount)
+//!   [`background`] (when), [`open`], [`newest`] (which commit) and [`replay`] (mount)
 //!
 //! How a write travels: `mount::adapter` → [`Volume::write`] puts pieces into the current generation's dirty data →
 //! `flush` encrypts a block into a data segment and puts the pointer into the overlay → `publish` writes the overlay into
@@ -29,6 +29,7 @@ mod inode_numbers;
 mod journaling;
 mod key_change;
 mod names;
+mod newest;
 mod open;
 mod open_error;
 mod overlay;
@@ -53,6 +54,7 @@ pub use background::WaitHook;
 pub(crate) use directory::back_reference_key;
 pub use error::VolumeError;
 pub use key_change::{KeyChange, KeyChanged, SlotError, ValidSlot};
+pub use newest::{find_heads, known_keys};
 pub use open::{Environment, OpenKeys, VolumeOptions};
 pub use open_error::OpenError;
 pub use slots::{UsedSlot, check_used_slot};
@@ -83,6 +85,7 @@ pub struct Volume {
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
     warnings: Mutex<Vec<String>>,
     vault: VaultFile,
+    can_be_accepted: bool,
 }
 
 /// The state, locked for looking.

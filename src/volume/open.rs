@@ -15,6 +15,7 @@ use super::background::Pressure;
 use super::flush::DataSegments;
 use super::inode_numbers::InodeNumbers;
 use super::journaling::JournalState;
+use super::newest::{Newest, Opener};
 use super::open_error::OpenError;
 use super::publish::Publisher;
 use super::slots::{self, UsedSlot};
@@ -28,7 +29,7 @@ use crate::format::journal::JournalRecord;
 use crate::format::{
     ByteReader, CommitNumber, DeviceId, EpochId, InodeNumber, Key, KeyKind, SegmentId, SlotRecord, VaultFile,
 };
-use crate::history::{AcceptedHeads, DeviceState, Head, Heads};
+use crate::history::{DeviceState, Head, Heads};
 use crate::segments::{BlockSource, KeyRing, Segments};
 use crate::store::{Area, Clock, FilePath, Store};
 use crate::tree::{Root, Tree};
@@ -67,7 +68,8 @@ pub struct VolumeOptions {
     pub cache_bytes_max: usize,
     /// How long after the first change a commit is made.
     pub publish_interval: Duration,
-    /// Take a folder that is older than what was seen before as it is.
+    /// Take a folder that is older than what was seen before as it is. What a removed key's holder may have put there under
+    /// a vault key of his own is taken by no option, and nothing is written beside a newer vault key that is not open.
     pub accept_rollback: bool,
     /// Take no changes.
     pub read_only: bool,
@@ -100,6 +102,7 @@ struct Parts {
     head: Option<Head>,
     seconds: i64,
     read_only: Option<String>,
+    can_be_accepted: bool,
     number: CommitNumber,
     last_inode: Option<InodeNumber>,
     inode_count: u64,
@@ -134,6 +137,7 @@ impl Volume {
             head: None,
             seconds: 0,
             read_only: None,
+            can_be_accepted: false,
             number: CommitNumber(1),
             last_inode: None,
             inode_count: 1,
@@ -152,7 +156,7 @@ impl Volume {
             edit.put_attributes(InodeNumber::ROOT, &record);
         }
         volume.publish()?;
-        volume.keep_keys();
+        volume.keep_keys(false);
         Ok(())
     }
 
@@ -180,15 +184,13 @@ impl Volume {
             None => DeviceState::fresh(&*environment.randomness, &environment.identity),
         };
         let (vault, slot) = (keys.vault.clone(), keys.slot);
+        let opened: Vec<EpochId> = keys.epochs.iter().map(|(epoch, _)| *epoch).collect();
         let (segments, tree, block_bytes) = open_segments(&environment, keys, &options, device.device)?;
         segments.skip_to(crate::format::Sequence(device.next_sequence));
-        let accepted = AcceptedHeads::find(&segments, &tree)?;
+        let opener = Opener { device: &device, slot, opened: &opened, options: &options };
+        let Newest { head, accepted, doubts, warnings } = Newest::find(&*store, &segments, &tree, &opener)?;
         let heads = &accepted.heads;
-        let head = choose_head(heads, &device)?;
-        let known = slots::check_used_slot(&*store, &tree, &head.root(), vault.vault(), slot)?;
         segments.ring().write_in(head.page.epoch);
-        let doubts = slots::doubt_epoch(&accepted, &head, known.as_ref(), &device);
-        let read_only = read_only_reason(heads, &device, doubts, &options);
         let journal = read_journal(&*store, segments.ring(), heads, &device)?;
         slots::go_on_with_rotation(segments.ring(), &accepted, &head, journal.epoch);
         let own = heads.newest.get(&device.device).map(Head::entry).or(device.published);
@@ -212,18 +214,18 @@ impl Volume {
             device: DeviceState { published: own, adopted: adopt(&device, &journal, number), ..device },
             head: Some(head),
             seconds,
-            read_only,
+            read_only: doubts.read_only,
+            can_be_accepted: doubts.can_be_accepted,
             number,
             last_inode,
             inode_count,
         }));
         volume.replay(&journal, number)?;
-        for (device, sequence, error) in &heads.awaited {
-            volume.warn(format!("commit {sequence} of device {device} cannot be used: {error}"));
-        }
+        warnings.into_iter().for_each(|warning| volume.warn(warning));
         volume.keep_own_commit(heads, recorded.as_ref())?;
+        // Before what was seen is recorded: after a crash between the two the rollback is still seen to be one.
+        volume.keep_keys(doubts.are_accepted);
         volume.settle_in(heads, recorded.as_ref())?;
-        volume.keep_keys();
         if volume.options.background {
             volume.start_threads().map_err(|error| OpenError::System(format!("threads: {error}")))?;
         }
@@ -271,9 +273,15 @@ impl Volume {
             threads: Mutex::new(Vec::new()),
             warnings: Mutex::new(Vec::new()),
             vault: parts.vault,
+            can_be_accepted: parts.can_be_accepted,
             environment: parts.environment,
             options: parts.options,
         }
+    }
+
+    /// Whether it is read-only for a reason that [`VolumeOptions::accept_rollback`] sets aside.
+    pub fn rollback_can_be_accepted(&self) -> bool {
+        self.can_be_accepted
     }
 
     /// What `passkeyfs status` shows.
@@ -351,37 +359,6 @@ fn root_directory(edit: &Edit<'_>, root: &NewNode) -> AttributesRecord {
         content: edit.stamp(),
         has_extended_attributes: false,
     }
-}
-
-fn choose_head(heads: &Heads, device: &DeviceState) -> std::result::Result<Head, OpenError> {
-    match heads.uncovered().as_slice() {
-        [] => {
-            let what = match heads.awaited.first() {
-                Some((_, _, error)) => error.to_string(),
-                None => "the folder holds no commit".into(),
-            };
-            Err(OpenError::NotArrived(what))
-        }
-        [only] => Ok((*only).clone()),
-        several => {
-            log::warn!("{} devices have diverged (this is {})", several.len(), device.device);
-            Err(OpenError::Diverged { devices: several.len() })
-        }
-    }
-}
-
-fn read_only_reason(
-    heads: &Heads,
-    device: &DeviceState,
-    doubts: Option<String>,
-    options: &VolumeOptions,
-) -> Option<String> {
-    let rollbacks = heads.rollbacks(device);
-    if !rollbacks.is_empty() && !options.accept_rollback {
-        let missing: Vec<String> = rollbacks.iter().map(ToString::to_string).collect();
-        return Some(format!("the folder is older than what this device has seen: {}", missing.join("; ")));
-    }
-    doubts.filter(|_| !options.accept_rollback).or_else(|| options.read_only.then(|| "mounted read-only".to_string()))
 }
 
 fn vault_record(tree: &Tree, root: &Root, key: Key) -> std::result::Result<Option<Arc<[u8]>>, OpenError> {

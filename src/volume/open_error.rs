@@ -24,6 +24,14 @@ pub enum OpenError {
         /// How many.
         devices: usize,
     },
+    /// The folder is older than what this device has seen, and does not have the slot that unlocked.
+    #[error("the folder is older than what this device has seen, and does not have slot {slot}: {missing}")]
+    RolledBack {
+        /// The slot.
+        slot: SlotId,
+        /// What is missing.
+        missing: String,
+    },
     /// The slot that unlocked is none of the vault's: it was removed, or never was one.
     #[error("slot {slot} unlocks this vault no more: it was removed")]
     SlotRemoved {

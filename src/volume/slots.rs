@@ -21,15 +21,16 @@
 use std::sync::Arc;
 
 use super::key_change::{KeyChange, KeyChanged, SlotError, ValidSlot};
+use super::newest::list;
 use super::open_error::OpenError;
 use super::publish::Publisher;
 use super::{Result, Volume, VolumeError};
 use crate::crypto::EpochKey;
 use crate::format::items::TimeRecord;
-use crate::format::{EpochId, EpochRecord, EpochStart, InodeNumber, Key, KeyKind, SlotId, SlotRecord, VaultId};
-use crate::history::{AcceptedHeads, DeviceState, Head};
+use crate::format::{EpochId, EpochRecord, EpochStart, InodeNumber, Key, KeyKind, SlotId, SlotRecord};
+use crate::history::epochs::epoch_records;
+use crate::history::{AcceptedHeads, DeviceState, Head, Heads};
 use crate::segments::KeyRing;
-use crate::store::Store;
 use crate::tree::{Root, Tree};
 use crate::unlock::{EpochKeyEntry, KnownKeys, Notice, TreeKeys, keep_keys, write_epoch_keys};
 
@@ -58,49 +59,48 @@ fn read_slots(tree: &Tree, root: &Root) -> Result<Vec<SlotRecord>> {
     items.map(|item| Ok(SlotRecord::decode(&item?.1.value)?)).collect()
 }
 
-/// Refuses a slot that is none of the vault's, and answers with what this device knew of the vault's keys.
+/// Refuses a slot that is none of the vault's.
 ///
 /// A slot file that was removed and brought back still opens the vault keys it always had, and gets no further than this.
+/// What this device knows of removals counts against a folder that may be older than that knowledge, and yields to one
+/// that has all that was seen.
 ///
 /// # Errors
-/// [`OpenError::SlotRemoved`]; others where the tree or the local state cannot be read.
+/// [`OpenError::SlotRemoved`]; [`OpenError::RolledBack`] or [`OpenError::NotArrived`] where the commit that made it valid may
+/// be among those that are missing; others where the tree cannot be read.
 pub fn check_used_slot(
-    store: &dyn Store,
     tree: &Tree,
-    root: &Root,
-    vault: VaultId,
-    used: Option<UsedSlot>,
-) -> std::result::Result<Option<KnownKeys>, OpenError> {
-    let known = KnownKeys::load(store)?.filter(|known| known.vault == vault);
-    let Some(UsedSlot { slot, public_key }) = used else { return Ok(known) };
-    let is_valid = read_slots(tree, root)?.iter().any(|one| (one.slot, one.public_key) == (slot, public_key));
-    let was_removed = known.as_ref().is_some_and(|known| known.removed.contains(&slot));
-    match is_valid && !was_removed {
-        true => Ok(known),
-        false => Err(OpenError::SlotRemoved { slot }),
-    }
-}
-
-/// Why the newest commit is not to be written on, as far as epochs tell.
-pub(super) fn doubt_epoch(
-    accepted: &AcceptedHeads,
+    heads: &Heads,
     head: &Head,
     known: Option<&KnownKeys>,
-    device: &DeviceState,
-) -> Option<String> {
-    if let Some((device, epoch)) = accepted.heads.closed.first_key_value() {
-        return Some(format!(
-            "device {device} has written under a newer vault key (epoch {epoch}), which this slot does not have: the slot was \
-             removed, or its key file has not arrived"
-        ));
+    device: Option<&DeviceState>,
+    used: Option<UsedSlot>,
+) -> std::result::Result<(), OpenError> {
+    let Some(UsedSlot { slot, public_key }) = used else { return Ok(()) };
+    let is_valid = read_slots(tree, &head.root())?.iter().any(|one| (one.slot, one.public_key) == (slot, public_key));
+    let was_removed = known.is_some_and(|known| known.removed.contains(&slot));
+    let has_all_seen =
+        |device: &DeviceState| device.seen.0.iter().all(|(device, entry)| head.clock.pins(*device, *entry));
+    let rollbacks = device.map(|device| heads.rollbacks(device)).unwrap_or_default();
+    if is_valid && (!was_removed || device.is_some_and(has_all_seen)) {
+        return Ok(());
     }
-    known.and_then(|known| accepted.doubt_epoch(head, known.epoch, &device.seen))
+    // What is known of it here: a slot that is neither valid nor removed was added by a commit that is not here, or by nobody.
+    let is_unheard_of = known.is_some_and(|known| !known.valid.contains(&slot));
+    match heads.awaited.first() {
+        _ if was_removed => Err(OpenError::SlotRemoved { slot }),
+        _ if !rollbacks.is_empty() => Err(OpenError::RolledBack { slot, missing: list(&rollbacks) }),
+        Some((_, _, error)) => Err(OpenError::NotArrived(format!("slot {slot} is not in what has arrived: {error}"))),
+        None if is_unheard_of => Err(OpenError::NotArrived(format!(
+            "the commit that adds slot {slot}, which the vault as it is here does not have"
+        ))),
+        None => Err(OpenError::SlotRemoved { slot }),
+    }
 }
 
 /// Has a rotation that was cut off after its switch go on: the journal is under a key that nothing has replaced.
 pub(super) fn go_on_with_rotation(ring: &KeyRing, accepted: &AcceptedHeads, head: &Head, journal: Option<EpochId>) {
-    let replaced = accepted.replaced.get(&head.page.epoch);
-    let is_newer = |epoch: &EpochId| *epoch != head.page.epoch && !replaced.is_some_and(|older| older.contains(epoch));
+    let is_newer = |epoch: &EpochId| *epoch != head.page.epoch && !accepted.replaces(head.page.epoch, *epoch);
     if let Some(epoch) = journal.filter(is_newer) {
         log::warn!("a rotation of the vault key was cut off: the next commit finishes it");
         ring.write_in(epoch);
@@ -163,7 +163,7 @@ impl Volume {
             return Err(error.into());
         }
         // The files of a slot that was removed go with this, too: they are of one that was valid until now.
-        Ok(KeyChanged { behind: self.try_keep_keys() })
+        Ok(KeyChanged { behind: self.try_keep_keys(&publisher, false) })
     }
 
     /// Takes a slot out of the vault's. With `rotate` it cannot follow what is written from then on.
@@ -248,15 +248,17 @@ impl Volume {
 
     /// Makes `keys/` and this device's copies say what the tree says. What was wrong, and what cannot be mended, is warned
     /// of.
-    pub(super) fn keep_keys(&self) {
-        let _ = self.try_keep_keys();
+    pub(super) fn keep_keys(&self, is_rolled_back: bool) {
+        let _ = self.try_keep_keys(&self.publisher.lock(), is_rolled_back);
     }
 
     /// The same, answering with the first thing that is not as the tree says.
-    fn try_keep_keys(&self) -> Option<String> {
-        let slots = match self.slots() {
-            Ok(slots) if slots.is_empty() => return None,
-            Ok(slots) => slots,
+    pub(super) fn try_keep_keys(&self, publisher: &Publisher, is_rolled_back: bool) -> Option<String> {
+        let root = self.state.read().root;
+        let epochs = epoch_records(&self.context.tree, &root).map_err(VolumeError::from);
+        let (slots, older) = match self.slots().and_then(|slots| Ok((slots, epochs?))) {
+            Ok((slots, _)) if slots.is_empty() => return None,
+            Ok((slots, epochs)) => (slots, epochs.iter().map(|record| record.epoch).collect()),
             Err(error) => {
                 let problem = format!("the list of slots cannot be read: {error}");
                 self.warn(problem.clone());
@@ -264,7 +266,9 @@ impl Volume {
             }
         };
         let may_write = self.state.read().read_only.is_none();
-        let tree = TreeKeys { vault: &self.vault, slots: &slots, epoch: &self.current_epoch() };
+        let epoch = &self.current_epoch();
+        let head_epoch = publisher.head.as_ref().map_or(epoch.epoch, |head| head.page.epoch);
+        let tree = TreeKeys { vault: &self.vault, slots: &slots, epoch, head_epoch, older, is_rolled_back };
         let notices = keep_keys(&*self.environment.store, &tree, may_write);
         notices.iter().for_each(|notice| self.warn(notice.to_string()));
         notices.iter().find(|notice| notice.is_left_undone()).map(Notice::to_string)

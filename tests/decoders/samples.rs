@@ -250,8 +250,13 @@ fn key_files(samples: &mut Samples) {
     let code = RecoveryCode::generate(&SeededRandomness::new(9));
     samples.push(("recovery code", code.text().as_bytes().to_vec()));
     let slots = |ids: &[u8]| ids.iter().map(|id| SlotId([*id; 8])).collect();
-    let known =
-        KnownKeys { vault: vault.vault(), epoch: EpochId([1; 16]), valid: slots(&[1, 2]), removed: slots(&[3]) };
+    let known = KnownKeys {
+        vault: vault.vault(),
+        epoch: EpochId([1; 16]),
+        older: [EpochId([2; 16])].into(),
+        valid: slots(&[1, 2]),
+        removed: slots(&[3]),
+    };
     let disk = MemoryStore::new();
     known.save(&disk).expect("a disk with room");
     let store: &dyn Store = &disk;

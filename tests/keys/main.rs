@@ -1,9 +1,11 @@
 //! Who unlocks a vault, over its life: slots added and removed, the vault key rotated, recovery, and whatever the cloud
 //! does to `keys/` and `vault.json` meanwhile.
 
+mod arrivals;
 mod crashes;
 mod outcomes;
 mod recovery;
 mod rig;
 mod rotation;
 mod tampering;
+mod thieves;

@@ -90,7 +90,16 @@ impl Rig {
 
     /// Opens an unlocked vault.
     pub fn open_unlocked(&self, store: Arc<dyn Store>, unlocked: UnlockedVault) -> Result<Arc<Volume>, OpenError> {
-        let options = VolumeOptions { background: false, ..VolumeOptions::default() };
+        self.open_unlocked_with(store, unlocked, VolumeOptions { background: false, ..VolumeOptions::default() })
+    }
+
+    /// The same, in another way than the usual.
+    pub fn open_unlocked_with(
+        &self,
+        store: Arc<dyn Store>,
+        unlocked: UnlockedVault,
+        options: VolumeOptions,
+    ) -> Result<Arc<Volume>, OpenError> {
         Volume::open(self.environment(store), open_keys(&unlocked), options)
     }
 
@@ -149,7 +158,7 @@ impl Rig {
         let environment = self.environment(Arc::new(disk.clone()));
         let options = CheckOptions { data_percent: Some(100), ..CheckOptions::default() };
         let report = check_vault(&environment, open_keys(unlocked), &options, &mut |_| {}).expect("a vault to check");
-        report.issues.into_iter().map(|issue| issue.message).collect()
+        report.issues.into_iter().map(|issue| format!("{}: {}", issue.severity, issue.message)).collect()
     }
 }
 
@@ -171,6 +180,13 @@ pub fn folder_of(disk: &MemoryStore) -> Folder {
 pub fn key_files(disk: &MemoryStore) -> Folder {
     let is_key = |path: &FilePath| path.name.starts_with("keys/") || path.name == "vault.json";
     folder_of(disk).into_iter().filter(|(path, _)| is_key(path)).collect()
+}
+
+/// Brings every file of a vault folder into another, as a sync client does.
+pub fn bring(from: &MemoryStore, to: &MemoryStore) {
+    let there = folder_of(to);
+    let missing = folder_of(from).into_iter().filter(|(path, _)| !there.contains_key(path));
+    missing.for_each(|(path, bytes)| to.deliver(&path, &bytes));
 }
 
 /// Puts bytes in the place of a file, as a sync client does.

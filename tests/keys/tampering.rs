@@ -332,3 +332,27 @@ fn newer_versions_are_called_newer_and_cost_nothing_here() {
         assert!(scene.opens_rightly(&disk, "two", &path.name), "{path}");
     }
 }
+
+#[test]
+fn a_crowd_of_files_in_keys_is_one_notice_and_keeps_nobody_out() {
+    let scene = scene();
+    let slot_file = key_files(&scene.disk)[&slot_file_of(&scene.disk)].clone();
+    let mut long = slot_file;
+    long.resize(60_000, b' ');
+    // Half of them sort before every true one.
+    for number in 0..2000_u64 {
+        let id = if number % 2 == 0 { number } else { u64::MAX - number };
+        scene.disk.deliver(&FilePath::vault(format!("keys/{id:016x}.json")), &long);
+        scene.disk.deliver(&FilePath::vault(format!("keys/{id:016x}-{id:032x}.key")), &long[..200]);
+    }
+    for name in ["one", "two"] {
+        let disk = scene.disk.fork();
+        let volume = scene.rig.open(&disk, name).expect("open");
+        assert_eq!(read(&volume, "a").as_deref(), Some(&b"content"[..]));
+        let warnings = volume.status().warnings;
+        assert!(warnings.iter().any(|text| text.contains("crowded")) && warnings.len() < 50, "{}", warnings.len());
+    }
+    let listed = list_slots(&scene.disk).expect("a list");
+    assert!(listed.len() < 300, "{}", listed.len());
+    assert_eq!(listed.iter().filter(|slot| slot.state == SlotState::Valid).count(), 3);
+}

@@ -10,7 +10,7 @@ use passkeyfs::format::items::{
 };
 use passkeyfs::format::segment::SegmentKind;
 use passkeyfs::format::{BlockKind, DeviceId, InodeNumber, Key, KeyKind, Pointer, SegmentId};
-use passkeyfs::history::Heads;
+use passkeyfs::history::AcceptedHeads;
 use passkeyfs::segments::{BlockSource, KeyRing, Segments};
 use passkeyfs::store::Store;
 use passkeyfs::tree::{Tree, WalkStep};
@@ -35,16 +35,16 @@ pub fn check(world: &World, block_bytes: usize) -> Result<u64> {
     let (clock, randomness) = (world.clock.clone(), world.randomness.clone());
     let segments = Segments::new(store, clock, randomness, ring, DeviceId(u64::MAX), true, 0).map_err(text)?;
     let segments = Arc::new(segments);
-    let heads = Heads::find(&segments).map_err(text)?;
-    if let Some((_, sequence, error)) = heads.awaited.first() {
+    let tree = Tree::new(Arc::clone(&segments) as Arc<dyn BlockSource>, 0);
+    let accepted = AcceptedHeads::find(&segments, &tree, None).map_err(text)?;
+    if let Some((_, sequence, error)) = accepted.heads.awaited.first() {
         return Err(format!("a published commit cannot be used: {sequence}: {error}"));
     }
     check_numbers(&segments)?;
-    let head = match heads.uncovered().as_slice() {
+    let head = match accepted.uncovered().as_slice() {
         [head] => (*head).clone(),
         several => return Err(format!("{} heads", several.len())),
     };
-    let tree = Tree::new(Arc::clone(&segments) as Arc<dyn BlockSource>, 0);
     let mut items = Items::default();
     let mut problem = None;
     let walked = tree.walk(&head.root(), &mut |step| {

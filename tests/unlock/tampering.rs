@@ -1,9 +1,10 @@
 //! What whoever runs the cloud does to the folder: it never opens wrongly, and one lost or altered file loses nothing that
 //! this device has a copy of.
 
+use base64ct::{Base64, Encoding as _};
 use passkeyfs::format::slot_file::{KeyFileName, slot_file_name};
-use passkeyfs::format::{EpochId, SlotId, VaultFile};
-use passkeyfs::store::{Area, FilePath};
+use passkeyfs::format::{EpochId, SlotFile, SlotId, VaultFile};
+use passkeyfs::store::{Area, FilePath, MemoryStore};
 use passkeyfs::unlock::{Notice, ScriptedInteraction, UnlockError, list_slots, read_vault_file};
 
 use crate::rig::{Rig, change_field, field, only_file};
@@ -275,4 +276,56 @@ fn a_state_folder_that_is_full_does_not_keep_the_vault_shut() {
     rig.store.set_capacity(Area::State, 0);
     let notices = rig.unlock_silently().expect("unlocked").notices;
     assert!(matches!(notices[..], [Notice::NotRemembered { .. }]), "{notices:?}");
+}
+
+/// A copy of a slot's file under another id, which says that no user was verified at its enrolment, or another credential.
+fn false_file(rig: &Rig, slot: SlotId, change: impl FnOnce(&mut serde_json::Value)) {
+    let id = SlotId([0, 0, 0, 0, 0, 0, 0, 1]);
+    let bytes = change_field(&slot_bytes(rig, slot), "public", |public| {
+        let mut value: serde_json::Value = serde_json::from_slice(public).expect("JSON");
+        value["slot"] = id.to_string().into();
+        change(&mut value["method"]["passkey"]);
+        *public = value.to_string().into_bytes();
+    });
+    rig.store.deliver(&slot_path(id), &bytes);
+}
+
+#[test]
+fn a_file_that_says_no_user_was_verified_does_not_lock_out_a_key_that_answers_without() {
+    let (rig, created) = Rig::with_vault_and_pin();
+    // A key that does not know `credProtect` shows its credentials to everybody.
+    rig.edit("one", |file| file["credentials"][0]["protection"] = 1.into());
+    false_file(&rig, created.slots[0].slot, |passkey| passkey["user_verified"] = false.into());
+    let user = ScriptedInteraction::with_pins(&["2468"]);
+    rig.unlock(&["one"], &user).expect("opens with the copy's class");
+    assert_eq!((user.asked().pins.len(), user.asked().touches), (1, 1));
+    // Nothing tells a new device which file is the false one: it costs a touch more.
+    rig.forget_state();
+    let user = ScriptedInteraction::with_pins(&["2468"]);
+    rig.unlock(&["one"], &user).expect("opens all the same");
+    assert_eq!((user.asked().pins.len(), user.asked().touches), (1, 2));
+}
+
+#[test]
+fn a_file_with_another_credential_of_the_same_key_does_not_lock_it_out() {
+    let (rig, created) = Rig::with_vault_and_pin();
+    // The key was enrolled in another vault, too: its credential there is known to who can see that vault's folder.
+    let other = rig.create_on(&MemoryStore::new(), "one", &ScriptedInteraction::with_pins(&["2468"]));
+    let other = SlotFile::decode(&other.expect("another vault").slots[0].slot_file).expect("readable");
+    let other = other.public().passkey().expect("a passkey").clone();
+    rig.edit("one", |file| {
+        let credentials = file["credentials"].as_array_mut().expect("a list");
+        credentials.reverse();
+    });
+    false_file(&rig, created.slots[0].slot, |passkey| {
+        passkey["credential_id"] = Base64::encode_string(&other.credential_id).into();
+    });
+    for forgets in [false, true] {
+        if forgets {
+            rig.forget_state();
+        }
+        let user = ScriptedInteraction::with_pins(&["2468"]);
+        rig.unlock(&["one"], &user).expect("opens");
+        assert_eq!(user.asked().pins.len(), 1);
+    }
 }

@@ -1,0 +1,174 @@
+//! Keys and commits that arrive late, in part, or not any more: each is called what it is, and nothing is written beside
+//! what is on its way.
+
+use std::sync::Arc;
+
+use passkeyfs::store::{FilePath, MemoryStore};
+use passkeyfs::unlock::UnlockedVault;
+use passkeyfs::volume::{KeyChange, OpenError, Volume, VolumeOptions};
+
+use crate::rig::{Folder, Rig, Shut, bring, folder_of, read, slots_of, write};
+
+fn options(accept_rollback: bool, read_only: bool) -> VolumeOptions {
+    VolumeOptions { background: false, accept_rollback, read_only, ..VolumeOptions::default() }
+}
+
+fn open_with(rig: &Rig, disk: &MemoryStore, name: &str, options: VolumeOptions) -> Arc<Volume> {
+    let unlocked: UnlockedVault = rig.unlock(disk, name).expect("unlocked");
+    rig.open_unlocked_with(Arc::new(disk.clone()), unlocked, options).expect("open")
+}
+
+/// Takes away from a folder what it has more than it had, but for the files of `keys/`.
+fn roll_back(disk: &MemoryStore, before: &Folder) {
+    let is_newer = |path: &&FilePath| !before.contains_key(path) && !path.name.starts_with("keys/");
+    folder_of(disk).keys().filter(is_newer).for_each(|path| disk.withdraw(path));
+}
+
+/// Two devices that have both opened the vault; the second has then added the key "three", and the first has seen it.
+fn two_devices() -> (Rig, MemoryStore, MemoryStore, Folder) {
+    let (rig, first) = Rig::with_vault();
+    let volume = rig.open(&first, "one").expect("open");
+    write(&volume, "a", b"old");
+    volume.close().expect("closed");
+    let before = folder_of(&first);
+    let second = rig.new_device(&before);
+    let volume = rig.open(&second, "one").expect("open");
+    rig.add(&second, &volume, "three");
+    write(&volume, "a", b"new");
+    volume.close().expect("closed");
+    bring(&second, &first);
+    drop(rig.open(&first, "one").expect("open"));
+    (rig, first, second, before)
+}
+
+#[test]
+fn nothing_is_written_beside_a_newer_vault_key_that_has_not_arrived() {
+    let (rig, disk) = Rig::with_vault();
+    let volume = rig.open(&disk, "one").expect("open");
+    write(&volume, "a", b"old");
+    volume.close().expect("closed");
+    let (away, had) = (disk.fork(), folder_of(&disk));
+    let volume = rig.open(&disk, "one").expect("open");
+    volume.change_keys(&KeyChange::Rotate).expect("rotated");
+    write(&volume, "a", b"new");
+    volume.close().expect("closed");
+    bring(&disk, &away);
+    let is_new_key = |path: &FilePath| path.name.ends_with(".key") && !had.contains_key(path);
+    folder_of(&away).into_keys().filter(is_new_key).for_each(|path| away.withdraw(&path));
+    for accept_rollback in [false, true] {
+        let volume = open_with(&rig, &away, "one", options(accept_rollback, false));
+        let reason = volume.status().read_only.expect("nothing can be written");
+        assert!(reason.contains("key file has not arrived"), "{reason}");
+        assert!(!volume.rollback_can_be_accepted());
+        assert_eq!(read(&volume, "a").as_deref(), Some(&b"old"[..]));
+    }
+    bring(&disk, &away);
+    let volume = rig.open(&away, "one").expect("open");
+    assert_eq!((read(&volume, "a").as_deref(), volume.status().read_only), (Some(&b"new"[..]), None));
+}
+
+#[test]
+fn a_slot_that_a_folder_from_before_it_does_not_have_is_not_called_removed() {
+    let (rig, disk, second, before) = two_devices();
+    roll_back(&disk, &before);
+    for _ in 0..2 {
+        match rig.open(&disk, "three") {
+            Err(Shut::Open(OpenError::RolledBack { .. })) => {}
+            other => panic!("{:?}", other.err()),
+        }
+    }
+    // Somebody accepts the rollback with an older key; the newer one is not forgotten for that.
+    let three = slots_of(&rig.open(&second, "one").expect("open"));
+    let volume = open_with(&rig, &disk, "one", options(true, false));
+    assert_eq!(volume.status().read_only, None);
+    volume.close().expect("closed");
+    let files = |disk: &MemoryStore| folder_of(disk).into_keys().filter(|path| path.name.starts_with("keys/")).count();
+    assert_eq!(files(&disk), 2 * three.len(), "the newer slot's files are still there");
+    bring(&second, &disk);
+    let volume = rig.open(&disk, "three").expect("the true folder is back");
+    assert_eq!(read(&volume, "a").as_deref(), Some(&b"new"[..]));
+    assert_eq!(volume.status().read_only, None);
+}
+
+#[test]
+fn a_slot_whose_commit_has_not_arrived_is_not_called_removed() {
+    let (rig, disk, second, before) = two_devices();
+    // A device that has seen neither, and one that gets the new commit in part.
+    let third = rig.new_device(&before);
+    drop(rig.open(&third, "one").expect("open"));
+    for (path, bytes) in folder_of(&second) {
+        if path.name.starts_with("keys/") && !before.contains_key(&path) {
+            third.deliver(&path, &bytes);
+        }
+    }
+    assert!(matches!(rig.open(&third, "three"), Err(Shut::Open(OpenError::NotArrived(_)))));
+    for (path, bytes) in folder_of(&disk) {
+        if path.name.ends_with(".meta") && !before.contains_key(&path) {
+            third.deliver(&path, &bytes[..bytes.len() / 2]);
+        }
+    }
+    assert!(matches!(rig.open(&third, "three"), Err(Shut::Open(OpenError::NotArrived(_)))));
+    assert!(matches!(
+        rig.open(&rig.new_device(&folder_of(&third)), "three"),
+        Err(Shut::Open(OpenError::NotArrived(_)))
+    ));
+}
+
+#[test]
+fn what_was_taken_for_removed_by_mistake_opens_when_the_vault_says_so() {
+    let (rig, disk, ..) = two_devices();
+    let mut known = passkeyfs::unlock::KnownKeys::load(&disk).expect("readable").expect("there");
+    known.removed = known.valid.clone();
+    known.valid.clear();
+    known.save(&disk).expect("saved");
+    drop(rig.open(&disk, "three").expect("the vault has it"));
+    let known = passkeyfs::unlock::KnownKeys::load(&disk).expect("readable").expect("there");
+    assert!(known.removed.is_empty());
+}
+
+#[test]
+fn a_read_only_mount_of_devices_that_diverged_shows_this_one_s_state() {
+    let (rig, first, second, _) = two_devices();
+    for (disk, name) in [(&first, "first"), (&second, "second")] {
+        let volume = rig.open(disk, "one").expect("open");
+        rig.add(disk, &volume, name);
+        write(&volume, "a", name.as_bytes());
+        volume.close().expect("closed");
+    }
+    bring(&first, &second);
+    bring(&second, &first);
+    for (disk, name) in [(&first, "first"), (&second, "second")] {
+        assert!(matches!(rig.open(disk, "one"), Err(Shut::Open(OpenError::Diverged { devices: 2 }))));
+        let volume = open_with(&rig, disk, "one", options(false, true));
+        assert_eq!(read(&volume, "a").as_deref(), Some(name.as_bytes()));
+        let warnings = volume.status().warnings;
+        assert!(warnings.iter().any(|text| text.contains("written at once")), "{warnings:?}");
+    }
+}
+
+#[test]
+fn commits_of_a_device_that_was_behind_a_rotation_are_named_and_not_called_damage() {
+    let (rig, first, second, _) = two_devices();
+    let volume = rig.open(&first, "one").expect("open");
+    volume.change_keys(&KeyChange::Rotate).expect("rotated");
+    write(&volume, "a", b"under the new key");
+    volume.close().expect("closed");
+    let volume = rig.open(&second, "one").expect("open");
+    write(&volume, "a", b"beside it");
+    volume.close().expect("closed");
+    bring(&first, &second);
+    bring(&second, &first);
+    for accept_rollback in [false, true] {
+        for disk in [&first, &second] {
+            let disk = disk.fork();
+            let volume = open_with(&rig, &disk, "one", options(accept_rollback, false));
+            let status = volume.status();
+            assert_eq!(read(&volume, "a").as_deref(), Some(&b"under the new key"[..]));
+            assert!(status.warnings.iter().any(|text| text.contains("passed over")), "{:?}", status.warnings);
+        }
+    }
+    let found = rig.check(&first, &rig.unlock(&first, "one").expect("unlocked"));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("warning") && found[0].contains("passed over"), "{found:?}");
+    assert!(rig.open(&second, "one").expect("open").status().read_only.is_some());
+}

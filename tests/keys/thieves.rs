@@ -1,0 +1,208 @@
+//! What the holder of a removed key puts into the folder afterwards: commits under the old vault key, and a rotation of
+//! his own. A device that knows the true vault key passes over them, says so, and goes on writing under the true one.
+
+use std::sync::Arc;
+
+use passkeyfs::format::commit::ClockEntry;
+use passkeyfs::format::{CommitId, CommitNumber, DeviceId, Sequence};
+use passkeyfs::history::{AcceptedHeads, CommitDraft, CommitWriter, DeviceState};
+use passkeyfs::segments::{BlockSource, KeyRing, Segments};
+use passkeyfs::store::MemoryStore;
+use passkeyfs::tree::Tree;
+use passkeyfs::volume::{KeyChange, OpenError, Volume, VolumeOptions};
+
+use crate::rig::{Rig, Shut, bring, folder_of, read, write};
+
+/// A vault on whose device key "two" was removed with a rotation, and the thief's disk from before.
+struct Scene {
+    rig: Rig,
+    disk: MemoryStore,
+    before: MemoryStore,
+}
+
+fn scene() -> Scene {
+    let (rig, disk) = Rig::with_vault();
+    let volume = rig.open(&disk, "one").expect("open");
+    let two = rig.add(&disk, &volume, "two");
+    write(&volume, "a", b"old");
+    volume.publish().expect("published");
+    let before = disk.fork();
+    volume.change_keys(&KeyChange::Remove { slot: two, rotate: true }).expect("removed");
+    write(&volume, "a", b"true");
+    volume.close().expect("closed");
+    Scene { rig, disk, before }
+}
+
+/// Under whose name the thief writes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Name {
+    Victims,
+    HisOwn,
+}
+
+impl Scene {
+    /// The thief's disk, after `act` and a write of his.
+    fn thief(&self, name: Name, act: impl FnOnce(&Volume)) -> MemoryStore {
+        let disk = match name {
+            Name::Victims => self.before.fork(),
+            Name::HisOwn => self.rig.new_device(&folder_of(&self.before)),
+        };
+        if name == Name::Victims {
+            let state = DeviceState::load(&disk).expect("readable").expect("there");
+            DeviceState { next_sequence: 50_000, ..state }.save(&disk).expect("saved");
+        }
+        let volume = self.rig.open(&disk, "two").expect("his copy opens");
+        act(&volume);
+        write(&volume, "a", b"forged");
+        // So that no number of his is smaller than the victim's.
+        for round in 0..5u8 {
+            write(&volume, "more", &[round; 10]);
+            volume.publish().expect("published");
+        }
+        volume.close().expect("closed");
+        disk
+    }
+
+    fn rotates(&self, name: Name) -> MemoryStore {
+        self.thief(name, |volume| drop(volume.change_keys(&KeyChange::Rotate).expect("rotated")))
+    }
+
+    fn open_with(&self, disk: &MemoryStore, options: VolumeOptions) -> Arc<Volume> {
+        let unlocked = self.rig.unlock(disk, "one").expect("unlocked");
+        self.rig.open_unlocked_with(Arc::new(disk.clone()), unlocked, options).expect("open")
+    }
+}
+
+fn usual() -> VolumeOptions {
+    VolumeOptions { background: false, ..VolumeOptions::default() }
+}
+
+#[test]
+fn a_false_rotation_by_a_removed_key_is_passed_over_where_the_true_one_is_known() {
+    for name in [Name::Victims, Name::HisOwn] {
+        for accept_rollback in [false, true] {
+            let scene = scene();
+            let disk = &scene.disk;
+            let theirs = scene.rotates(name);
+            let true_epoch = scene.rig.open(disk, "one").expect("open").current_epoch().epoch;
+            bring(&theirs, disk);
+            let unlocked = scene.rig.unlock(disk, "one").expect("unlocked");
+            assert_eq!(unlocked.epochs.len(), 3, "his vault key opens with the slot");
+            let found = scene.rig.check(disk, &unlocked);
+            assert!(!found.is_empty() && found.iter().all(|issue| issue.starts_with("warning")), "{name:?}: {found:?}");
+            for round in [1, 2] {
+                let volume = scene.open_with(disk, VolumeOptions { accept_rollback, ..usual() });
+                let status = volume.status();
+                assert_eq!((read(&volume, "a").as_deref(), status.read_only), (Some(&b"true"[..]), None), "{name:?}");
+                // Once the victim has written above them, nobody looks at those under his name any more.
+                let is_said = status.warnings.iter().any(|text| text.contains("passed over"));
+                assert!(is_said || (round, name) == (2, Name::Victims), "{:?}", status.warnings);
+                assert_eq!(volume.current_epoch().epoch, true_epoch);
+                write(&volume, "later", &[round; 100]);
+                volume.close().expect("closed");
+            }
+            // The thief reads nothing of it.
+            bring(disk, &theirs);
+            let volume = scene.rig.open(&theirs, "two").expect("his own state");
+            assert_eq!(read(&volume, "later"), None);
+        }
+    }
+}
+
+#[test]
+fn commits_under_the_old_vault_key_and_the_victim_s_name_do_not_hide_the_true_ones() {
+    for name in [Name::Victims, Name::HisOwn] {
+        let scene = scene();
+        bring(&scene.thief(name, |_| ()), &scene.disk);
+        let unlocked = scene.rig.unlock(&scene.disk, "one").expect("unlocked");
+        let found = scene.rig.check(&scene.disk, &unlocked);
+        assert!(!found.is_empty() && found.iter().all(|issue| issue.starts_with("warning")), "{found:?}");
+        let volume = scene.rig.open(&scene.disk, "one").expect("open");
+        let status = volume.status();
+        assert_eq!(
+            (read(&volume, "a").as_deref(), status.read_only.as_deref()),
+            (Some(&b"true"[..]), None),
+            "{name:?}"
+        );
+        assert!(status.warnings.iter().any(|text| text.contains("after its vault key was replaced")), "{status:?}");
+    }
+}
+
+#[test]
+fn of_a_folder_from_before_the_rotation_only_an_ancestor_can_be_accepted() {
+    let scene = scene();
+    // Nothing of the true rotation is left, and the false one is there.
+    for (theirs, forged) in [(scene.before.clone(), false), (scene.rotates(Name::Victims), true)] {
+        let disk = scene.disk.fork();
+        folder_of(&disk).keys().for_each(|path| disk.withdraw(path));
+        bring(&theirs, &disk);
+        let volume = scene.rig.open(&disk, "one").expect("open");
+        assert!(volume.status().read_only.expect("a rollback").contains("older"), "{forged}");
+        drop(volume);
+        let volume = scene.open_with(&disk, VolumeOptions { accept_rollback: true, ..usual() });
+        let status = volume.status();
+        assert_eq!((read(&volume, "a").as_deref(), status.read_only), (Some(&b"old"[..]), None), "{forged}");
+        assert_eq!(status.warnings.iter().any(|text| text.contains("passed over")), forged, "{:?}", status.warnings);
+        write(&volume, "b", b"and on");
+        volume.close().expect("closed");
+    }
+}
+
+#[test]
+fn a_new_device_that_finds_two_vault_keys_of_which_neither_replaced_the_other_does_not_write() {
+    for name in [Name::Victims, Name::HisOwn] {
+        let scene = scene();
+        bring(&scene.rotates(name), &scene.disk);
+        let fresh = scene.rig.new_device(&folder_of(&scene.disk));
+        match scene.rig.open(&fresh, "one") {
+            Ok(volume) => {
+                let reason = volume.status().read_only.expect("nothing can be written");
+                assert!(reason.contains("another vault key"), "{reason}");
+            }
+            Err(Shut::Open(OpenError::Diverged { .. })) => assert_eq!(name, Name::HisOwn),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_clock_with_large_numbers_hides_nobody_s_commits() {
+    let scene = scene();
+    let victim = DeviceState::load(&scene.disk).expect("readable").expect("there").device;
+    let theirs = scene.thief(Name::HisOwn, |volume| drop(volume.change_keys(&KeyChange::Rotate).expect("rotated")));
+    // He claims to have merged what the victim will write in a thousand years.
+    forge_clock(&scene.rig, &theirs, victim);
+    bring(&theirs, &scene.disk);
+    let fresh = scene.rig.new_device(&folder_of(&scene.disk));
+    assert!(matches!(scene.rig.open(&fresh, "one"), Err(Shut::Open(OpenError::Diverged { devices: 2 }))));
+}
+
+/// Adds a commit to the thief's folder that claims to have merged a commit of the victim that nobody has made yet.
+fn forge_clock(rig: &Rig, theirs: &MemoryStore, victim: DeviceId) {
+    let unlocked = rig.unlock(theirs, "two").expect("unlocked");
+    let epochs = unlocked.epochs.into_iter().map(|entry| (entry.epoch, entry.key)).collect();
+    let ring = Arc::new(KeyRing::new(unlocked.vault.vault(), epochs));
+    let device = DeviceState::load(theirs).expect("readable").expect("there").device;
+    let (store, clock, randomness) = (Arc::new(theirs.clone()), rig.clock.clone(), rig.randomness.clone());
+    let segments = Arc::new(Segments::new(store, clock, randomness, ring, device, true, 0).expect("segments"));
+    let tree = Tree::new(Arc::clone(&segments) as Arc<dyn BlockSource>, 1 << 20);
+    let accepted = AcceptedHeads::find(&segments, &tree, None).expect("found");
+    let head = &accepted.heads.newest[&device];
+    segments.ring().write_in(head.page.epoch);
+    segments.skip_to(Sequence(head.sequence.0 + 1));
+    let (number, id) = (head.page.number.next(), CommitId(rig.randomness.array()));
+    let mut clock = head.clock.clone();
+    clock.0.insert(device, ClockEntry { number, id });
+    clock.0.insert(victim, ClockEntry { number: CommitNumber(1 << 40), id: CommitId([1; 16]) });
+    let draft = CommitDraft {
+        number,
+        id,
+        parent: head.page.id,
+        seconds: head.page.seconds,
+        nanoseconds: head.page.nanoseconds,
+        root: head.root(),
+        data_files: Vec::new(),
+    };
+    let (_, segment) = CommitWriter::begin(&segments).expect("begun").finish(draft, clock).expect("finished");
+    segments.publish(&segment).expect("published");
+}
