@@ -31,7 +31,7 @@ struct Device(VecDeque<[u8; PACKET_BYTES]>);
 impl Packets for Device {
     fn send(&mut self, packet: &[u8; PACKET_BYTES]) -> Result<(), LinkError> {
         // A channel is given, lest every input end there. The input's first packets say what it is.
-        if packet[4] == 0x86 && self.0.len() % 2 == 0 {
+        if packet[4] == 0x86 && self.0.len().is_multiple_of(2) {
             let mut answer = [0; PACKET_BYTES];
             answer[..7].copy_from_slice(&[0xff, 0xff, 0xff, 0xff, 0x86, 0, 17]);
             answer[7..15].copy_from_slice(&packet[7..15]);
