@@ -162,7 +162,7 @@ fn serve(request: &MountRequest, place: &VaultPlace, mountpoint: &Path, detach: 
     let unlocked = place.unlock(&Unlocking { authenticator, ..request.unlocking.clone() })?;
     let device = unlocked.device.clone();
     set_service_status("opening the vault");
-    let is_first_time = KnownKeys::load(&*place.store).ok().flatten().is_none();
+    let is_first_time = matches!(KnownKeys::load(&*place.store), Ok(None));
     let volume = Volume::open(place.environment(), open_keys(unlocked), volume_options(choices))?;
     if is_first_time {
         say_what_cannot_be_known(&volume);
@@ -205,7 +205,7 @@ fn say_what_cannot_be_known(volume: &Volume) {
     if let Ok(Some(seconds)) = volume.epoch_start() {
         let since = format_seconds(i64::try_from(seconds).unwrap_or(i64::MAX));
         output::notice(&format!(
-            "This device opens the vault for the first time. Its vault key is in use since {since}: if you have rotated it \
+            "This device has noted nothing of the vault yet. Its vault key is in use since {since}: if you have rotated it \
              later, the folder is an old one, and not to be written to."
         ));
     }

@@ -34,7 +34,7 @@ impl LocalStore {
         // A daemon leaves the folder that a relative path starts from.
         let [vault, state] = [vault, state].map(|folder| std::path::absolute(&folder).unwrap_or(folder));
         let vault_mode = 0o666 & !umask().unwrap_or(0o077);
-        let identity = identity_of(&vault).ok();
+        let identity = Mutex::new(Identity::of(&vault).ok());
         Self { folders: Arc::new(Folders { vault, state, vault_mode, identity, durable: Mutex::default() }) }
     }
 }
@@ -169,8 +169,41 @@ impl Store for LocalStore {
     }
 }
 
-fn identity_of(folder: &Path) -> io::Result<(u64, u64)> {
-    fs::metadata(folder).map(|metadata| (metadata.dev(), metadata.ino()))
+/// Longer than any `vault.json`.
+const VAULT_FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// What tells a vault folder from another under the same name.
+struct Identity {
+    device: u64,
+    inode: u64,
+    /// Its `vault.json`, where there was one: filesystems that number inodes as they go give the same folder another.
+    vault_file: Option<Vec<u8>>,
+}
+
+impl Identity {
+    fn of(folder: &Path) -> io::Result<Self> {
+        let metadata = fs::metadata(folder)?;
+        Ok(Self { device: metadata.dev(), inode: metadata.ino(), vault_file: read_vault_file(folder) })
+    }
+
+    /// Whether it is this folder that lies there; whatever its inode's number is by now.
+    fn is_still_at(&mut self, folder: &Path) -> io::Result<bool> {
+        let metadata = fs::metadata(folder)?;
+        if metadata.dev() != self.device {
+            return Ok(false);
+        }
+        if metadata.ino() != self.inode && (self.vault_file.is_none() || read_vault_file(folder) != self.vault_file) {
+            return Ok(false);
+        }
+        self.inode = metadata.ino();
+        Ok(true)
+    }
+}
+
+fn read_vault_file(folder: &Path) -> Option<Vec<u8>> {
+    let path = folder.join("vault.json");
+    let is_small_file = |metadata: &fs::Metadata| metadata.is_file() && metadata.len() <= VAULT_FILE_BYTES_MAX;
+    fs::symlink_metadata(&path).ok().filter(is_small_file).and_then(|_| fs::read(path).ok())
 }
 
 /// The process's umask, read without changing it.
@@ -186,9 +219,9 @@ struct Folders {
     state: PathBuf,
     /// The mode of a new file in the vault folder.
     vault_mode: u32,
-    /// Which folder the vault's was at first (device, inode). What lies under its name later may be another: an empty
-    /// mount point where the disk was.
-    identity: Option<(u64, u64)>,
+    /// Which folder the vault's was at first. What lies under its name later may be another: an empty mount point where the
+    /// disk was.
+    identity: Mutex<Option<Identity>>,
     /// Folders whose own name is durable. Held while folders are made or synced, so that the two never cross.
     durable: Mutex<HashSet<FilePath>>,
 }
@@ -220,8 +253,9 @@ impl Folders {
             return Ok(());
         }
         let error = |source| self.error(&FilePath::vault(""), "look at the vault folder", source);
-        let now = identity_of(&self.vault).map_err(error)?;
-        match self.identity.is_none_or(|first| first == now) {
+        let mut first = self.identity.lock();
+        let Some(first) = &mut *first else { return fs::metadata(&self.vault).map(drop).map_err(error) };
+        match first.is_still_at(&self.vault).map_err(error)? {
             true => Ok(()),
             false => Err(error(io::Error::new(io::ErrorKind::NotFound, "another folder lies under its name now"))),
         }

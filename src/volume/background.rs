@@ -41,6 +41,8 @@ pub(super) struct Pressure {
     /// Data in the segments that the next commit will publish, and a publish going on.
     staged_bytes: AtomicU64,
     stopping: AtomicBool,
+    /// No more changes are taken: nothing will be freed either.
+    stopped: AtomicBool,
     gate: Mutex<Gate>,
     /// Writers wait here for memory.
     freed: Condvar,
@@ -72,6 +74,12 @@ impl Pressure {
     /// Notes how the flusher's last pass ended.
     fn note_flush(&self, error: Option<String>) {
         self.gate.lock().flush_error = error;
+        self.freed.notify_all();
+    }
+
+    /// No more changes are taken: nobody waits for memory any more.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
         self.freed.notify_all();
     }
 
@@ -124,8 +132,14 @@ impl Volume {
     /// Notes how a publish ended: writers wait for what it has freed, and do not wait for what cannot happen.
     pub(super) fn note_publish(&self, published: &Result<()>) {
         self.note_staged();
-        self.pressure.gate.lock().publish_error = published.as_ref().err().map(ToString::to_string);
+        let error = published.as_ref().err().filter(|error| !self.is_held_back(error));
+        self.pressure.gate.lock().publish_error = error.map(ToString::to_string);
         self.pressure.freed.notify_all();
+    }
+
+    /// Whether all is published but blocks that cannot be put together.
+    fn is_held_back(&self, error: &VolumeError) -> bool {
+        error.is_of_stored_bytes() && self.state.read().frozen.is_none()
     }
 
     fn want_publish(&self) {
@@ -164,8 +178,8 @@ impl Volume {
             self.pressure.due.notify_one();
             self.pressure.freed.wait_for(&mut gate, Duration::from_millis(200));
             gate.waiting -= 1;
-            if self.pressure.is_stopping() {
-                return Err(VolumeError::ReadOnly("the volume is being closed".into()));
+            if self.pressure.is_stopping() || self.pressure.stopped.load(Ordering::Relaxed) {
+                return Err(VolumeError::ReadOnly("no more changes are taken".into()));
             }
         }
         Ok(())
@@ -218,8 +232,10 @@ impl Volume {
         };
         let Some(last) = batch.last() else {
             let ended = std::mem::take(round);
+            // Where items take the memory a commit frees it, whatever is stuck.
+            let waits_for_commit = self.pressure.item_bytes.load(Ordering::Relaxed) > self.commit_from_bytes();
             return match ended.stuck {
-                Some(error) if !ended.has_flushed => Err(error),
+                Some(error) if !ended.has_flushed && !waits_for_commit => Err(error),
                 _ => Ok(ended.has_flushed),
             };
         };
@@ -305,10 +321,13 @@ impl Volume {
             self.pressure.gate.lock().publish_wanted = false;
             match self.publish() {
                 Ok(()) => schedule.changed_since = None,
+                // What has not arrived is waited for at the pace of commits.
+                Err(error) if self.is_held_back(&error) => {
+                    schedule.changed_since = Some(now);
+                    log::info!("not all could be published: {error}");
+                }
                 Err(error) => {
-                    // What has not arrived is waited for at the pace of commits.
-                    let pause = if error.is_of_stored_bytes() { interval } else { RETRY_INTERVAL };
-                    schedule.retry_at = now + pause.max(RETRY_INTERVAL);
+                    schedule.retry_at = now + RETRY_INTERVAL;
                     self.warn(format!("changes could not be published: {error}"));
                 }
             }

@@ -61,6 +61,14 @@ impl Volume {
     /// # Errors
     /// *Not arrived* or *damaged* when a stored block cannot be had: never other bytes than were written.
     pub fn read(&self, inode: InodeNumber, offset: u64, length: usize) -> Result<Vec<u8>> {
+        match self.read_once(inode, offset, length) {
+            // A block may have been moved since it was looked up, and its old segment be gone.
+            Err(VolumeError::NotArrived(_)) => self.read_once(inode, offset, length),
+            read => read,
+        }
+    }
+
+    fn read_once(&self, inode: InodeNumber, offset: u64, length: usize) -> Result<Vec<u8>> {
         let (plans, length) = {
             let guard = self.view();
             let view = guard.view();

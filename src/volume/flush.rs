@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::dirty::BlockAddress;
+use super::overlay::Found;
 use super::state::{BlockBase, BlockPlan, Generation, State, View};
 use super::{Result, Volume, VolumeError};
 use crate::format::items::{AttributesRecord, ExtentRecord};
@@ -147,10 +148,14 @@ impl Volume {
     pub(super) fn flush_block(&self, number: CommitNumber, at: BlockAddress) -> Result<()> {
         let _flushing = self.flushing.lock();
         // Written again meanwhile: tried again, but not for ever against a fast writer.
-        for _ in 0..SETTLE_TRIES_MAX {
+        for attempt in 0..SETTLE_TRIES_MAX {
             let Some(flush) = self.plan_flush(number, at)? else { return Ok(()) };
             let FlushPlan { version, length, plan, inline, candidates } = flush;
-            let bytes = self.assemble_block(plan, length)?;
+            let bytes = match self.assemble_block(plan, length) {
+                // What lies below may have been moved since it was looked up.
+                Err(error) if error.is_of_stored_bytes() && attempt == 0 => continue,
+                bytes => bytes?,
+            };
             let flushed = if bytes.iter().all(|byte| *byte == 0) {
                 Flushed::Hole
             } else if inline {
@@ -361,9 +366,7 @@ impl Volume {
         generation.overlay.put(attributes_key, record.encode().as_slice().into());
         if below_current {
             let above = &mut state.current.overlay;
-            if let (super::overlay::Found::Value(value), super::overlay::Found::Unknown) =
-                (above.get(&attributes_key), above.get(&key))
-            {
+            if let (Found::Value(value), Found::Unknown) = (above.get(&attributes_key), above.get(&key)) {
                 let mut record = AttributesRecord::decode(&value)?;
                 record.allocated_bytes = record.allocated_bytes.saturating_add_signed(change);
                 above.put(attributes_key, record.encode().as_slice().into());
@@ -428,17 +431,32 @@ impl Volume {
             data.moment(&state)
         };
         for (key, pointer) in moved {
-            let bytes = self.segments.read(BlockKind::Data, &pointer).map_err(|error| match error {
+            let old = ExtentRecord::Stored(pointer).encode();
+            let bytes = match self.segments.read(BlockKind::Data, &pointer) {
+                Ok(bytes) => bytes,
                 // The disk failed, not the block: the next attempt may succeed.
-                BlockError::Store(error) => error.into(),
-                error => VolumeError::Damaged(format!("a block that was acknowledged cannot be read back: {error}")),
-            })?;
+                Err(BlockError::Store(error)) => return Err(error.into()),
+                Err(error) => {
+                    // Another thread may have moved it, and the old segment be gone with its last block.
+                    let state = self.state.read();
+                    let still = state.generation(number).map(|generation| generation.overlay.get(&key));
+                    if still != Some(Found::Value(old.into())) {
+                        continue;
+                    }
+                    let problem = format!("a block that was acknowledged cannot be read back: {error}");
+                    return Err(VolumeError::Damaged(problem));
+                }
+            };
             let prepared = self.segments.prepare(BlockKind::Data, bytes);
             let target = self.append_block(number, prepared, (key.inode, key.suffix))?;
+            // Held until the pointer is put: a segment that fails meanwhile may be gone when nothing points into it.
+            let data = self.data_segments.lock();
+            if !self.is_reliable(&data, &target) {
+                return Err(VolumeError::Io("a data segment has failed".into()));
+            }
             let mut state = self.state.write();
             let Some(generation) = state.generation_mut(number) else { return Ok(()) };
-            let old = ExtentRecord::Stored(pointer).encode();
-            if generation.overlay.get(&key) == super::overlay::Found::Value(old.into()) {
+            if generation.overlay.get(&key) == Found::Value(old.into()) {
                 generation.overlay.put(key, ExtentRecord::Stored(target).encode().into());
                 // To a replay the new pointer voids what the journal holds of the writes above it.
                 generation.dirty.mark_block_unjournaled((key.inode, key.suffix));

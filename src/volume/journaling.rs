@@ -214,6 +214,7 @@ impl Volume {
     pub fn stop_changes(&self, reason: String) {
         self.warn(format!("no more changes are taken: {reason}"));
         self.state.write().read_only.get_or_insert(reason);
+        self.pressure.stop();
     }
 
     /// After a commit was recorded: its journal, and those before it, say nothing new. A crash before they are gone

@@ -124,7 +124,7 @@ impl Doubts {
         };
         let is_taken_on_trust = known.is_none_or(|known| known.epoch != head.page.epoch);
         let doubt = doubt.or_else(|| {
-            let rival = accepted.rival_epoch(segments, head, opener.opened).filter(|_| is_taken_on_trust)?;
+            let rival = is_taken_on_trust.then(|| accepted.rival_epoch(segments, head, opener.opened)).flatten()?;
             Some(format!(
                 "the folder has commits under another vault key (epoch {rival}) than its newest one (epoch {}), and neither \
                  has replaced the other: one of them may be forged, and a device that knows this vault tells which",

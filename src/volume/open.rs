@@ -194,7 +194,8 @@ impl Volume {
         let journal = read_journal(&*store, segments.ring(), heads, &device)?;
         slots::go_on_with_rotation(segments.ring(), &accepted, &head, journal.epoch);
         let own = heads.newest.get(&device.device).map(Head::entry).or(device.published);
-        let number = next_number(own, &journal);
+        // Of a folder that is older than this device's record, too: no number stands for two commits.
+        let number = next_number(own.into_iter().chain(device.published).max_by_key(|entry| entry.number), &journal);
         let root = head.root();
         let name_key = vault_record(&tree, &root, Key::NAME_KEY)?
             .and_then(|value| value.as_ref().try_into().ok())

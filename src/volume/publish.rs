@@ -99,6 +99,7 @@ impl Volume {
         if self.state.read().frozen.is_some() {
             self.publish_left_over(publisher)?;
         }
+        publisher.held_back = None;
         let number = {
             let state = self.state.read();
             if state.current.is_empty() {
