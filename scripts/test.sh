@@ -63,7 +63,7 @@ if wants style; then
 fi
 if wants cargo; then
   # Without these some tests of the service say that they are left out.
-  install_missing dbus-daemon=dbus-daemon setsid=util-linux
+  install_missing dbus-daemon=dbus-daemon setsid=util-linux gcore=gdb
   # A test that hangs is a failure of its own, not of the whole run.
   check "tests without a mount (cargo test)" timeout 30m cargo test --locked --quiet
 fi

@@ -1,6 +1,5 @@
 //! Reads the newest commit of a folder without a volume, and holds its items against each other: what a volume never
 //! shows (an item left behind, a segment that is in no list) is found here.
-#![allow(dead_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -2,7 +2,6 @@
 //!
 //! After a crash the volume must show some state that the reference went through, at least as new as the last that was
 //! acknowledged: the reference's states since then are kept, one an operation.
-#![allow(dead_code)]
 
 use std::sync::Arc;
 

@@ -1,6 +1,5 @@
 //! What the tests do to a volume: operations with their choices as plain numbers, so that any sub-sequence of a
 //! sequence of operations makes sense too, and a failing sequence can be shortened.
-#![allow(dead_code)]
 
 use passkeyfs::crypto::{Randomness, SeededRandomness};
 use passkeyfs::volume::{Allocate, FileKind, RenameMode, SetExtendedAttribute};

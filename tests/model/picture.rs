@@ -1,6 +1,5 @@
 //! A picture: all that can be seen of a filesystem from some directory down, by path. Two that are equal look the same
 //! to every program.
-#![allow(dead_code)]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -3,7 +3,6 @@
 //! It knows POSIX and nothing else: no blocks, no journal, no commits. Nodes bear the inode numbers that the volume gave
 //! them, so hard links and stability over a mount are compared by number. Cloning it is cheap enough to keep one state
 //! for every operation, which is how "some prefix of the operations" is checked after a crash.
-#![allow(dead_code)]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

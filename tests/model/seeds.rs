@@ -1,5 +1,4 @@
 //! Which seeds a test runs: so many by default, or what `PASSKEYFS_TEST_SEEDS` says.
-#![allow(dead_code)]
 
 /// `count` seeds, or as many as the environment says (a number), or those it names (`17,40-45`).
 pub fn from_environment(count: u64) -> Vec<u64> {

@@ -1,6 +1,5 @@
 //! Watches a disk for what would let a (key, tweak) meet two plaintexts: bytes that change after they were written, a
 //! file that an earlier process left and a later one goes on with, and two files of the same id or salt.
-#![allow(dead_code)]
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -1,11 +1,12 @@
 //! Nothing secret stays in the daemon's memory, and nothing secret ever is in an argument or environment.
 //!
 //! As root, who alone may read the memory of a process that has protected itself: every readable page is searched for the
-//! PIN, for the recovery code and for the software authenticator's secrets, in the forms in which they could lie there. A
-//! core dump that root makes (`gcore`) holds the same pages, less those that the kernel leaves out of dumps.
+//! PIN, for the recovery code and for the software authenticator's secrets, in the forms in which they could lie there; and
+//! so is a core dump that root makes (`gcore`).
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -78,6 +79,22 @@ fn found_in_memory(pid: u32, needles: &[Needle]) -> (BTreeSet<String>, usize) {
     (found, searched)
 }
 
+/// What is found in a core dump of a process, as root makes one; none where there is no `gcore`.
+fn found_in_core_dump(rig: &Rig, pid: u32, needles: &[Needle]) -> BTreeSet<String> {
+    let made = Command::new("gcore").arg("-o").arg(rig.path("core")).arg(pid.to_string()).output();
+    let Ok(made) = made else {
+        eprintln!("not tested: there is no gcore here (package gdb)");
+        return BTreeSet::new();
+    };
+    let path = rig.path(&format!("core.{pid}"));
+    let core = fs::read(&path).unwrap_or_else(|error| panic!("no core dump: {error}; {}", words(&made)));
+    fs::remove_file(&path).expect("removed");
+    // What the daemon does hold is found: its memory is in there.
+    let control = ("the vault's path".to_owned(), rig.vault().into_os_string().into_vec());
+    assert!(!search(&core, &[control]).is_empty(), "{} bytes are no core dump", core.len());
+    search(&core, needles).into_iter().map(|what| format!("{what} in the core dump")).collect()
+}
+
 /// Looks at the arguments and environments of all processes, over and over, for the PIN and the like.
 fn watch_processes(needles: Vec<Needle>, stop: Arc<AtomicBool>) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
@@ -131,7 +148,8 @@ fn mounts_and_keeps_nothing(rig: &Rig, command: &mut Command, needles: &[Needle]
     let mut service = Running::mounted(rig, command);
     fs::write(rig.mount().join("file"), vec![7; 200_000]).expect("written");
     assert!(fs::read(rig.mount().join("file")).expect("read").len() == 200_000);
-    let (found, searched) = found_in_memory(service.child.id(), needles);
+    let (mut found, searched) = found_in_memory(service.child.id(), needles);
+    found.extend(found_in_core_dump(rig, service.child.id(), needles));
     stop.store(true, Ordering::Relaxed);
     let seen = watch.join().expect("watched");
     service.signal(Signal::SIGTERM);

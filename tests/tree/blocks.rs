@@ -1,5 +1,4 @@
 //! Blocks in memory that count how they are used, and checks of a whole tree against what its format promises.
-#![allow(dead_code)] // each test program uses a part
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;

@@ -4,30 +4,21 @@
 //! thread went through, at least as new as the last that was acknowledged to it. Which moment it is, the machine decides;
 //! what each thread does, a seed.
 
-#[path = "model/operations.rs"]
-mod operations;
-#[path = "model/picture.rs"]
-mod picture;
-#[path = "model/reference.rs"]
-mod reference;
-#[path = "model/seeds.rs"]
-mod seeds;
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use super::picture::Picture;
+use super::reference::{Content, Reference};
+use super::seeds;
+use super::support::{OWNER, ROOT, World};
 use passkeyfs::crypto::{Randomness, SeededRandomness};
 use passkeyfs::format::InodeNumber;
 use passkeyfs::store::FaultyStore;
 use passkeyfs::store::faulty::{CallKind, Failure, Fault};
 use passkeyfs::store::memory::chosen_by;
 use passkeyfs::volume::{FileKind, Place, RenameMode, SetAttributes, Volume, VolumeError, VolumeOptions};
-use picture::Picture;
-use reference::{Content, Reference};
-use support::{OWNER, ROOT, World};
 
 const THREADS: usize = 3;
 

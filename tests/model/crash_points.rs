@@ -4,33 +4,17 @@
 //! least as new as the last that was acknowledged, and hold a whole commit. After each failure the volume must go on and
 //! be right, or say that it does not.
 
-#[path = "model/commit_check.rs"]
-mod commit_check;
-#[path = "model/driver.rs"]
-mod driver;
-#[path = "model/operations.rs"]
-mod operations;
-#[path = "model/picture.rs"]
-mod picture;
-#[path = "model/reference.rs"]
-mod reference;
-#[path = "model/seeds.rs"]
-mod seeds;
-mod support;
-#[path = "model/write_once.rs"]
-mod write_once;
-
 use std::sync::Arc;
 
-use driver::{BLOCK_BYTES, Driver, Stop};
-use operations::{Fill, Operation};
+use super::driver::{BLOCK_BYTES, Driver, Stop};
+use super::operations::{Fill, Operation};
+use super::support::{ROOT, World};
+use super::write_once::WriteOnce;
 use passkeyfs::crypto::SeededRandomness;
 use passkeyfs::store::faulty::{CallKind, Failure, Fault};
 use passkeyfs::store::memory::chosen_by;
 use passkeyfs::store::{FaultyStore, MemoryStore};
 use passkeyfs::volume::{self, RenameMode, VolumeOptions};
-use support::{ROOT, World};
-use write_once::WriteOnce;
 
 /// A world's seed; with it all ids, and so all calls, are the same in every run.
 const SEED: u64 = 11;

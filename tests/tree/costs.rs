@@ -1,13 +1,11 @@
 //! What the tree reads and writes, counted; how full its nodes are; and what it does with blocks that cannot be read.
 
-mod tree_support;
-
 use std::sync::Arc;
 
+use super::blocks::{Blocks, Sink, all, check_shape, contents, extent, items, put, removed, stamp};
 use passkeyfs::format::node::{NODE_BYTES_MAX, VALUE_BYTES_INLINE_MAX, VALUE_BYTES_MAX};
 use passkeyfs::format::{InodeNumber, Key, KeyKind};
 use passkeyfs::tree::{Change, Changes, Root, StoredValue, Tree, TreeError, WalkStep};
-use tree_support::{Blocks, Sink, all, check_shape, contents, extent, items, put, removed};
 
 const CACHE_BYTES: usize = 64 << 20;
 const FILE_BLOCKS: u64 = 200_000;
@@ -103,11 +101,11 @@ fn a_stamp_alone_is_a_change_but_not_for_extents() {
     let blocks = Arc::new(Blocks::default());
     let attributes = Key::first_of(InodeNumber(9));
     let root = apply(&blocks, &Root(None), &items([(attributes, put(b"a")), (extent(9, 0), put(b"e"))]));
-    let stamped = |bytes: &[u8]| Change::Put { value: bytes.into(), stamp: tree_support::stamp(2) };
+    let stamped = |bytes: &[u8]| Change::Put { value: bytes.into(), stamp: stamp(2) };
     assert_eq!(apply(&blocks, &root, &items([(extent(9, 0), stamped(b"e"))])), root);
     let changed = apply(&blocks, &root, &items([(attributes, stamped(b"a"))]));
     let item = tree_over(&blocks).get(&changed, attributes).expect("readable").expect("there");
-    assert_eq!(item.stamp, tree_support::stamp(2));
+    assert_eq!(item.stamp, stamp(2));
 }
 
 #[test]

@@ -1,27 +1,16 @@
 //! What is large, deep, long or full.
 
-#[path = "model/commit_check.rs"]
-mod commit_check;
-#[path = "model/driver.rs"]
-mod driver;
-#[path = "model/operations.rs"]
-mod operations;
-#[path = "model/picture.rs"]
-mod picture;
-#[path = "model/reference.rs"]
-mod reference;
-mod support;
-
 use std::time::{Duration, Instant};
 
-use driver::{BLOCK_BYTES, Driver, Stop};
-use operations::{Generator, Operation};
+use super::commit_check;
+use super::driver::{BLOCK_BYTES, Driver, Stop};
+use super::operations::{Generator, Operation};
+use super::picture::children;
+use super::support::{OWNER, ROOT, World};
 use passkeyfs::crypto::SeededRandomness;
 use passkeyfs::store::memory::chosen_by;
 use passkeyfs::store::{Area, MemoryStore};
 use passkeyfs::volume::{Allocate, SeekTarget, SetAttributes, Volume, VolumeError, VolumeOptions};
-use picture::children;
-use support::{OWNER, ROOT, World};
 
 fn must(done: Result<(), Stop>, what: &str) {
     match done {

@@ -1,15 +1,13 @@
 //! The tree against a `BTreeMap`: random changes to small-noded, hence deep trees, each followed by a check of all
 //! contents, of single look-ups, and of every promise about the tree's shape.
 
-mod tree_support;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::blocks::{Blocks, Sink, all, check_shape, contents, stamp};
 use passkeyfs::format::{InodeNumber, Key, KeyKind, Stamp};
 use passkeyfs::tree::{Change, Changes, Item, Root, Tree};
 use proptest::prelude::*;
-use tree_support::{Blocks, Sink, all, check_shape, contents, stamp};
 
 const NODE_BYTES_MAX: usize = 512;
 
