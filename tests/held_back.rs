@@ -5,26 +5,13 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use passkeyfs::crypto::{Randomness, SeededRandomness};
 use passkeyfs::format::InodeNumber;
 use passkeyfs::store::memory::chosen_by;
 use passkeyfs::store::{Area, FaultyStore, FilePath, MemoryStore};
 use passkeyfs::volume::{KeyChange, SetAttributes, Volume, VolumeError};
-use support::{OWNER, ROOT, World};
+use support::{ROOT, World, create, noise};
 
 const DATA_BYTES: usize = 40_000;
-
-fn noise(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut noise = vec![0; bytes];
-    SeededRandomness::new(seed).fill(&mut noise);
-    noise
-}
-
-fn create(volume: &Volume, name: &str) -> InodeNumber {
-    let inode = volume.create_file(ROOT, name.as_bytes(), &OWNER).unwrap().inode;
-    volume.close_file(inode);
-    inode
-}
 
 fn inode_of(volume: &Volume, name: &str) -> InodeNumber {
     volume.lookup(ROOT, name.as_bytes()).unwrap().inode

@@ -5,25 +5,11 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use passkeyfs::crypto::{Randomness, SeededRandomness};
-use passkeyfs::format::InodeNumber;
 use passkeyfs::store::faulty::{CallKind, Failure, Fault};
 use passkeyfs::store::memory::chosen_by;
 use passkeyfs::store::{Area, FaultyStore, FilePath, MemoryStore};
 use passkeyfs::volume::{Place, Volume, VolumeOptions};
-use support::{OWNER, ROOT, World};
-
-fn noise(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut noise = vec![0; bytes];
-    SeededRandomness::new(seed).fill(&mut noise);
-    noise
-}
-
-fn create(volume: &Volume, name: &str) -> InodeNumber {
-    let inode = volume.create_file(ROOT, name.as_bytes(), &OWNER).unwrap().inode;
-    volume.close_file(inode);
-    inode
-}
+use support::{ROOT, World, create, noise};
 
 fn read(volume: &Volume, name: &str) -> Vec<u8> {
     let found = volume.lookup(ROOT, name.as_bytes()).unwrap();

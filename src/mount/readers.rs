@@ -112,26 +112,34 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    fn wait_until(condition: impl Fn() -> bool) {
+        while !condition() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Another thread that has served a quick operation, and is parked.
+    fn park_another(readers: &Arc<Readers>) -> std::thread::JoinHandle<()> {
+        let other = std::thread::spawn({
+            let readers = Arc::clone(readers);
+            move || {
+                drop(readers.begin(Pace::Quick));
+                drop(readers.begin(Pace::Quick));
+            }
+        });
+        wait_until(|| readers.state.lock().parked > 0);
+        other
+    }
+
     #[test]
     fn a_quick_operation_that_waits_after_all_calls_a_parked_thread_back() {
         let readers = Arc::new(Readers::default());
         drop(readers.begin(Pace::Quick));
-        let parked = {
-            let readers = Arc::clone(&readers);
-            std::thread::spawn(move || {
-                drop(readers.begin(Pace::Quick));
-                drop(readers.begin(Pace::Quick));
-            })
-        };
-        while readers.state.lock().parked == 0 {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        let parked = park_another(&readers);
         let turn = readers.begin(Pace::Quick);
         assert_eq!(readers.state.lock().waiting, 0, "nobody else takes requests");
         readers.hand_over();
-        while readers.state.lock().waiting == 0 && !parked.is_finished() {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        wait_until(|| readers.state.lock().waiting > 0 || parked.is_finished());
         readers.state.lock().ended = true;
         readers.called.notify_all();
         drop(turn);
@@ -143,20 +151,9 @@ mod tests {
         let readers = Arc::new(Readers::default());
         drop(readers.begin(Pace::Quick));
         assert_eq!(readers.state.lock().waiting, 1, "the only thread never parks");
-        let other = {
-            let readers = Arc::clone(&readers);
-            std::thread::spawn(move || {
-                drop(readers.begin(Pace::Quick));
-                drop(readers.begin(Pace::Quick));
-            })
-        };
-        while readers.state.lock().parked == 0 {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        let other = park_another(&readers);
         let turn = readers.begin(Pace::Slow);
-        while readers.state.lock().waiting == 0 && !other.is_finished() {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        wait_until(|| readers.state.lock().waiting > 0 || other.is_finished());
         drop(turn);
         // The other thread ends (its second turn may park again, until this one ends like a connection does).
         readers.state.lock().ended = true;

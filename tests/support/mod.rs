@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use passkeyfs::crypto::{EpochKey, SeededRandomness};
+use passkeyfs::crypto::{EpochKey, Randomness, SeededRandomness};
 use passkeyfs::format::{EpochId, InodeNumber, VaultFile, VaultId, VaultParameters};
 use passkeyfs::store::{MemoryStore, SimulatedClock, Store};
 use passkeyfs::volume::{Environment, NewNode, OpenError, OpenKeys, Volume, VolumeOptions};
@@ -19,6 +19,20 @@ pub struct World {
 
 pub const OWNER: NewNode = NewNode { user: 1000, group: 1000, permissions: 0o755, umask: 0 };
 pub const ROOT: InodeNumber = InodeNumber::ROOT;
+
+/// Bytes that nothing compresses, the same for a seed each time.
+pub fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut noise = vec![0; bytes];
+    SeededRandomness::new(seed).fill(&mut noise);
+    noise
+}
+
+/// An empty file in the root directory, which nobody has open.
+pub fn create(volume: &Volume, name: &str) -> InodeNumber {
+    let inode = volume.create_file(ROOT, name.as_bytes(), &OWNER).unwrap().inode;
+    volume.close_file(inode);
+    inode
+}
 
 impl World {
     /// A new vault; `seed` reproduces everything that is drawn.
