@@ -64,8 +64,8 @@ pub(super) struct Adapter {
 }
 
 impl Adapter {
-    pub(super) fn new(volume: Arc<Volume>, daemon: DaemonInfo, owner: u32, writeback: bool) -> Self {
-        let (daemon, readers, uses) = (Arc::new(daemon), Arc::<Readers>::default(), Arc::default());
+    pub(super) fn new(volume: Arc<Volume>, daemon: DaemonInfo, owner: u32, writeback: bool, readers: Readers) -> Self {
+        let (daemon, readers, uses) = (Arc::new(daemon), Arc::new(readers), Arc::default());
         volume.before_waiting({
             let readers = Arc::clone(&readers);
             Box::new(move || readers.hand_over())

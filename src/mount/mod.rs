@@ -23,6 +23,7 @@ mod convert;
 mod directory;
 mod errno;
 mod key_request;
+mod lookout;
 mod mountinfo;
 mod negotiate;
 mod readers;

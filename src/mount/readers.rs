@@ -2,9 +2,9 @@
 //!
 //! The kernel wakes the threads that wait for requests in turn, each on another processor with cold caches: for small
 //! requests that costs more than the work. So a thread that has done a quick operation, and sees another one waiting for
-//! requests, parks; the one that is left serves request after request. Before an operation that may take long (large
-//! reads and writes, syncs), and when a quick one has to wait for memory after all, a parked thread is called back, so that
-//! others need not wait for it.
+//! requests, parks; the one that is left serves request after request, and looks out for the next one for a moment before
+//! it sleeps (`lookout.rs`). Before an operation that may take long (large reads and writes, syncs), and when a quick one
+//! has to wait for memory after all, a parked thread is called back, so that others need not wait for it.
 //!
 //! Invariant: a thread parks only while another *known* thread (one that has served before) waits for requests. When the
 //! connection ends that one leaves its loop, and its last act (the destructor of a thread local) calls all others back.
@@ -14,11 +14,15 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::lookout::Lookout;
+
 /// The threads that read requests.
 #[derive(Default)]
 pub(super) struct Readers {
     state: Mutex<State>,
     called: Condvar,
+    /// None where there is no processor to look from.
+    lookout: Option<Lookout>,
 }
 
 #[derive(Default)]
@@ -62,6 +66,11 @@ impl Drop for Known {
 }
 
 impl Readers {
+    /// Those of a connection with this lookout.
+    pub fn new(lookout: Option<Lookout>) -> Self {
+        Self { lookout, ..Self::default() }
+    }
+
     /// This thread has taken a request. Dropping the turn, after the reply, ends it.
     pub fn begin(self: &Arc<Self>, pace: Pace) -> Turn<'_> {
         let was_known = KNOWN.with_borrow_mut(|known| {
@@ -103,7 +112,14 @@ impl Drop for Turn<'_> {
             state.calls = state.calls.saturating_sub(1);
             state.parked -= 1;
         }
+        let is_alone = state.waiting == 0;
         state.waiting += 1;
+        drop(state);
+        if let Some(lookout) = &self.readers.lookout
+            && is_alone
+        {
+            lookout.look();
+        }
     }
 }
 

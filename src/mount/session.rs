@@ -21,7 +21,9 @@ use thiserror::Error;
 use super::answer::Adapter;
 use super::attach::{self, Attachment, FILESYSTEM_TYPE};
 use super::control::DaemonInfo;
+use super::lookout::Lookout;
 use super::mountinfo::{is_dead, mounted_at, resolve};
+use super::readers::Readers;
 use crate::volume::Volume;
 
 /// How far the kernel reads ahead of a program that reads in sequence.
@@ -208,7 +210,10 @@ pub fn mount(
 ) -> Result<MountSession, MountError> {
     let (connection, attachment) = attach::attach(mountpoint, options)?;
     let attachment = DetachOnDrop(Arc::new(attachment));
-    let adapter = Adapter::new(volume, daemon, nix::unistd::getuid().as_raw(), options.writeback);
+    let looks_out = processor_count() > 1;
+    let lookout = connection.try_clone().ok().filter(|_| looks_out).map(Lookout::new);
+    let adapter =
+        Adapter::new(volume, daemon, nix::unistd::getuid().as_raw(), options.writeback, Readers::new(lookout));
     let uses = adapter.uses.clone();
     let mut config = Config::default();
     config.n_threads = Some(thread_count(options.threads));
@@ -299,6 +304,9 @@ fn thread_count(wanted: usize) -> usize {
     if wanted > 0 {
         return wanted;
     }
-    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    (2 * processors).clamp(*THREADS.start(), *THREADS.end())
+    (2 * processor_count()).clamp(*THREADS.start(), *THREADS.end())
+}
+
+fn processor_count() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
