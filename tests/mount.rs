@@ -481,15 +481,35 @@ fn a_mount_point_in_use_or_unfit_is_refused() {
 }
 
 #[test]
-fn a_session_that_is_never_run_leaves_no_mount() {
+fn a_session_that_is_never_run_leaves_no_mount_and_nobody_waiting() {
     if Mounted::new().is_none() {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
-    let options = MountOptions::default();
-    let session = mount_new(folder.path(), &options).expect("mounted");
+    let (volume, _) = new_volume();
+    let daemon = DaemonInfo { vault_folder: "/the/vault".into(), mountpoint: folder.path().into() };
+    // The volume outlives the session: what it knows of the session must not keep the connection open.
+    let session = mount(volume.clone(), folder.path(), &MountOptions::default(), daemon).expect("mounted");
+    let (begun, has_begun) = std::sync::mpsc::channel();
+    let waits = std::thread::spawn({
+        let path = folder.path().join("name");
+        move || {
+            begun.send(()).expect("somebody listens");
+            fs::symlink_metadata(path).map(drop)
+        }
+    });
+    has_begun.recv().expect("begun");
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(!waits.is_finished(), "nobody answers it");
     drop(session);
+    let patience = Instant::now() + Duration::from_secs(30);
+    while !waits.is_finished() {
+        assert!(Instant::now() < patience, "a program still waits for a session that is gone");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    waits.join().expect("not panicked").expect_err("there is nobody to answer");
     assert_eq!(mount_line(folder.path()), None);
+    drop(volume);
     folder.close().expect("nothing is mounted on it");
 }
 

@@ -64,7 +64,7 @@ impl Filesystem for Adapter {
     }
 
     fn forget(&self, request: &Request, inode: INodeNo, references: u64) {
-        let _turn = self.readers.begin(Pace::Quick);
+        let _turn = self.readers.begin(Pace::Unanswered);
         let forgotten = |volume: &Volume| {
             volume.forget(inode_number(inode), references);
             Ok(())
@@ -306,6 +306,16 @@ impl Filesystem for Adapter {
         let _turn = self.readers.begin(Pace::Slow);
         let call = Call::new("fsyncdir", request, inode);
         self.answer_empty(call, reply, |volume| volume.sync_file(inode_number(inode)));
+    }
+
+    fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        let _turn = self.readers.begin(Pace::Quick);
+        reply.opened(FileHandle(0), FopenFlags::empty());
+    }
+
+    fn releasedir(&self, _: &Request, _: INodeNo, _: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
+        let _turn = self.readers.begin(Pace::Quick);
+        reply.ok();
     }
 
     fn readdir(&self, request: &Request, inode: INodeNo, _: FileHandle, cookie: u64, reply: ReplyDirectory) {

@@ -67,8 +67,9 @@ impl Adapter {
     pub(super) fn new(volume: Arc<Volume>, daemon: DaemonInfo, owner: u32, writeback: bool, readers: Readers) -> Self {
         let (daemon, readers, uses) = (Arc::new(daemon), Arc::new(readers), Arc::default());
         volume.before_waiting({
-            let readers = Arc::clone(&readers);
-            Box::new(move || readers.hand_over())
+            // The volume may outlive the connection, which ends with its last file descriptor.
+            let readers = Arc::downgrade(&readers);
+            Box::new(move || readers.upgrade().iter().for_each(|readers| readers.hand_over()))
         });
         Self { volume, daemon, owner, writeback, readers, uses, failures: FailureLog::default() }
     }

@@ -21,7 +21,7 @@ use super::lookout::Lookout;
 pub(super) struct Readers {
     state: Mutex<State>,
     called: Condvar,
-    /// None where there is no processor to look from.
+    /// None where there is no processor to look from, or no file descriptor left to look at.
     lookout: Option<Lookout>,
 }
 
@@ -43,6 +43,8 @@ pub(super) enum Pace {
     Quick,
     /// It may wait for a disk, or work on much data.
     Slow,
+    /// As quick, but nobody waits for it, and the request may hold more of its kind: no place to park.
+    Unanswered,
 }
 
 /// One request being served by this thread.
@@ -175,5 +177,29 @@ mod tests {
         readers.state.lock().ended = true;
         readers.called.notify_all();
         other.join().unwrap();
+    }
+
+    #[test]
+    fn only_a_thread_that_is_alone_looks_out_for_requests() {
+        let (ours, _kernels) = std::os::unix::net::UnixStream::pair().unwrap();
+        let readers = Arc::new(Readers::new(Some(Lookout::new(ours.into()))));
+        let debt_after_turns = || {
+            (0..200).for_each(|_| drop(readers.begin(Pace::Slow)));
+            readers.lookout.as_ref().unwrap().debt()
+        };
+        let debt = debt_after_turns();
+        assert!(debt > Duration::ZERO, "nothing ever comes: looks are in vain");
+        readers.state.lock().waiting += 1;
+        assert_eq!(debt_after_turns(), debt, "another thread waits in the kernel: it will be woken");
+    }
+
+    #[test]
+    fn nobody_parks_between_two_operations_of_one_request() {
+        let readers = Arc::new(Readers::default());
+        drop(readers.begin(Pace::Quick));
+        readers.state.lock().waiting += 1;
+        drop(readers.begin(Pace::Unanswered));
+        drop(readers.begin(Pace::Unanswered));
+        assert_eq!(readers.state.lock().waiting, 2);
     }
 }

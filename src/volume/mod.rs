@@ -6,8 +6,9 @@
 //! - the state in memory: [`state`] (generations, views, edits), [`overlay`], [`dirty`], [`uses`], [`inode_numbers`]
 //! - keys: [`slots`] (slots added and removed, the vault key rotated, `keys/` kept as the tree says), [`key_change`] (what
 //!   can become of that)
-//! - on its way to the disk: [`flush`] (dirty data to segments), [`journaling`] (fsync), [`publish`] (commits),
-//!   [`background`] (when), [`open`], [`newest`] (which commit) and [`replay`] (mount)
+//! - on its way to the disk: [`flush`] (dirty blocks into segments), [`data_segments`] (those segments, also when a disk
+//!   fails), [`journaling`] (fsync), [`publish`] (commits), [`background`] (when)
+//! - mounting: [`open`], [`newest`] (which commit) and [`replay`]
 //!
 //! How a write travels: `mount::adapter` → [`Volume::write`] puts pieces into the current generation's dirty data →
 //! `flush` encrypts a block into a data segment and puts the pointer into the overlay → `publish` writes the overlay into
@@ -21,6 +22,7 @@ mod attributes;
 mod background;
 mod content;
 mod copy;
+mod data_segments;
 mod directory;
 mod dirty;
 mod error;
@@ -78,7 +80,7 @@ pub struct Volume {
     uses: Mutex<uses::Uses>,
     /// Held while a block is flushed: two threads would append it twice.
     flushing: Mutex<()>,
-    data_segments: Mutex<flush::DataSegments>,
+    data_segments: Mutex<data_segments::DataSegments>,
     journal: Mutex<journaling::JournalState>,
     publisher: Mutex<publish::Publisher>,
     pressure: background::Pressure,

@@ -12,7 +12,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::Volume;
 use super::background::Pressure;
-use super::flush::DataSegments;
+use super::data_segments::DataSegments;
 use super::inode_numbers::InodeNumbers;
 use super::journaling::JournalState;
 use super::newest::{Newest, Opener};

@@ -15,7 +15,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::flush::{StuckBlock, segments_of};
+use super::data_segments::segments_of;
+use super::flush::StuckBlock;
 use super::overlay::Found;
 use super::state::{Generation, State};
 use super::{Result, Volume, VolumeError};

@@ -61,6 +61,22 @@ pub(super) struct State {
     pub read_only: Option<String>,
 }
 
+impl State {
+    pub fn generation_mut(&mut self, number: CommitNumber) -> Option<&mut Generation> {
+        if self.current.number == number {
+            return Some(&mut self.current);
+        }
+        self.frozen.as_mut().filter(|frozen| frozen.number == number)
+    }
+
+    pub fn generation(&self, number: CommitNumber) -> Option<&Generation> {
+        if self.current.number == number {
+            return Some(&self.current);
+        }
+        self.frozen.as_ref().filter(|frozen| frozen.number == number)
+    }
+}
+
 /// What never changes while a volume is open.
 pub(super) struct Context {
     pub tree: Tree,

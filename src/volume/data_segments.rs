@@ -1,0 +1,294 @@
+//! The data segments of what is not published yet: filled, made durable, and given up when a write to them has failed.
+//!
+//! Each generation fills its own. One that a failed write or sync, or a crash, has left unfinished is *doubtful*: nothing
+//! in it is relied on. Before a generation is published or written of in the journal it is *evacuated*: what it points to
+//! in doubtful segments is read (each block is verified) and written anew.
+//!
+//! A crash at any point loses nothing that `fsync` acknowledged: a doubtful segment that a journal frame may point into
+//! stays until no journal does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::dirty::BlockAddress;
+use super::overlay::Found;
+use super::state::{Generation, State};
+use super::{Result, Volume, VolumeError};
+use crate::format::items::ExtentRecord;
+use crate::format::segment::SegmentKind;
+use crate::format::{BlockKind, CommitNumber, Key, KeyKind, Pointer, SegmentId};
+use crate::segments::{BlockError, BlockSource, FinishedSegment, PreparedBlock, SegmentWriter};
+
+/// The data segments that a generation has filled.
+#[derive(Default)]
+pub(super) struct GenerationSegments {
+    open: Option<SegmentWriter>,
+    /// Complete and durable in staging, in the order in which they were filled.
+    pub finished: Vec<FinishedSegment>,
+    /// Bytes in them and in the open one.
+    pub bytes: u64,
+    /// When nothing of the generation pointed into a doubtful segment.
+    settled: Option<SettledAt>,
+}
+
+/// A moment, by the two counts that end a generation's being settled: new doubts, and pointers cloned from elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct SettledAt {
+    doubts: u64,
+    clones: u64,
+}
+
+/// The data segments of all generations that are not published.
+#[derive(Default)]
+pub(super) struct DataSegments {
+    generations: BTreeMap<CommitNumber, GenerationSegments>,
+    /// Segments that are not to be relied on (their sync failed, or a crash left them unfinished): what points into them
+    /// is written anew before it is published.
+    pub doubtful: BTreeSet<SegmentId>,
+    /// How often segments became doubtful.
+    doubts: u64,
+    /// Segments that a journal frame may point into. The others are in nobody's way when nothing in memory does.
+    mentioned: BTreeSet<SegmentId>,
+}
+
+impl DataSegments {
+    pub fn generation(&mut self, number: CommitNumber) -> &mut GenerationSegments {
+        self.generations.entry(number).or_default()
+    }
+
+    /// Notes segments that are not to be relied on.
+    pub fn doubt(&mut self, segments: impl IntoIterator<Item = SegmentId>) {
+        self.doubtful.extend(segments);
+        self.doubts += 1;
+    }
+
+    /// Notes segments that an earlier process has left, and that its journal may point into.
+    pub fn doubt_found(&mut self, segments: impl IntoIterator<Item = SegmentId>) {
+        let before = self.doubtful.clone();
+        self.doubt(segments);
+        self.mentioned.extend(self.doubtful.difference(&before));
+    }
+
+    /// Notes that a journal frame is about to point into what the generations up to this one have filled.
+    fn mention(&mut self, number: CommitNumber) {
+        for generation in self.generations.range(..=number).map(|(_, generation)| generation) {
+            let open = generation.open.iter().map(|open| open.header().segment);
+            self.mentioned.extend(generation.finished.iter().map(|segment| segment.header.segment).chain(open));
+        }
+    }
+
+    /// Whether nothing of a generation points into a doubtful segment, of all that `state` holds.
+    fn is_settled(&mut self, number: CommitNumber, state: &State) -> bool {
+        let now = self.moment(state);
+        self.doubtful.is_empty() || self.generation(number).settled == Some(now)
+    }
+
+    fn moment(&self, state: &State) -> SettledAt {
+        SettledAt { doubts: self.doubts, clones: state.clones }
+    }
+
+    /// The generations up to this one that have segments.
+    fn up_to(&self, number: CommitNumber) -> Vec<CommitNumber> {
+        self.generations.range(..=number).map(|(number, _)| *number).collect()
+    }
+
+    pub fn forget(&mut self, number: CommitNumber) {
+        self.generations.remove(&number);
+    }
+
+    pub fn bytes(&self, number: CommitNumber) -> u64 {
+        self.generations.get(&number).map_or(0, |generation| generation.bytes)
+    }
+}
+
+impl Volume {
+    /// Whether a pointer leads into a segment that is there and not doubtful.
+    pub(super) fn is_reliable(&self, data: &DataSegments, pointer: &Pointer) -> bool {
+        !data.doubtful.contains(&pointer.segment) && self.segments.ledger().find(pointer.segment).is_some()
+    }
+
+    /// Appends a block to the generation's open data segment, or to a new one when it is full.
+    ///
+    /// After a failed write the segment is closed for ever and what it holds is doubtful until it is written anew.
+    pub(super) fn append_block(
+        &self,
+        number: CommitNumber,
+        block: PreparedBlock,
+        (inode, index): BlockAddress,
+    ) -> Result<Pointer> {
+        let mut data = self.data_segments.lock();
+        let generation = data.generation(number);
+        // A block is tagged under the current epoch, so its segment must be of it, too.
+        let current = self.segments.ring().current().epoch;
+        let is_done = |open: &SegmentWriter| !open.has_room_for(block.stored.len()) || open.header().epoch != current;
+        if generation.open.as_ref().is_some_and(is_done) {
+            self.finish_open(&mut data, number)?;
+        }
+        let generation = data.generation(number);
+        let writer = match &mut generation.open {
+            Some(open) => open,
+            none => none.insert(self.segments.begin(SegmentKind::Data)?),
+        };
+        generation.bytes += block.stored.len() as u64;
+        let appended = writer.append(block, inode, index);
+        match appended {
+            Ok(pointer) => Ok(pointer),
+            Err(error) => {
+                let failed = generation.open.take().map(|open| open.header().segment);
+                data.doubt(failed);
+                Err(error.into())
+            }
+        }
+    }
+
+    fn finish_open(&self, data: &mut DataSegments, number: CommitNumber) -> Result<()> {
+        let Some(open) = data.generation(number).open.take() else { return Ok(()) };
+        let segment = open.header().segment;
+        if open.blocks() == 0 {
+            drop(open);
+            self.segments.discard(segment);
+            return Ok(());
+        }
+        match self.segments.finish(open, None) {
+            Ok(finished) => data.generation(number).finished.push(finished),
+            Err(error) => {
+                data.doubt([segment]);
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the generation's open data segment: all it filled is durable in staging on return.
+    pub(super) fn finish_data_segments(&self, number: CommitNumber) -> Result<Vec<FinishedSegment>> {
+        let mut data = self.data_segments.lock();
+        self.finish_open(&mut data, number)?;
+        Ok(data.generation(number).finished.clone())
+    }
+
+    /// Makes the blocks that the generation points to durable, so that a journal frame may point to them, too.
+    ///
+    /// # Errors
+    /// Also when a segment has failed since the generation was evacuated: what was taken for the frame may point into it.
+    pub(super) fn sync_data_segments(&self, number: CommitNumber) -> Result<()> {
+        let mut data = self.data_segments.lock();
+        // Also those of the generation before: a clone points to what that one has flushed.
+        for before_or_same in data.up_to(number) {
+            let generation = data.generation(before_or_same);
+            if let Some(Err(error)) = generation.open.as_mut().map(SegmentWriter::sync) {
+                let failed = generation.open.take().map(|open| open.header().segment);
+                data.doubt(failed);
+                return Err(error.into());
+            }
+        }
+        data.mention(number);
+        match data.is_settled(number, &self.state.read()) {
+            true => Ok(()),
+            false => Err(VolumeError::Io("a data segment has failed".into())),
+        }
+    }
+
+    /// Writes anew what a generation's overlay points to in doubtful segments: reads each block (it is verified) and
+    /// appends it to the generation's own. The old files go once the commit is recorded.
+    pub(super) fn evacuate(&self, number: CommitNumber) -> Result<()> {
+        let mut moved: Vec<(Key, Pointer)> = Vec::new();
+        let moment = {
+            let mut data = self.data_segments.lock();
+            let state = self.state.read();
+            if data.is_settled(number, &state) {
+                return Ok(());
+            }
+            let Some(generation) = state.generation(number) else { return Ok(()) };
+            for (key, value) in generation.overlay.items().filter(|(key, _)| key.kind == KeyKind::Extent) {
+                let Some(value) = value else { continue };
+                if let ExtentRecord::Stored(pointer) = ExtentRecord::decode(value)?
+                    && data.doubtful.contains(&pointer.segment)
+                {
+                    moved.push((*key, pointer));
+                }
+            }
+            data.moment(&state)
+        };
+        for (key, pointer) in moved {
+            let old = ExtentRecord::Stored(pointer).encode();
+            let bytes = match self.segments.read(BlockKind::Data, &pointer) {
+                Ok(bytes) => bytes,
+                // The disk failed, not the block: the next attempt may succeed.
+                Err(BlockError::Store(error)) => return Err(error.into()),
+                Err(error) => {
+                    // Another thread may have moved it, and the old segment be gone with its last block.
+                    let state = self.state.read();
+                    let still = state.generation(number).map(|generation| generation.overlay.get(&key));
+                    if still != Some(Found::Value(old.into())) {
+                        continue;
+                    }
+                    let problem = format!("a block that was acknowledged cannot be read back: {error}");
+                    return Err(VolumeError::Damaged(problem));
+                }
+            };
+            let prepared = self.segments.prepare(BlockKind::Data, bytes);
+            let target = self.append_block(number, prepared, (key.inode, key.suffix))?;
+            // Held until the pointer is put: a segment that fails meanwhile may be gone when nothing points into it.
+            let data = self.data_segments.lock();
+            if !self.is_reliable(&data, &target) {
+                return Err(VolumeError::Io("a data segment has failed".into()));
+            }
+            let mut state = self.state.write();
+            let Some(generation) = state.generation_mut(number) else { return Ok(()) };
+            if generation.overlay.get(&key) == Found::Value(old.into()) {
+                generation.overlay.put(key, ExtentRecord::Stored(target).encode().into());
+                // To a replay the new pointer voids what the journal holds of the writes above it.
+                generation.dirty.mark_block_unjournaled((key.inode, key.suffix));
+                state.changes += 1;
+            }
+        }
+        self.data_segments.lock().generation(number).settled = Some(moment);
+        Ok(())
+    }
+
+    /// Removes doubtful segments that nothing points into any more, now that no journal does.
+    pub(super) fn discard_doubtful(&self) -> Result<()> {
+        self.discard_where(|_, _| true)
+    }
+
+    /// Removes doubtful segments that nothing has ever pointed into but this process's memory, and that no more: after a
+    /// failure, lest each try take the room of the next.
+    pub(super) fn discard_unmentioned(&self) {
+        if let Err(error) = self.discard_where(|data, segment| !data.mentioned.contains(&segment)) {
+            log::warn!("unused segments could not be found: {error}");
+        }
+    }
+
+    fn discard_where(&self, may_go: impl Fn(&DataSegments, SegmentId) -> bool) -> Result<()> {
+        let mut data = self.data_segments.lock();
+        if data.doubtful.is_empty() {
+            return Ok(());
+        }
+        let used = {
+            let state = self.state.read();
+            let mut used = segments_of(&state.current)?;
+            if let Some(frozen) = &state.frozen {
+                used.extend(segments_of(frozen)?);
+            }
+            used
+        };
+        let unused = data.doubtful.difference(&used).copied().filter(|segment| may_go(&data, *segment));
+        for segment in unused.collect::<Vec<_>>() {
+            self.segments.discard(segment);
+            data.doubtful.remove(&segment);
+            data.mentioned.remove(&segment);
+        }
+        Ok(())
+    }
+}
+
+/// The segments that a generation's changed extents point into.
+pub(super) fn segments_of(generation: &Generation) -> Result<BTreeSet<SegmentId>> {
+    let mut segments = BTreeSet::new();
+    for (_, value) in generation.overlay.items().filter(|(key, _)| key.kind == KeyKind::Extent) {
+        let Some(value) = value else { continue };
+        if let ExtentRecord::Stored(pointer) = ExtentRecord::decode(value)? {
+            segments.insert(pointer.segment);
+        }
+    }
+    Ok(segments)
+}
