@@ -170,7 +170,9 @@ impl RecoveryCode {
         let wrong: Vec<usize> = values
             .chunks(GROUP_CHARACTERS)
             .enumerate()
-            .filter(|(number, group)| group.len() < GROUP_CHARACTERS || syndrome(*number, group) != 0)
+            .filter(|(number, group)| {
+                *number >= GROUPS || group.len() < GROUP_CHARACTERS || syndrome(*number, group) != 0
+            })
             .map(|(number, _)| number + 1)
             .collect();
         if values.len() != GROUPS * GROUP_CHARACTERS {
@@ -330,6 +332,16 @@ mod tests {
         assert!(matches!(RecoveryCode::parse(""), Err(RecoveryCodeError::Length { characters: 0, first_wrong: None })));
         let error = RecoveryCode::parse(&text.replace(&text[..1], "u")).expect_err("no such character");
         assert_eq!(error, RecoveryCodeError::Character { group: 1, character: 'u' });
+    }
+
+    #[test]
+    fn what_is_far_too_long_is_refused_at_the_first_group_too_many() {
+        let (_, text) = code(3);
+        for times in [2, 19, 1000] {
+            let error = RecoveryCode::parse(&text.repeat(times)).expect_err("not one code");
+            let characters = times * GROUPS * GROUP_CHARACTERS;
+            assert_eq!(error, RecoveryCodeError::Length { characters, first_wrong: Some(GROUPS + 1) });
+        }
     }
 
     #[test]
