@@ -146,12 +146,16 @@ fn killed_at_any_call_it_opens_and_shows_what_was_acknowledged() {
     }
 }
 
-#[test]
-fn whatever_call_fails_once_the_volume_goes_on_and_loses_nothing() {
+/// How many calls of a whole run change the disk.
+fn calls_that_change() -> u64 {
     let (mut driver, store) = rig();
     play(&mut driver, false);
-    let changes = store.calls().of_any(&CallKind::CHANGES);
-    drop(driver);
+    store.calls().of_any(&CallKind::CHANGES)
+}
+
+#[test]
+fn whatever_call_fails_once_the_volume_goes_on_and_loses_nothing() {
+    let changes = calls_that_change();
     let faults = [Fault::Before(Failure::Io), Fault::Halfway(Failure::Full), Fault::After(Failure::Io)];
     // Each call in one way, and in every way when there is time.
     let is_thorough = std::env::var_os("PASSKEYFS_TEST_SEEDS").is_some();
@@ -216,10 +220,7 @@ fn when_a_disk_fails_for_good_the_volume_says_so_and_what_was_acknowledged_is_th
 
 #[test]
 fn no_file_is_written_twice_whatever_fails() {
-    let (mut driver, store) = rig();
-    play(&mut driver, false);
-    let changes = store.calls().of_any(&CallKind::CHANGES);
-    drop(driver);
+    let changes = calls_that_change();
     let mut files = 0;
     for number in (0..changes).step_by(3) {
         let fault = [Fault::Halfway(Failure::Io), Fault::After(Failure::Io)][number as usize % 2];

@@ -1,4 +1,5 @@
 //! A vault in a simulated world: memory for a disk, a clock that stands still, randomness from a seed.
+// Each of the test programs that share this uses a part of it, and would be warned of the rest.
 #![allow(dead_code)]
 
 use std::sync::Arc;
