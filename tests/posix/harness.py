@@ -184,13 +184,18 @@ class Vault:
 def is_running(pid):
     """Whether a thread of the process still runs; one that has ended and waits for its parent to notice does not."""
     try:
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/stat", encoding="utf-8") as file:
-                if file.read().rsplit(")", 1)[1].split()[0] not in "ZX":
-                    return True
+        threads = os.listdir(f"/proc/{pid}/task")
     except OSError:
-        pass
-    return False
+        return False
+    return any(thread_is_running(pid, thread) for thread in threads)
+
+
+def thread_is_running(pid, thread):
+    try:
+        with open(f"/proc/{pid}/task/{thread}/stat", encoding="utf-8") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False  # it ended since it was listed; the others of the process may still run, and hold its files open
 
 
 def wait_until_gone(pid, seconds=60):
