@@ -1,6 +1,7 @@
 //! When things happen by themselves: memory kept within its budget, the journal every five seconds, commits now and then.
 //!
-//! Two threads: the *flusher* writes dirty data to segments before memory is short; the *publisher* journals and commits.
+//! Two threads: the *flusher* (`flusher.rs`) writes dirty data to segments before memory is short; the *publisher*
+//! journals and commits.
 //! Writers wait for memory before they take any lock. Without the threads (tests) the same happens at the caller's.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,24 +11,20 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::dirty::BlockAddress;
 use super::space::RoomEstimate;
 use super::state::State;
 use super::{Result, Volume, VolumeError};
-use crate::format::CommitNumber;
 
 /// How often the journal is written while there are changes.
 const JOURNAL_INTERVAL: Duration = Duration::from_secs(5);
 /// New data that starts a commit.
-const COMMIT_DATA_BYTES: u64 = 256 << 20;
+pub(super) const COMMIT_DATA_BYTES: u64 = 256 << 20;
 /// Changed items that start a commit, unless memory is shorter.
 const COMMIT_ITEM_BYTES: usize = 32 << 20;
 /// Data staged for the next commit while one is being made: beyond this, writers wait for it.
 const STAGED_BYTES_MAX: u64 = 1 << 30;
-/// A block that was not written for this long is taken as done.
-const BLOCK_IDLE_MIN: Duration = Duration::from_secs(1);
-/// How many blocks the flusher takes at a time.
-const FLUSH_BATCH: usize = 64;
+/// How much more memory is in use before a flusher that found nothing to flush is called again.
+const FLUSHER_CALL_BYTES: usize = 1 << 20;
 /// How long a failed publish waits for its next try.
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -40,6 +37,8 @@ pub(super) struct Pressure {
     item_bytes: AtomicUsize,
     /// Data in the segments that the next commit will publish, and a publish going on.
     staged_bytes: AtomicU64,
+    /// Memory in use beyond which the flusher is called.
+    call_flusher_at: AtomicUsize,
     stopping: AtomicBool,
     /// No more changes are taken: nothing will be freed either.
     stopped: AtomicBool,
@@ -67,12 +66,26 @@ struct Gate {
 }
 
 impl Pressure {
-    fn used_bytes(&self) -> usize {
+    pub fn used_bytes(&self) -> usize {
         self.used_bytes.load(Ordering::Relaxed)
     }
 
+    /// Of these, what only a commit frees.
+    pub fn item_bytes(&self) -> usize {
+        self.item_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The flusher has nothing to do: returns when it may have again.
+    pub fn wait_for_flusher_call(&self, used: usize, flush_from: usize) {
+        self.call_flusher_at.store(flush_from.max(used + FLUSHER_CALL_BYTES), Ordering::Relaxed);
+        let mut gate = self.gate.lock();
+        if !self.is_stopping() {
+            self.filled.wait_for(&mut gate, Duration::from_millis(500));
+        }
+    }
+
     /// Notes how the flusher's last pass ended.
-    fn note_flush(&self, error: Option<String>) {
+    pub fn note_flush(&self, error: Option<String>) {
         self.gate.lock().flush_error = error;
         self.freed.notify_all();
     }
@@ -87,7 +100,7 @@ impl Pressure {
         self.gate.lock().publish_error.clone()
     }
 
-    fn is_stopping(&self) -> bool {
+    pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
 }
@@ -101,10 +114,12 @@ impl Volume {
         let before = self.pressure.used_bytes.swap(used, Ordering::Relaxed);
         self.pressure.item_bytes.store(items, Ordering::Relaxed);
         if used < before {
+            let flush_from = self.flush_from_bytes();
+            self.pressure.call_flusher_at.fetch_min(flush_from.max(used + FLUSHER_CALL_BYTES), Ordering::Relaxed);
             if self.pressure.gate.lock().waiting > 0 {
                 self.pressure.freed.notify_all();
             }
-        } else if used > self.flush_from_bytes() && before <= used {
+        } else if used > self.pressure.call_flusher_at.load(Ordering::Relaxed) {
             self.pressure.filled.notify_one();
         }
         if items > self.commit_from_bytes() {
@@ -112,17 +127,18 @@ impl Volume {
         }
     }
 
-    fn flush_from_bytes(&self) -> usize {
+    /// Memory in use from which dirty data is flushed.
+    pub(super) fn flush_from_bytes(&self) -> usize {
         self.options.dirty_bytes_max / 4
     }
 
     /// Changed items that start a commit: only that frees them.
-    fn commit_from_bytes(&self) -> usize {
+    pub(super) fn commit_from_bytes(&self) -> usize {
         COMMIT_ITEM_BYTES.min(self.flush_from_bytes())
     }
 
     /// Notes how much data is staged for the next commit; the bytes.
-    fn note_staged(&self) -> u64 {
+    pub(super) fn note_staged(&self) -> u64 {
         let number = self.state.read().current.number;
         let staged = self.data_segments.lock().bytes(number);
         self.pressure.staged_bytes.store(staged, Ordering::Relaxed);
@@ -142,7 +158,7 @@ impl Volume {
         error.is_of_stored_bytes() && self.state.read().frozen.is_none()
     }
 
-    fn want_publish(&self) {
+    pub(super) fn want_publish(&self) {
         let mut gate = self.pressure.gate.lock();
         if !gate.publish_wanted {
             gate.publish_wanted = true;
@@ -209,73 +225,6 @@ impl Volume {
             self.publish()?;
         }
         Ok(())
-    }
-
-    /// The flusher: one pass over the blocks that are worth flushing now; whether it found any.
-    ///
-    /// # Errors
-    /// When the disk fails, or when in a whole round nothing could be flushed, for what lies below it cannot be had.
-    fn flush_pass(&self, round: &mut FlushRound) -> Result<bool> {
-        let used = self.pressure.used_bytes();
-        if used <= self.flush_from_bytes() {
-            return Ok(false);
-        }
-        let hurried = used > self.options.dirty_bytes_max / 2;
-        let now = self.environment.clock.monotonic();
-        let (number, batch): (CommitNumber, Vec<BlockAddress>) = {
-            let state = self.state.read();
-            let block_bytes = self.context.block_bytes;
-            let worth = state.current.dirty.iter_after(round.at).filter(|(_, dirty)| {
-                hurried || dirty.covers(block_bytes) || now.saturating_sub(dirty.written_at) > BLOCK_IDLE_MIN
-            });
-            (state.current.number, worth.take(FLUSH_BATCH).map(|(at, _)| *at).collect())
-        };
-        let Some(last) = batch.last() else {
-            let ended = std::mem::take(round);
-            // Where items take the memory a commit frees it, whatever is stuck.
-            let waits_for_commit = self.pressure.item_bytes.load(Ordering::Relaxed) > self.commit_from_bytes();
-            return match ended.stuck {
-                Some(error) if !ended.has_flushed && !waits_for_commit => Err(error),
-                _ => Ok(ended.has_flushed),
-            };
-        };
-        round.at = *last;
-        for at in &batch {
-            match self.flush_block(number, *at) {
-                Err(error) if error.is_of_stored_bytes() => round.stuck = Some(error),
-                flushed => {
-                    flushed?;
-                    round.has_flushed = true;
-                }
-            }
-        }
-        if self.note_staged() > COMMIT_DATA_BYTES {
-            self.want_publish();
-        }
-        Ok(true)
-    }
-
-    fn run_flusher(volume: &Weak<Self>) {
-        let (mut round, mut error_before) = (FlushRound::default(), None);
-        while let Some(volume) = volume.upgrade() {
-            if volume.pressure.is_stopping() {
-                return;
-            }
-            let passed = volume.flush_pass(&mut round);
-            let error = passed.as_ref().err().map(ToString::to_string);
-            volume.pressure.note_flush(error.clone());
-            match &error {
-                None if matches!(passed, Ok(true)) => continue,
-                Some(text) if error != error_before => volume.warn(format!("data could not be written out: {text}")),
-                _ => {}
-            }
-            if error.is_some() {
-                volume.discard_unmentioned();
-            }
-            error_before = error;
-            let mut gate = volume.pressure.gate.lock();
-            volume.pressure.filled.wait_for(&mut gate, Duration::from_millis(500));
-        }
     }
 
     fn run_publisher(volume: &Weak<Self>) {
@@ -374,16 +323,6 @@ impl Volume {
         }
         self.publish_or_keep()
     }
-}
-
-/// A walk over all dirty blocks.
-#[derive(Default)]
-struct FlushRound {
-    /// The block that was looked at last.
-    at: BlockAddress,
-    has_flushed: bool,
-    /// Why a block could not be put together.
-    stuck: Option<VolumeError>,
 }
 
 #[derive(Default)]

@@ -5,8 +5,10 @@
 //! in a punched part of a block) are pieces of zeros.
 //!
 //! Invariants: pieces are sorted, disjoint, never empty and within the block; `unjournaled` ranges lie within pieces.
+//! A version belongs to one block of a generation, and later writes have greater ones.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Duration;
 
 use crate::format::InodeNumber;
@@ -38,7 +40,7 @@ impl Piece {
 pub struct DirtyBlock {
     pieces: Vec<Piece>,
     unjournaled: Vec<(usize, usize)>,
-    /// Changes with each write: who flushes a copy sees whether it is still the newest.
+    /// Grows with each write to the generation: who flushes a copy sees whether it is still the newest. From 1.
     pub version: u64,
     /// When it was written last, by the monotonic clock.
     pub written_at: Duration,
@@ -116,6 +118,8 @@ impl DirtyBlock {
 #[derive(Debug, Default)]
 pub struct DirtyData {
     blocks: BTreeMap<BlockAddress, DirtyBlock>,
+    /// The same blocks by their versions: in the order of their last writes.
+    by_version: BTreeMap<u64, BlockAddress>,
     bytes: usize,
     unjournaled: BTreeSet<BlockAddress>,
     unjournaled_bytes: usize,
@@ -136,6 +140,8 @@ impl DirtyData {
         let block = self.blocks.entry(at).or_default();
         let (bytes_before, unjournaled_before) = (block.bytes(), block.unjournaled_bytes());
         block.write(start, bytes);
+        self.by_version.remove(&block.version);
+        self.by_version.insert(version, at);
         (block.version, block.written_at) = (version, now);
         self.unjournaled.insert(at);
         self.bytes = self.bytes + block.bytes() - bytes_before;
@@ -153,6 +159,7 @@ impl DirtyData {
     /// Drops a block: its content is elsewhere now, or gone.
     pub fn remove(&mut self, at: BlockAddress) {
         if let Some(block) = self.blocks.remove(&at) {
+            self.by_version.remove(&block.version);
             self.bytes -= block.bytes();
             self.unjournaled_bytes -= block.unjournaled_bytes();
             self.unjournaled.remove(&at);
@@ -177,7 +184,13 @@ impl DirtyData {
 
     /// The dirty blocks after `at`, by file and place.
     pub fn iter_after(&self, at: BlockAddress) -> impl Iterator<Item = (&BlockAddress, &DirtyBlock)> {
-        self.blocks.range((std::ops::Bound::Excluded(at), std::ops::Bound::Unbounded))
+        self.blocks.range((Bound::Excluded(at), Bound::Unbounded))
+    }
+
+    /// The dirty blocks that were written last after the block of that version was, in the order of their last writes.
+    pub fn written_after(&self, version: u64) -> impl Iterator<Item = (BlockAddress, &DirtyBlock)> {
+        let later = self.by_version.range((Bound::Excluded(version), Bound::Unbounded));
+        later.map(|(_, at)| (*at, &self.blocks[at]))
     }
 
     /// Memory in use.

@@ -27,6 +27,7 @@ mod directory;
 mod dirty;
 mod error;
 mod flush;
+mod flusher;
 mod inode_numbers;
 mod journaling;
 mod key_change;
