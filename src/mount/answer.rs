@@ -15,6 +15,7 @@ use super::control::DaemonInfo;
 use super::convert;
 use super::errno::FailureLog;
 use super::readers::Readers;
+use super::vigil::Vigil;
 use crate::volume::{Attributes, Volume, VolumeError};
 
 /// How long the kernel may use a name or attributes without asking. Nobody but the kernel changes them behind it.
@@ -48,6 +49,11 @@ impl Call {
     fn is_use(&self) -> bool {
         !matches!(self.operation, "forget" | "statfs" | "ioctl" | "release")
     }
+
+    /// Whether the caller waits for the answer.
+    fn is_awaited(&self) -> bool {
+        !matches!(self.operation, "forget" | "release" | "releasedir")
+    }
 }
 
 /// The volume, as the kernel sees it.
@@ -58,20 +64,28 @@ pub(super) struct Adapter {
     pub(super) owner: u32,
     pub(super) writeback: bool,
     pub(super) readers: Arc<Readers>,
+    pub(super) vigil: Option<Vigil>,
     /// How many requests showed that somebody uses the mount.
     pub(super) uses: Arc<AtomicU64>,
     failures: FailureLog,
 }
 
 impl Adapter {
-    pub(super) fn new(volume: Arc<Volume>, daemon: DaemonInfo, owner: u32, writeback: bool, readers: Readers) -> Self {
+    pub(super) fn new(
+        volume: Arc<Volume>,
+        daemon: DaemonInfo,
+        owner: u32,
+        writeback: bool,
+        readers: Readers,
+        vigil: Option<Vigil>,
+    ) -> Self {
         let (daemon, readers, uses) = (Arc::new(daemon), Arc::new(readers), Arc::default());
         volume.before_waiting({
             // The volume may outlive the connection, which ends with its last file descriptor.
             let readers = Arc::downgrade(&readers);
             Box::new(move || readers.upgrade().iter().for_each(|readers| readers.hand_over()))
         });
-        Self { volume, daemon, owner, writeback, readers, uses, failures: FailureLog::default() }
+        Self { volume, daemon, owner, writeback, readers, vigil, uses, failures: FailureLog::default() }
     }
 
     /// Does one operation; a failure is logged, a panic too.
@@ -80,6 +94,11 @@ impl Adapter {
         call: Call,
         work: impl FnOnce(&Volume) -> Result<T, VolumeError>,
     ) -> Result<T, Errno> {
+        if let Some(vigil) = &self.vigil
+            && call.is_awaited()
+        {
+            vigil.serve(call.pid);
+        }
         if call.is_use() {
             self.uses.fetch_add(1, Ordering::Relaxed);
         }

@@ -17,6 +17,7 @@ mod adapter;
 mod answer;
 mod attach;
 mod attributes;
+mod burst;
 mod caller;
 mod control;
 mod convert;
@@ -26,8 +27,10 @@ mod key_request;
 mod lookout;
 mod mountinfo;
 mod negotiate;
+mod processors;
 mod readers;
 mod session;
+mod vigil;
 
 pub use control::{
     ControlError, DaemonInfo, DaemonStatus, request_key_change, request_publish, request_slots, request_status,

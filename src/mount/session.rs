@@ -9,7 +9,6 @@
 
 use std::fs::OpenOptions;
 use std::io;
-use std::num::NonZeroUsize;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,7 +22,9 @@ use super::attach::{self, Attachment, FILESYSTEM_TYPE};
 use super::control::DaemonInfo;
 use super::lookout::Lookout;
 use super::mountinfo::{is_dead, mounted_at, resolve};
+use super::processors;
 use super::readers::Readers;
+use super::vigil::Vigil;
 use crate::volume::Volume;
 
 /// How far the kernel reads ahead of a program that reads in sequence.
@@ -210,10 +211,11 @@ pub fn mount(
 ) -> Result<MountSession, MountError> {
     let (connection, attachment) = attach::attach(mountpoint, options)?;
     let attachment = DetachOnDrop(Arc::new(attachment));
-    let looks_out = processor_count() > 1;
+    let vigil = Vigil::on_two_processors();
+    let looks_out = processors::count() > 1 && vigil.is_none();
     let lookout = connection.try_clone().ok().filter(|_| looks_out).map(Lookout::new);
-    let adapter =
-        Adapter::new(volume, daemon, nix::unistd::getuid().as_raw(), options.writeback, Readers::new(lookout));
+    let owner = nix::unistd::getuid().as_raw();
+    let adapter = Adapter::new(volume, daemon, owner, options.writeback, Readers::new(lookout), vigil);
     let uses = adapter.uses.clone();
     let mut config = Config::default();
     config.n_threads = Some(thread_count(options.threads));
@@ -304,9 +306,5 @@ fn thread_count(wanted: usize) -> usize {
     if wanted > 0 {
         return wanted;
     }
-    (2 * processor_count()).clamp(*THREADS.start(), *THREADS.end())
-}
-
-fn processor_count() -> usize {
-    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+    (2 * processors::count()).clamp(*THREADS.start(), *THREADS.end())
 }
