@@ -106,9 +106,9 @@ mod tests {
             now += Duration::from_micros(*gap);
             let is_kept = kept.is_some_and(|(_, until)| now <= until);
             match burst.note(CALLER, now, is_kept) {
-                Step::Nothing => assert_eq!(kept),
+                Step::Nothing => assert_eq!(kept, None),
                 Step::Begin(until) => {
-                    assert_eq!(kept);
+                    assert_eq!(kept, None);
                     vigils += 1;
                     kept = Some((now, until));
                 }
