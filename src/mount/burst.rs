@@ -21,7 +21,13 @@ const PAID_BY_REQUEST: Duration = Duration::from_micros(100);
 const PAID_AHEAD: Duration = Duration::from_micros(400);
 
 /// How long there is no vigil after others wanted its processor.
-const REST: Duration = Duration::from_millis(1);
+const REST_MIN: Duration = Duration::from_millis(1);
+
+/// As long at most, when they wanted it soon again and again: somebody else works there all the time.
+const REST_MAX: Duration = Duration::from_millis(64);
+
+/// Soon: before the vigil has lasted for so many times the rest before it.
+const VIGIL_TO_REST: u32 = 8;
 
 /// Who sends what no program waits for: not near to anybody.
 pub(super) const NOBODY: u32 = 0;
@@ -38,7 +44,7 @@ pub(super) enum Step {
 }
 
 /// The requests of one program, one after the other. Times are since any one moment.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Burst {
     caller: u32,
     /// When its last request came.
@@ -49,13 +55,17 @@ pub(super) struct Burst {
     wanted: u32,
     /// How long the vigil is kept, if there is one.
     until: Option<Duration>,
+    /// When the last vigil began.
+    begun: Duration,
+    rest: Duration,
     rests_until: Duration,
 }
 
 impl Default for Burst {
     fn default() -> Self {
-        let [last, rests_until] = [Duration::ZERO; 2];
-        Self { caller: NOBODY, last, length: 0, wanted: IN_A_ROW_MIN, until: None, rests_until }
+        let [last, begun, rests_until] = [Duration::ZERO; 3];
+        let (wanted, rest) = (IN_A_ROW_MIN, REST_MIN);
+        Self { caller: NOBODY, last, length: 0, wanted, until: None, begun, rest, rests_until }
     }
 }
 
@@ -79,14 +89,15 @@ impl Burst {
         if self.length < self.wanted || now < self.rests_until {
             return Step::Nothing;
         }
-        self.length = 0;
+        (self.length, self.begun) = (0, now);
         Step::Begin(*self.until.insert(now + PAID_AHEAD))
     }
 
-    /// There was no vigil, or others wanted the processor: none for a while.
+    /// Others wanted the processor, or the vigil could not begin: none for a while.
     pub fn rest(&mut self, now: Duration) {
-        self.until = None;
-        self.rests_until = now + REST;
+        let was_soon = now.saturating_sub(self.begun) < self.rest * VIGIL_TO_REST;
+        self.rest = if was_soon { (self.rest * 2).min(REST_MAX) } else { REST_MIN };
+        (self.until, self.rests_until) = (None, now + self.rest);
     }
 }
 
@@ -178,11 +189,31 @@ mod tests {
         }
     }
 
+    /// Requests one after the other, 10 us apart, until a vigil begins; when that is.
+    fn next_vigil(burst: &mut Burst, mut now: Duration) -> Duration {
+        loop {
+            now += Duration::from_micros(10);
+            match burst.note(CALLER, now, false) {
+                Step::Begin(_) => return now,
+                step => assert_eq!(step, Step::Nothing),
+            }
+        }
+    }
+
     #[test]
-    fn after_others_wanted_the_processor_there_is_a_rest() {
-        let (mut burst, now) = (Burst::default(), Duration::from_secs(1));
-        burst.rest(now);
-        assert!((0..100).all(|_| burst.note(CALLER, now + REST - Duration::from_micros(1), false) == Step::Nothing));
-        assert!(matches!(burst.note(CALLER, now + REST, false), Step::Begin(_)));
+    fn after_others_wanted_the_processor_there_is_a_rest_and_a_longer_one_when_they_want_it_all_the_time() {
+        let (mut burst, mut now, mut rests) = (Burst::default(), Duration::from_secs(1), Vec::new());
+        for lasts_ms in [100, 100, 3, 3, 3, 3, 3, 3, 3, 3, 600, 3] {
+            let begun = next_vigil(&mut burst, now);
+            now = begun;
+            while now < begun + Duration::from_millis(lasts_ms) {
+                now += Duration::from_micros(10);
+                assert!(matches!(burst.note(CALLER, now, true), Step::Prolong(_)));
+            }
+            assert_eq!(burst.note(CALLER, now, false), Step::End);
+            burst.rest(now);
+            rests.push((next_vigil(&mut burst.clone(), now) - now).as_millis());
+        }
+        assert_eq!(rests, [1, 1, 2, 4, 8, 16, 32, 64, 64, 64, 1, 2]);
     }
 }

@@ -6,12 +6,16 @@ use std::num::NonZeroUsize;
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
+use rustix::process::setpriority_process;
 
 /// The calling thread, for the kernel.
 const THIS_THREAD: Pid = Pid::from_raw(0);
 
 /// Place of `processor` in /proc/PID/stat behind the name, which ends with the last parenthesis (proc_pid_stat(5): field 39).
 const PROCESSOR_FIELD: usize = 36;
+
+/// The highest nice value.
+const LOWEST_PRIORITY: i32 = 19;
 
 /// The number of a processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +71,15 @@ pub(super) fn bind(home: Option<Processor>) {
     });
 }
 
+/// Lets other threads run before this one: it gets what they leave, whichever session they belong to (sched(7): the weight
+/// of a group on a processor is that of its threads there).
+pub(super) fn take_lowest_priority() {
+    // setpriority(2): on Linux, "the calling process" is the calling thread.
+    if let Err(error) = setpriority_process(None, LOWEST_PRIORITY) {
+        log::debug!("a thread keeps its priority: {error}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,7 +89,7 @@ mod tests {
         let allowed = sched_getaffinity(THIS_THREAD).unwrap();
         let mut numbers = (0..CpuSet::count()).filter(|number| allowed.is_set(*number).unwrap()).map(Processor);
         let first = numbers.next().unwrap();
-        let last = numbers.last().unwrap_or(first);
+        let last = numbers.next_back().unwrap_or(first);
         for home in [first, first, last, first] {
             bind(Some(home));
             let bound = sched_getaffinity(THIS_THREAD).unwrap();
@@ -96,6 +109,17 @@ mod tests {
         bind(Some(Processor(CpuSet::count())));
         bind(None);
         assert_eq!(sched_getaffinity(THIS_THREAD).unwrap(), allowed);
+    }
+
+    #[test]
+    fn the_lowest_priority_is_for_this_thread_alone() {
+        let nice_of_this_thread = || rustix::process::getpriority_process(None).unwrap();
+        let before = nice_of_this_thread();
+        let lowest = std::thread::spawn(move || {
+            take_lowest_priority();
+            nice_of_this_thread()
+        });
+        assert_eq!((lowest.join().unwrap(), nice_of_this_thread()), (LOWEST_PRIORITY, before));
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! and puts the woken one there. In a virtual machine, waking an idle processor takes longer than most requests (about
 //! 25 us; changing from one to the other on the same processor takes 2). So during such a run of requests, who serves is
 //! bound to the processor of the program, and a thread of its own, the vigil, keeps the other one awake. Whoever wants
-//! that processor gets it first: the vigil gives way all the time, and rests when the processor was in use.
+//! that processor gets it: the vigil has the lowest priority, gives way all the time, and rests when the processor was in
+//! use.
 //!
 //! What that costs: the other processor's time, within the bounds of `burst.rs`.
 //!
@@ -168,6 +169,7 @@ impl Watch {
 
     /// The thread.
     fn run(&self) {
+        processors::take_lowest_priority();
         while !self.is_over.load(Ordering::Acquire) {
             std::thread::park();
             self.keep();
