@@ -20,8 +20,9 @@
 //!
 //! 1. The kernel's request reaches `mount::adapter`, which calls [`volume::Volume::write`] (`volume/content.rs`): the bytes
 //!    become dirty pieces of the current generation, under one lock, and the reply goes out.
-//! 2. `volume/flush.rs`, called by the flusher thread or by a commit, puts a block together, compresses, tags, and appends
-//!    it to a data segment: `segments/writer.rs` encrypts it. The pointer goes to the generation's overlay.
+//! 2. `volume/flush.rs`, called by the flusher thread (`volume/flusher.rs`) or by a commit, puts a block together,
+//!    compresses, tags, and appends it to a data segment: `segments/writer.rs` encrypts it. The pointer goes to the
+//!    generation's overlay.
 //! 3. `volume/publish.rs` freezes the generation, writes its overlay into the tree (`tree/edit.rs`) and the commit page
 //!    into a meta segment (`history/commit.rs`), and renames both into the vault folder (`store/local.rs`).
 //!

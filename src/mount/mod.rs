@@ -7,6 +7,7 @@
 //! kernel ── /dev/fuse ── fuser ── adapter.rs ── Volume          a request: one call, one reply (answer.rs)
 //!                                  │  attributes.rs, directory.rs, control.rs: those that need more
 //!                                  │  convert.rs (values), errno.rs (errors), caller.rs (who asks)
+//! readers.rs ── vigil.rs (burst.rs, processors.rs), lookout.rs  which thread serves, where, and how it is woken cheaply
 //! session.rs ── attach.rs, mountinfo.rs, negotiate.rs           how the mount comes and goes
 //! ```
 //!

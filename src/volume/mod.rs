@@ -7,7 +7,7 @@
 //! - keys: [`slots`] (slots added and removed, the vault key rotated, `keys/` kept as the tree says), [`key_change`] (what
 //!   can become of that)
 //! - on its way to the disk: [`flush`] (dirty blocks into segments), [`data_segments`] (those segments, also when a disk
-//!   fails), [`journaling`] (fsync), [`publish`] (commits), [`background`] (when)
+//!   fails), [`journaling`] (fsync), [`publish`] (commits), [`flusher`] and [`background`] (when)
 //! - mounting: [`open`], [`newest`] (which commit) and [`replay`]
 //!
 //! How a write travels: `mount::adapter` → [`Volume::write`] puts pieces into the current generation's dirty data →
