@@ -20,10 +20,10 @@ const PAID_BY_REQUEST: Duration = Duration::from_micros(100);
 /// How long it is kept without requests at most, at its beginning and when they came faster before.
 const PAID_AHEAD: Duration = Duration::from_micros(400);
 
-/// How long there is no vigil after others wanted its processor.
+/// How long there is no vigil after one that was of no use.
 const REST_MIN: Duration = Duration::from_millis(1);
 
-/// As long at most, when they wanted it soon again and again: somebody else works there all the time.
+/// As long at most, when one after the other soon proves to be of no use.
 const REST_MAX: Duration = Duration::from_millis(64);
 
 /// Soon: before the vigil has lasted for so many times the rest before it.
@@ -93,11 +93,16 @@ impl Burst {
         Step::Begin(*self.until.insert(now + PAID_AHEAD))
     }
 
-    /// Others wanted the processor, or the vigil could not begin: none for a while.
+    /// The vigil could not begin, or is of no use: none for a while.
     pub fn rest(&mut self, now: Duration) {
         let was_soon = now.saturating_sub(self.begun) < self.rest * VIGIL_TO_REST;
         self.rest = if was_soon { (self.rest * 2).min(REST_MAX) } else { REST_MIN };
-        (self.until, self.rests_until) = (None, now + self.rest);
+        (self.until, self.length, self.rests_until) = (None, 0, now + self.rest);
+    }
+
+    /// How many requests came in a row, or since the vigil began.
+    pub fn length(&self) -> u32 {
+        self.length
     }
 }
 
@@ -201,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn after_others_wanted_the_processor_there_is_a_rest_and_a_longer_one_when_they_want_it_all_the_time() {
+    fn after_a_vigil_of_no_use_there_is_a_rest_and_a_longer_one_when_that_happens_soon_again() {
         let (mut burst, mut now, mut rests) = (Burst::default(), Duration::from_secs(1), Vec::new());
         for lasts_ms in [100, 100, 3, 3, 3, 3, 3, 3, 3, 3, 600, 3] {
             let begun = next_vigil(&mut burst, now);

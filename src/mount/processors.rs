@@ -5,7 +5,8 @@ use std::fs;
 use std::num::NonZeroUsize;
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::unistd::{Pid, SysconfVar, sysconf};
 use rustix::process::setpriority_process;
 
 /// The calling thread, for the kernel.
@@ -31,12 +32,13 @@ pub(super) fn count() -> usize {
     std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
-/// The processors that this thread may run on, if they are two, and may be used in full.
+/// The machine's processors, if they are two, and we may use both in full.
 pub(super) fn two() -> Option<[Processor; 2]> {
+    let online = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten()?;
     let allowed = sched_getaffinity(THIS_THREAD).ok()?;
     let mut numbers = (0..CpuSet::count()).filter(|number| allowed.is_set(*number) == Ok(true)).map(Processor);
     match (numbers.next(), numbers.next(), numbers.next()) {
-        (Some(first), Some(second), None) if count() == 2 => Some([first, second]),
+        (Some(first), Some(second), None) if count() == 2 && online == 2 => Some([first, second]),
         _ => None,
     }
 }
@@ -48,6 +50,12 @@ pub(super) fn processor_of(thread: u32) -> Option<Processor> {
     fields.split_ascii_whitespace().nth(PROCESSOR_FIELD)?.parse().ok().map(Processor)
 }
 
+/// How often this thread has slept, or made room for another.
+pub(super) fn switches() -> u64 {
+    let usage = getrusage(UsageWho::RUSAGE_THREAD);
+    usage.map_or(0, |usage| (usage.voluntary_context_switches() + usage.involuntary_context_switches()).unsigned_abs())
+}
+
 /// Binds this thread to `home`, or lets it run again where it might before it was bound. Threads and processes that it
 /// starts meanwhile would be bound as well.
 pub(super) fn bind(home: Option<Processor>) {
@@ -56,7 +64,7 @@ pub(super) fn bind(home: Option<Processor>) {
         (Some(home), Some((processor, _))) if *processor == home => {}
         (None, Some((_, before))) => {
             // It fails when these processors are gone: then the kernel has freed the thread.
-            sched_setaffinity(THIS_THREAD, before).ok();
+            sched_setaffinity(THIS_THREAD, &unless_all(*before)).ok();
             *bound = None;
         }
         (Some(home), _) => {
@@ -69,6 +77,19 @@ pub(super) fn bind(home: Option<Processor>) {
             }
         }
     });
+}
+
+/// The processors to let a thread go to that might use these before. Where it might use all of the machine it may use what
+/// is added later, too: the kernel does not know any more that it was never bound.
+fn unless_all(before: CpuSet) -> CpuSet {
+    let online = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
+    let allowed = (0..CpuSet::count()).filter(|number| before.is_set(*number) == Ok(true)).count();
+    if online.and_then(|online| usize::try_from(online).ok()).is_none_or(|online| allowed < online) {
+        return before;
+    }
+    let mut all = CpuSet::new();
+    (0..CpuSet::count()).for_each(|number| _ = all.set(number));
+    all
 }
 
 /// Lets other threads run before this one: it gets what they leave, whichever session they belong to (sched(7): the weight

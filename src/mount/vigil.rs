@@ -5,16 +5,21 @@
 //! and puts the woken one there. In a virtual machine, waking an idle processor takes longer than most requests (about
 //! 25 us; changing from one to the other on the same processor takes 2). So during such a run of requests, who serves is
 //! bound to the processor of the program, and a thread of its own, the vigil, keeps the other one awake. Whoever wants
-//! that processor gets it: the vigil has the lowest priority, gives way all the time, and rests when the processor was in
-//! use.
+//! that processor gets it: the vigil has the lowest priority, and gives way all the time.
 //!
-//! What that costs: the other processor's time, within the bounds of `burst.rs`.
+//! It is not for programs that send requests without waiting for replies (asynchronous and direct I/O, reading ahead):
+//! these are served by several threads on both processors. They are known by requests that come while another one is
+//! served, and by threads that do not sleep between requests.
 //!
-//! With more processors there is always an idle one to be put on; there, who serves looks out (`lookout.rs`).
+//! What it costs: the other processor's time, within the bounds of `burst.rs`.
+//!
+//! There is none where the program cannot be seen (`hidepid`, another namespace of processes). With more processors there
+//! is always an idle one to be put on; there, who serves looks out (`lookout.rs`).
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::thread::JoinHandle;
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -22,20 +27,25 @@ use parking_lot::Mutex;
 use super::burst::{Burst, NOBODY, Step};
 use super::processors::{self, Processor};
 
-/// When the vigil has not run for so long, others use the processor: it needs nobody to keep it awake.
-const WANTED_MIN: Duration = Duration::from_micros(300);
-
 /// How often the vigil gives way: meanwhile it waits in a way that leaves a core's other hyperthread alone.
 const SPINS: u32 = 20;
+
+/// After how many requests during a vigil it is looked where the program is now: the scheduler may have moved it.
+const REQUESTS_BETWEEN_LOOKS: u32 = 256;
+
+/// How many requests a thread serves before it is seen whether it slept between them.
+const REQUESTS_IN_STEP: u32 = 64;
 
 /// The vigil of one connection.
 #[derive(Debug)]
 pub(super) struct Vigil {
     processors: [Processor; 2],
+    /// Requests that threads are at work on.
+    in_service: AtomicU32,
     serving: Mutex<Serving>,
     watch: Arc<Watch>,
     /// Started for the first vigil. None: it could not be.
-    thread: OnceLock<Option<JoinHandle<()>>>,
+    thread: OnceLock<Option<Thread>>,
 }
 
 #[derive(Debug, Default)]
@@ -45,26 +55,43 @@ struct Serving {
     home: Option<Processor>,
 }
 
+/// A request being served.
+pub(super) struct Service<'a>(&'a AtomicU32);
+
+impl Drop for Service<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Vigil {
-    /// None unless there are just two processors. Costs nothing until a program sends requests in a row.
+    /// None unless the machine has just two processors. Costs nothing until a program sends requests in a row.
     pub fn on_two_processors() -> Option<Self> {
         processors::two().map(Self::new)
     }
 
     fn new(processors: [Processor; 2]) -> Self {
-        Self { processors, serving: Mutex::default(), watch: Arc::default(), thread: OnceLock::new() }
+        let (in_service, serving, watch) = Default::default();
+        Self { processors, in_service, serving, watch, thread: OnceLock::new() }
     }
 
-    /// This thread is about to serve a request of that thread of a program. Binds it to the program's processor during a
-    /// vigil, and lets it go when that is over.
-    pub fn serve(&self, caller: u32) {
-        let home = self.home_for(caller);
-        processors::bind(home);
+    /// This thread is about to serve a request of that thread of a program, until the answer is dropped, which is to be
+    /// before the reply. Binds it to the program's processor during a vigil, and lets it go when that is over.
+    pub fn serve(&self, caller: u32) -> Service<'_> {
+        let is_alone = self.in_service.fetch_add(1, Ordering::Relaxed) == 0;
+        let home = self.home_for(if is_alone { caller } else { NOBODY });
+        let is_of_use = is_in_step(home.is_some());
+        if !is_of_use {
+            self.break_off();
+        }
+        processors::bind(home.filter(|_| is_of_use));
+        Service(&self.in_service)
     }
 
     /// This thread is about to do something else, and may start threads for it: ends the vigil, and lets it go.
     pub fn leave(&self) {
-        self.serve(NOBODY);
+        self.home_for(NOBODY);
+        processors::bind(None);
     }
 
     fn home_for(&self, caller: u32) -> Option<Processor> {
@@ -72,11 +99,17 @@ impl Vigil {
         let mut serving = self.serving.lock();
         match serving.burst.note(caller, now, self.watch.is_kept()) {
             Step::Nothing => {}
-            Step::Prolong(until) => self.watch.prolong(until),
-            Step::End => {
-                if self.watch.end() {
-                    serving.burst.rest(now);
+            Step::Prolong(until) => {
+                self.watch.prolong(until);
+                if serving.burst.length().is_multiple_of(REQUESTS_BETWEEN_LOOKS)
+                    && let Some((home, away)) = self.places(caller)
+                {
+                    self.watch.keep_awake(away);
+                    serving.home = Some(home);
                 }
+            }
+            Step::End => {
+                self.watch.end();
                 serving.home = None;
             }
             Step::Begin(until) => {
@@ -89,38 +122,71 @@ impl Vigil {
         serving.home
     }
 
-    /// Begins a vigil; the processor to serve on meanwhile. None when there is nothing to gain: the program is not to be
-    /// seen, or may run on others than these processors.
+    /// Begins a vigil; the processor to serve on meanwhile. None when the program is not to be seen.
     fn begin(&self, caller: u32, until: Duration) -> Option<Processor> {
-        let [first, second] = self.processors;
-        let home = processors::processor_of(caller)?;
-        let away = match home {
-            _ if home == first => second,
-            _ if home == second => first,
-            _ => return None,
-        };
+        let (home, away) = self.places(caller)?;
         let thread = self.thread.get_or_init(|| {
             let watch = Arc::clone(&self.watch);
-            std::thread::Builder::new().name("vigil".into()).spawn(move || watch.run()).ok()
+            let started = std::thread::Builder::new().name("vigil".into()).spawn(move || watch.run());
+            started.ok().map(|handle| handle.thread().clone())
         });
-        let thread = thread.as_ref()?.thread();
-        self.watch.begin(away, until);
+        let thread = thread.as_ref()?;
+        self.watch.keep_awake(away);
+        self.watch.begin(until);
         thread.unpark();
         Some(home)
+    }
+
+    /// The processor of a program, and the other one.
+    fn places(&self, caller: u32) -> Option<(Processor, Processor)> {
+        let [first, second] = self.processors;
+        match processors::processor_of(caller)? {
+            home if home == first => Some((home, second)),
+            home if home == second => Some((home, first)),
+            _ => None,
+        }
+    }
+
+    /// What comes is not the kind that a vigil is for.
+    fn break_off(&self) {
+        let mut serving = self.serving.lock();
+        self.watch.end();
+        serving.home = None;
+        serving.burst.rest(self.watch.begun.elapsed());
     }
 }
 
 impl Drop for Vigil {
+    /// Does not wait for the thread, which ends when it gets its processor: that may take long where others work.
     fn drop(&mut self) {
         self.watch.is_over.store(true, Ordering::Release);
         self.watch.end();
-        if let Some(Some(thread)) = self.thread.take() {
-            thread.thread().unpark();
-            if thread.join().is_err() {
-                log::error!("the vigil had panicked");
-            }
+        if let Some(Some(thread)) = self.thread.get() {
+            thread.unpark();
         }
     }
+}
+
+thread_local! {
+    /// How many requests this thread has served in a vigil since it last looked, and how often it had been switched by then.
+    static RHYTHM: Cell<(u32, u64)> = const { Cell::new((0, 0)) };
+}
+
+/// Whether this thread sleeps between requests of a vigil. On the processor of a program that waits for replies it must:
+/// else the program could not send the next one.
+fn is_in_step(is_vigil: bool) -> bool {
+    let (requests, switches_before) = RHYTHM.get();
+    if !is_vigil {
+        RHYTHM.set((0, 0));
+        return true;
+    }
+    if (1..REQUESTS_IN_STEP).contains(&requests) {
+        RHYTHM.set((requests + 1, switches_before));
+        return true;
+    }
+    let switches = processors::switches();
+    RHYTHM.set((1, switches));
+    requests == 0 || switches.saturating_sub(switches_before) >= u64::from(REQUESTS_IN_STEP / 2)
 }
 
 /// What the vigil's thread and those who serve share.
@@ -131,16 +197,14 @@ struct Watch {
     until: AtomicU64,
     /// The processor that is kept awake.
     away: AtomicUsize,
-    /// Others wanted it.
-    is_wanted: AtomicBool,
     /// The connection has ended.
     is_over: AtomicBool,
 }
 
 impl Default for Watch {
     fn default() -> Self {
-        let [is_wanted, is_over] = [false; 2].map(AtomicBool::new);
-        Self { begun: Instant::now(), until: AtomicU64::new(0), away: AtomicUsize::new(0), is_wanted, is_over }
+        let (until, away, is_over) = Default::default();
+        Self { begun: Instant::now(), until, away, is_over }
     }
 }
 
@@ -149,9 +213,11 @@ impl Watch {
         self.until.load(Ordering::Relaxed) != 0
     }
 
-    fn begin(&self, away: Processor, until: Duration) {
-        self.is_wanted.store(false, Ordering::Relaxed);
+    fn keep_awake(&self, away: Processor) {
         self.away.store(away.0, Ordering::Relaxed);
+    }
+
+    fn begin(&self, until: Duration) {
         self.until.store(until.as_micros() as u64, Ordering::Release);
     }
 
@@ -161,10 +227,8 @@ impl Watch {
         self.until.fetch_update(Ordering::Relaxed, Ordering::Relaxed, prolonged).ok();
     }
 
-    /// Ends the vigil, if it has not ended by itself; whether it did for others wanted the processor.
-    fn end(&self) -> bool {
+    fn end(&self) {
         self.until.store(0, Ordering::Release);
-        self.is_wanted.load(Ordering::Relaxed)
     }
 
     /// The thread.
@@ -178,7 +242,6 @@ impl Watch {
 
     /// One vigil, or several that follow each other at once. Ends with `until` 0.
     fn keep(&self) {
-        let mut before = self.begun.elapsed();
         loop {
             let until = self.until.load(Ordering::Acquire);
             if until == 0 {
@@ -188,11 +251,7 @@ impl Watch {
             // Whoever else wants this processor has it now.
             std::thread::yield_now();
             (0..SPINS).for_each(|_| std::hint::spin_loop());
-            let now = self.begun.elapsed();
-            let is_wanted = now - before > WANTED_MIN;
-            before = now;
-            if is_wanted || now.as_micros() as u64 > until {
-                self.is_wanted.store(is_wanted, Ordering::Relaxed);
+            if self.begun.elapsed().as_micros() as u64 > until {
                 // Prolonged meanwhile: then it goes on.
                 self.until.compare_exchange(until, 0, Ordering::Release, Ordering::Relaxed).ok();
             }
@@ -202,8 +261,18 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
+    use nix::sched::{CpuSet, sched_getaffinity};
+    use nix::unistd::{Pid, gettid};
+
     use super::*;
-    use nix::unistd::gettid;
+
+    fn this_thread() -> u32 {
+        gettid().as_raw().unsigned_abs()
+    }
+
+    fn allowed() -> CpuSet {
+        sched_getaffinity(Pid::from_raw(0)).unwrap()
+    }
 
     fn wait_until(condition: impl Fn() -> bool) {
         let begun = Instant::now();
@@ -213,48 +282,101 @@ mod tests {
         }
     }
 
+    /// Requests of this thread, which serves them itself, until there is a vigil.
+    fn serve_until_bound(vigil: &Vigil) {
+        let before = allowed();
+        // This thread may not always get on quickly enough.
+        assert!((0..1_000_000).any(|_| {
+            drop(vigil.serve(this_thread()));
+            allowed() != before
+        }));
+    }
+
     #[test]
     fn who_serves_is_bound_to_the_callers_processor_and_let_go_when_the_vigil_is_over() {
         // Elsewhere there is no vigil to test.
         let Some(vigil) = Vigil::on_two_processors() else { return };
-        let allowed = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)).unwrap();
-        let bound = || nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)).unwrap();
-        let this = gettid().as_raw().unsigned_abs();
-        // Others may want the processor, or this thread may not get on: a vigil is tried again.
-        let mut vigils = 0;
-        for _ in 0..100_000 {
-            vigil.serve(this);
-            if bound() != allowed {
-                vigils += 1;
-                break;
-            }
-        }
-        assert_eq!(vigils, 1, "a row as quick as that has a vigil");
+        let before = allowed();
+        serve_until_bound(&vigil);
         wait_until(|| !vigil.watch.is_kept());
-        vigil.serve(this);
-        assert_eq!(bound(), allowed);
-        assert_eq!(vigil.serving.lock().home, None);
+        drop(vigil.serve(this_thread()));
+        assert_eq!((allowed(), vigil.serving.lock().home), (before, None));
+        serve_until_bound(&vigil);
+        vigil.leave();
+        assert_eq!((allowed(), vigil.watch.is_kept()), (before, false));
+    }
+
+    #[test]
+    fn requests_that_do_not_wait_for_each_other_end_the_vigil() {
+        let Some(vigil) = Vigil::on_two_processors() else { return };
+        let before = allowed();
+        serve_until_bound(&vigil);
+        let first = vigil.serve(this_thread());
+        let second = vigil.serve(this_thread());
+        assert_eq!((allowed(), vigil.watch.is_kept()), (before, false));
+        drop((first, second));
+        assert_eq!(vigil.in_service.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_thread_that_does_not_sleep_between_requests_is_out_of_step() {
+        let outcomes = |sleeps: bool| {
+            let step = |_| {
+                if sleeps {
+                    std::thread::sleep(Duration::from_micros(1));
+                }
+                is_in_step(true)
+            };
+            (0..=REQUESTS_IN_STEP).map(step).collect::<Vec<_>>()
+        };
+        is_in_step(false);
+        assert!(outcomes(true).into_iter().all(|is_in_step| is_in_step));
+        // On a busy machine others may get the processor between any two.
+        assert!((0..100).any(|_| {
+            is_in_step(false);
+            outcomes(false).contains(&false)
+        }));
+        assert!(is_in_step(false));
+    }
+
+    #[test]
+    fn a_thread_out_of_step_is_let_go_and_there_is_a_rest() {
+        let Some(vigil) = Vigil::on_two_processors() else { return };
+        let before = allowed();
+        serve_until_bound(&vigil);
+        vigil.break_off();
+        assert!(!vigil.watch.is_kept());
+        drop(vigil.serve(NOBODY));
+        assert_eq!(allowed(), before);
     }
 
     #[test]
     fn the_thread_ends_with_its_vigil_even_in_the_midst_of_one() {
         let vigil = Vigil::new([Processor(0), Processor(1)]);
-        vigil.watch.begin(Processor(0), Duration::from_secs(10_000));
-        let watch = Arc::clone(&vigil.watch);
+        vigil.watch.begin(Duration::from_secs(10_000));
+        let (entered, watch) = (Arc::new(AtomicBool::new(false)), Arc::clone(&vigil.watch));
         let thread = std::thread::spawn({
-            let watch = Arc::clone(&watch);
-            move || watch.run()
+            let entered = Arc::clone(&entered);
+            move || {
+                entered.store(true, Ordering::Release);
+                watch.keep();
+                watch.run();
+            }
         });
-        thread.thread().unpark();
-        vigil.thread.set(Some(thread)).unwrap();
+        vigil.thread.set(Some(thread.thread().clone())).unwrap();
+        wait_until(|| entered.load(Ordering::Acquire));
+        // Time to get into the vigil: one that ended before it began would prove nothing.
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(!thread.is_finished());
         drop(vigil);
-        assert_eq!(Arc::strong_count(&watch), 1, "the thread has ended");
+        wait_until(|| thread.is_finished());
+        thread.join().unwrap();
     }
 
     #[test]
     fn a_vigil_ends_by_itself_when_no_more_requests_come() {
         let watch = Watch::default();
-        watch.begin(Processor(0), watch.begun.elapsed() + Duration::from_millis(2));
+        watch.begin(watch.begun.elapsed() + Duration::from_millis(2));
         watch.keep();
         assert!(!watch.is_kept());
         watch.prolong(Duration::from_secs(1));

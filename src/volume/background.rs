@@ -70,15 +70,20 @@ impl Pressure {
         self.used_bytes.load(Ordering::Relaxed)
     }
 
+    /// From which memory in use a flusher is called again that finds nothing to flush now.
+    fn next_flusher_call(&self, flush_from: usize) -> usize {
+        flush_from.max(self.used_bytes() + FLUSHER_CALL_BYTES.min(flush_from / 4))
+    }
+
     /// Of these, what only a commit frees.
     pub fn item_bytes(&self) -> usize {
         self.item_bytes.load(Ordering::Relaxed)
     }
 
     /// The flusher has nothing to do: returns when it may have again.
-    pub fn wait_for_flusher_call(&self, used: usize, flush_from: usize) {
-        self.call_flusher_at.store(flush_from.max(used + FLUSHER_CALL_BYTES), Ordering::Relaxed);
+    pub fn wait_for_flusher_call(&self, flush_from: usize) {
         let mut gate = self.gate.lock();
+        self.call_flusher_at.store(self.next_flusher_call(flush_from), Ordering::Relaxed);
         if !self.is_stopping() {
             self.filled.wait_for(&mut gate, Duration::from_millis(500));
         }
@@ -114,8 +119,8 @@ impl Volume {
         let before = self.pressure.used_bytes.swap(used, Ordering::Relaxed);
         self.pressure.item_bytes.store(items, Ordering::Relaxed);
         if used < before {
-            let flush_from = self.flush_from_bytes();
-            self.pressure.call_flusher_at.fetch_min(flush_from.max(used + FLUSHER_CALL_BYTES), Ordering::Relaxed);
+            let call_at = self.pressure.next_flusher_call(self.flush_from_bytes());
+            self.pressure.call_flusher_at.fetch_min(call_at, Ordering::Relaxed);
             if self.pressure.gate.lock().waiting > 0 {
                 self.pressure.freed.notify_all();
             }

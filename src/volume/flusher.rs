@@ -98,10 +98,12 @@ impl Volume {
         };
         for at in chosen {
             match self.flush_block(number, at) {
+                Ok(()) => round.has_flushed = true,
                 Err(error) if error.is_of_stored_bytes() => round.stuck = Some(error),
-                flushed => {
-                    flushed?;
-                    round.has_flushed = true;
+                Err(error) => {
+                    // The disk: what is left of these blocks is as new as before.
+                    *round = Round { generation: Some(number), ..Round::default() };
+                    return Err(error);
                 }
             }
         }
@@ -117,7 +119,6 @@ impl Volume {
             if volume.pressure.is_stopping() {
                 return;
             }
-            let used = volume.pressure.used_bytes();
             let passed = volume.flush_pass(&mut round);
             let error = passed.as_ref().err().map(ToString::to_string);
             volume.pressure.note_flush(error.clone());
@@ -130,7 +131,7 @@ impl Volume {
                 volume.discard_unmentioned();
             }
             error_before = error;
-            volume.pressure.wait_for_flusher_call(used, volume.flush_from_bytes());
+            volume.pressure.wait_for_flusher_call(volume.flush_from_bytes());
         }
     }
 }
