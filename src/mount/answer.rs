@@ -94,7 +94,7 @@ impl Adapter {
         call: Call,
         work: impl FnOnce(&Volume) -> Result<T, VolumeError>,
     ) -> Result<T, Errno> {
-        let _service = self.vigil.as_ref().filter(|_| call.is_awaited()).map(|vigil| vigil.serve(call.pid));
+        let _service = self.vigil.as_ref().and_then(|vigil| vigil.serve(call.pid, call.is_awaited()));
         if call.is_use() {
             self.uses.fetch_add(1, Ordering::Relaxed);
         }

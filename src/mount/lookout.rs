@@ -9,7 +9,7 @@
 //! run into debt, and there are none until requests and better looks have paid it back: whatever a program does, on the
 //! whole they cost no more than [`PAID_BY_REQUEST`] for each request, and [`PAID_BY_LOOK`] for each look that was worth it.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -68,7 +68,7 @@ impl Lookout {
     fn look_for(&self, length: Duration) -> bool {
         let begun = Instant::now();
         let mut next = begun;
-        while !self.is_readable() {
+        while !has_request(self.connection.as_fd()) {
             next += POLL_INTERVAL;
             let now = loop {
                 let now = Instant::now();
@@ -84,12 +84,11 @@ impl Lookout {
         }
         true
     }
+}
 
-    /// An error counts as a request: who reads it meets it.
-    fn is_readable(&self) -> bool {
-        let mut connection = [PollFd::new(self.connection.as_fd(), PollFlags::POLLIN)];
-        poll(&mut connection, PollTimeout::ZERO) != Ok(0)
-    }
+/// Whether a request waits to be read. An error counts as one: who reads it meets it.
+pub(super) fn has_request(connection: BorrowedFd<'_>) -> bool {
+    poll(&mut [PollFd::new(connection, PollFlags::POLLIN)], PollTimeout::ZERO) != Ok(0)
 }
 
 /// The time that was spent in looks in vain, and not paid back yet.
@@ -171,7 +170,7 @@ mod tests {
         });
         assert!(lookout.look_for(Duration::from_secs(60)));
         assert!(begun.elapsed() < Duration::from_secs(30));
-        assert!(lookout.is_readable(), "it is still there");
+        assert!(has_request(lookout.connection.as_fd()), "it is still there");
         drop(sender.join().unwrap());
     }
 

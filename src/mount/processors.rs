@@ -5,7 +5,6 @@ use std::fs;
 use std::num::NonZeroUsize;
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::sys::resource::{UsageWho, getrusage};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 use rustix::process::setpriority_process;
 
@@ -48,12 +47,6 @@ pub(super) fn processor_of(thread: u32) -> Option<Processor> {
     let status = fs::read_to_string(format!("/proc/{thread}/stat")).ok()?;
     let (_name, fields) = status.rsplit_once(')')?;
     fields.split_ascii_whitespace().nth(PROCESSOR_FIELD)?.parse().ok().map(Processor)
-}
-
-/// How often this thread has slept, or made room for another.
-pub(super) fn switches() -> u64 {
-    let usage = getrusage(UsageWho::RUSAGE_THREAD);
-    usage.map_or(0, |usage| (usage.voluntary_context_switches() + usage.involuntary_context_switches()).unsigned_abs())
 }
 
 /// Binds this thread to `home`, or lets it run again where it might before it was bound. Threads and processes that it

@@ -211,7 +211,7 @@ pub fn mount(
 ) -> Result<MountSession, MountError> {
     let (connection, attachment) = attach::attach(mountpoint, options)?;
     let attachment = DetachOnDrop(Arc::new(attachment));
-    let vigil = Vigil::on_two_processors();
+    let vigil = connection.try_clone().ok().and_then(Vigil::on_two_processors);
     let looks_out = processors::count() > 1 && vigil.is_none();
     let lookout = connection.try_clone().ok().filter(|_| looks_out).map(Lookout::new);
     let owner = nix::unistd::getuid().as_raw();

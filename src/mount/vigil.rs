@@ -9,14 +9,14 @@
 //!
 //! It is not for programs that send requests without waiting for replies (asynchronous and direct I/O, reading ahead):
 //! these are served by several threads on both processors. They are known by requests that come while another one is
-//! served, and by threads that do not sleep between requests.
+//! served.
 //!
 //! What it costs: the other processor's time, within the bounds of `burst.rs`.
 //!
 //! There is none where the program cannot be seen (`hidepid`, another namespace of processes). With more processors there
 //! is always an idle one to be put on; there, who serves looks out (`lookout.rs`).
 
-use std::cell::Cell;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::burst::{Burst, NOBODY, Step};
+use super::lookout::has_request;
 use super::processors::{self, Processor};
 
 /// How often the vigil gives way: meanwhile it waits in a way that leaves a core's other hyperthread alone.
@@ -33,15 +34,18 @@ const SPINS: u32 = 20;
 /// After how many requests during a vigil it is looked where the program is now: the scheduler may have moved it.
 const REQUESTS_BETWEEN_LOOKS: u32 = 256;
 
-/// How many requests a thread serves before it is seen whether it slept between them.
-const REQUESTS_IN_STEP: u32 = 64;
+/// After how many it is looked whether another one has come before the reply.
+const REQUESTS_BETWEEN_DOUBTS: u32 = 64;
 
 /// The vigil of one connection.
 #[derive(Debug)]
 pub(super) struct Vigil {
     processors: [Processor; 2],
+    connection: OwnedFd,
     /// Requests that threads are at work on.
     in_service: AtomicU32,
+    /// Requests that nobody waits for, since the last doubt: a program that waits for replies may have some of them behind it.
+    unawaited: AtomicU32,
     serving: Mutex<Serving>,
     watch: Arc<Watch>,
     /// Started for the first vigil. None: it could not be.
@@ -56,36 +60,44 @@ struct Serving {
 }
 
 /// A request being served.
-pub(super) struct Service<'a>(&'a AtomicU32);
+pub(super) struct Service<'a> {
+    vigil: &'a Vigil,
+    is_doubtful: bool,
+}
 
 impl Drop for Service<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.vigil.in_service.fetch_sub(1, Ordering::Relaxed);
+        if self.is_doubtful {
+            self.vigil.doubt();
+        }
     }
 }
 
 impl Vigil {
-    /// None unless the machine has just two processors. Costs nothing until a program sends requests in a row.
-    pub fn on_two_processors() -> Option<Self> {
-        processors::two().map(Self::new)
+    /// For the connection of this file descriptor. None unless the machine has just two processors. Costs nothing until a
+    /// program sends requests in a row.
+    pub fn on_two_processors(connection: OwnedFd) -> Option<Self> {
+        processors::two().map(|both| Self::new(connection, both))
     }
 
-    fn new(processors: [Processor; 2]) -> Self {
-        let (in_service, serving, watch) = Default::default();
-        Self { processors, in_service, serving, watch, thread: OnceLock::new() }
+    fn new(connection: OwnedFd, processors: [Processor; 2]) -> Self {
+        let (in_service, unawaited, serving, watch) = Default::default();
+        Self { processors, connection, in_service, unawaited, serving, watch, thread: OnceLock::new() }
     }
 
     /// This thread is about to serve a request of that thread of a program, until the answer is dropped, which is to be
     /// before the reply. Binds it to the program's processor during a vigil, and lets it go when that is over.
-    pub fn serve(&self, caller: u32) -> Service<'_> {
-        let is_alone = self.in_service.fetch_add(1, Ordering::Relaxed) == 0;
-        let home = self.home_for(if is_alone { caller } else { NOBODY });
-        let is_of_use = is_in_step(home.is_some());
-        if !is_of_use {
-            self.break_off();
+    /// None for a request that nobody waits for.
+    pub fn serve(&self, caller: u32, is_awaited: bool) -> Option<Service<'_>> {
+        if !is_awaited {
+            self.unawaited.fetch_add(1, Ordering::Relaxed);
+            return None;
         }
-        processors::bind(home.filter(|_| is_of_use));
-        Service(&self.in_service)
+        let is_alone = self.in_service.fetch_add(1, Ordering::Relaxed) == 0;
+        let (home, is_doubtful) = self.home_for(if is_alone { caller } else { NOBODY });
+        processors::bind(home);
+        Some(Service { vigil: self, is_doubtful })
     }
 
     /// This thread is about to do something else, and may start threads for it: ends the vigil, and lets it go.
@@ -94,7 +106,8 @@ impl Vigil {
         processors::bind(None);
     }
 
-    fn home_for(&self, caller: u32) -> Option<Processor> {
+    /// Where to serve, if there is a vigil, and whether to doubt before the reply that it is of use.
+    fn home_for(&self, caller: u32) -> (Option<Processor>, bool) {
         let now = self.watch.begun.elapsed();
         let mut serving = self.serving.lock();
         match serving.burst.note(caller, now, self.watch.is_kept()) {
@@ -119,7 +132,8 @@ impl Vigil {
                 }
             }
         }
-        serving.home
+        let is_doubtful = serving.home.is_some() && serving.burst.length().is_multiple_of(REQUESTS_BETWEEN_DOUBTS);
+        (serving.home, is_doubtful)
     }
 
     /// Begins a vigil; the processor to serve on meanwhile. None when the program is not to be seen.
@@ -147,12 +161,14 @@ impl Vigil {
         }
     }
 
-    /// What comes is not the kind that a vigil is for.
-    fn break_off(&self) {
-        let mut serving = self.serving.lock();
-        self.watch.end();
-        serving.home = None;
-        serving.burst.rest(self.watch.begun.elapsed());
+    /// A request that is there before the reply to the one before: its program does not wait for replies.
+    fn doubt(&self) {
+        if self.unawaited.swap(0, Ordering::Relaxed) == 0 && has_request(self.connection.as_fd()) {
+            let mut serving = self.serving.lock();
+            self.watch.end();
+            serving.home = None;
+            serving.burst.rest(self.watch.begun.elapsed());
+        }
     }
 }
 
@@ -165,28 +181,6 @@ impl Drop for Vigil {
             thread.unpark();
         }
     }
-}
-
-thread_local! {
-    /// How many requests this thread has served in a vigil since it last looked, and how often it had been switched by then.
-    static RHYTHM: Cell<(u32, u64)> = const { Cell::new((0, 0)) };
-}
-
-/// Whether this thread sleeps between requests of a vigil. On the processor of a program that waits for replies it must:
-/// else the program could not send the next one.
-fn is_in_step(is_vigil: bool) -> bool {
-    let (requests, switches_before) = RHYTHM.get();
-    if !is_vigil {
-        RHYTHM.set((0, 0));
-        return true;
-    }
-    if (1..REQUESTS_IN_STEP).contains(&requests) {
-        RHYTHM.set((requests + 1, switches_before));
-        return true;
-    }
-    let switches = processors::switches();
-    RHYTHM.set((1, switches));
-    requests == 0 || switches.saturating_sub(switches_before) >= u64::from(REQUESTS_IN_STEP / 2)
 }
 
 /// What the vigil's thread and those who serve share.
@@ -261,10 +255,18 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
     use nix::sched::{CpuSet, sched_getaffinity};
     use nix::unistd::{Pid, gettid};
 
     use super::*;
+
+    fn new_vigil() -> Option<(Vigil, UnixStream)> {
+        let (ours, kernels) = UnixStream::pair().unwrap();
+        Some((Vigil::on_two_processors(ours.into())?, kernels))
+    }
 
     fn this_thread() -> u32 {
         gettid().as_raw().unsigned_abs()
@@ -287,7 +289,7 @@ mod tests {
         let before = allowed();
         // This thread may not always get on quickly enough.
         assert!((0..1_000_000).any(|_| {
-            drop(vigil.serve(this_thread()));
+            drop(vigil.serve(this_thread(), true));
             allowed() != before
         }));
     }
@@ -295,11 +297,11 @@ mod tests {
     #[test]
     fn who_serves_is_bound_to_the_callers_processor_and_let_go_when_the_vigil_is_over() {
         // Elsewhere there is no vigil to test.
-        let Some(vigil) = Vigil::on_two_processors() else { return };
+        let Some((vigil, _kernels)) = new_vigil() else { return };
         let before = allowed();
         serve_until_bound(&vigil);
         wait_until(|| !vigil.watch.is_kept());
-        drop(vigil.serve(this_thread()));
+        drop(vigil.serve(this_thread(), true));
         assert_eq!((allowed(), vigil.serving.lock().home), (before, None));
         serve_until_bound(&vigil);
         vigil.leave();
@@ -308,51 +310,44 @@ mod tests {
 
     #[test]
     fn requests_that_do_not_wait_for_each_other_end_the_vigil() {
-        let Some(vigil) = Vigil::on_two_processors() else { return };
+        let Some((vigil, _kernels)) = new_vigil() else { return };
         let before = allowed();
         serve_until_bound(&vigil);
-        let first = vigil.serve(this_thread());
-        let second = vigil.serve(this_thread());
+        let first = vigil.serve(this_thread(), true);
+        let second = vigil.serve(this_thread(), true);
         assert_eq!((allowed(), vigil.watch.is_kept()), (before, false));
         drop((first, second));
         assert_eq!(vigil.in_service.load(Ordering::Relaxed), 0);
     }
 
     #[test]
-    fn a_thread_that_does_not_sleep_between_requests_is_out_of_step() {
-        let outcomes = |sleeps: bool| {
-            let step = |_| {
-                if sleeps {
-                    std::thread::sleep(Duration::from_micros(1));
-                }
-                is_in_step(true)
-            };
-            (0..=REQUESTS_IN_STEP).map(step).collect::<Vec<_>>()
-        };
-        is_in_step(false);
-        assert!(outcomes(true).into_iter().all(|is_in_step| is_in_step));
-        // On a busy machine others may get the processor between any two.
-        assert!((0..100).any(|_| {
-            is_in_step(false);
-            outcomes(false).contains(&false)
-        }));
-        assert!(is_in_step(false));
-    }
-
-    #[test]
-    fn a_thread_out_of_step_is_let_go_and_there_is_a_rest() {
-        let Some(vigil) = Vigil::on_two_processors() else { return };
+    fn a_request_that_is_there_before_the_reply_ends_the_vigil_unless_nobody_waits_for_it() {
+        let Some((vigil, mut kernels)) = new_vigil() else { return };
         let before = allowed();
-        serve_until_bound(&vigil);
-        vigil.break_off();
-        assert!(!vigil.watch.is_kept());
-        drop(vigil.serve(NOBODY));
-        assert_eq!(allowed(), before);
+        // The kernel's side: a request waits all the time.
+        kernels.write_all(b"request").unwrap();
+        let longest_vigil = |unawaited: bool| {
+            let mut lengths = vec![0];
+            for _ in 0..100_000 {
+                if unawaited {
+                    drop(vigil.serve(this_thread(), false));
+                }
+                drop(vigil.serve(this_thread(), true));
+                match allowed() == before {
+                    true => lengths.push(0),
+                    false => *lengths.last_mut().unwrap() += 1,
+                }
+            }
+            lengths.into_iter().max().unwrap()
+        };
+        assert!((1..=REQUESTS_BETWEEN_DOUBTS).contains(&longest_vigil(false)));
+        assert!(longest_vigil(true) > REQUESTS_BETWEEN_DOUBTS);
+        vigil.leave();
     }
 
     #[test]
     fn the_thread_ends_with_its_vigil_even_in_the_midst_of_one() {
-        let vigil = Vigil::new([Processor(0), Processor(1)]);
+        let vigil = Vigil::new(UnixStream::pair().unwrap().0.into(), [Processor(0), Processor(1)]);
         vigil.watch.begin(Duration::from_secs(10_000));
         let (entered, watch) = (Arc::new(AtomicBool::new(false)), Arc::clone(&vigil.watch));
         let thread = std::thread::spawn({
