@@ -72,6 +72,11 @@ pub(super) fn bind(home: Option<Processor>) {
     });
 }
 
+/// Whether this thread is bound.
+pub(super) fn is_bound() -> bool {
+    BOUND.with_borrow(Option::is_some)
+}
+
 /// The processors to let a thread go to that might use these before. Where it might use all of the machine it may use what
 /// is added later, too: the kernel does not know any more that it was never bound.
 fn unless_all(before: CpuSet) -> CpuSet {

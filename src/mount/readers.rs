@@ -2,10 +2,10 @@
 //!
 //! The kernel wakes the threads that wait for requests in turn, each on another processor with cold caches: for small
 //! requests that costs more than the work. So a thread that has done a quick operation, and sees another one waiting for
-//! requests, parks; the one that is left serves request after request. With more than two processors it looks out for the
-//! next one for a moment before it sleeps (`lookout.rs`; with two: `vigil.rs`). Before an operation that may take long
-//! (large reads and writes, syncs), and when a quick one has to wait for memory after all, a parked thread is called back,
-//! so that others need not wait for it.
+//! requests, parks; the one that is left serves request after request, and looks out for the next one for a moment before
+//! it sleeps (`lookout.rs`; not during a vigil, `vigil.rs`). Before an operation that may take long (large reads and writes,
+//! syncs), and when a quick one has to wait for memory after all, a parked thread is called back, so that others need not
+//! wait for it.
 //!
 //! Invariant: a thread parks only while another *known* thread (one that has served before) waits for requests. When the
 //! connection ends that one leaves its loop, and its last act (the destructor of a thread local) calls all others back.
@@ -16,6 +16,7 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex};
 
 use super::lookout::Lookout;
+use super::processors;
 
 /// The threads that read requests.
 #[derive(Default)]
@@ -120,6 +121,8 @@ impl Drop for Turn<'_> {
         drop(state);
         if let Some(lookout) = &self.readers.lookout
             && is_alone
+            // Bound, it would only keep the program from its processor.
+            && !processors::is_bound()
         {
             lookout.look();
         }

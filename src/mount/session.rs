@@ -212,7 +212,7 @@ pub fn mount(
     let (connection, attachment) = attach::attach(mountpoint, options)?;
     let attachment = DetachOnDrop(Arc::new(attachment));
     let vigil = connection.try_clone().ok().and_then(Vigil::on_two_processors);
-    let looks_out = processors::count() > 1 && vigil.is_none();
+    let looks_out = processors::count() > 1;
     let lookout = connection.try_clone().ok().filter(|_| looks_out).map(Lookout::new);
     let owner = nix::unistd::getuid().as_raw();
     let adapter = Adapter::new(volume, daemon, owner, options.writeback, Readers::new(lookout), vigil);

@@ -13,8 +13,8 @@
 //!
 //! What it costs: the other processor's time, within the bounds of `burst.rs`.
 //!
-//! There is none where the program cannot be seen (`hidepid`, another namespace of processes). With more processors there
-//! is always an idle one to be put on; there, who serves looks out (`lookout.rs`).
+//! There is none where the program cannot be seen (`hidepid`, another namespace of processes), and none with more
+//! processors, for there is always an idle one to be put on: there, who serves looks out all the time (`lookout.rs`).
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
