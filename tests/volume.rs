@@ -4,6 +4,7 @@ mod support;
 
 use passkeyfs::format::InodeNumber;
 use passkeyfs::store::memory::chosen_by;
+use passkeyfs::store::{Area, FilePath};
 use passkeyfs::volume::{
     Allocate, NewNode, Place, RenameMode, SeekTarget, SetAttributes, SetExtendedAttribute, Volume, VolumeError,
 };
@@ -155,6 +156,44 @@ fn an_orphan_is_gone_after_a_crash() {
     let volume = world.open();
     assert!(matches!(volume.attributes(inode), Err(VolumeError::NotFound)));
     assert_eq!(volume.space().unwrap().inodes, 1);
+}
+
+/// The files of the vault folder.
+fn published(world: &World) -> Vec<FilePath> {
+    world.disk.snapshot().into_keys().filter(|path| path.area == Area::Vault).collect()
+}
+
+#[test]
+fn to_mount_and_unmount_a_vault_writes_nothing_even_where_a_crash_left_an_orphan() {
+    let mut world = World::new(6);
+    let volume = world.open();
+    let inode = volume.create_file(ROOT, b"a", &OWNER).unwrap().inode;
+    volume.unlink(ROOT, b"a").unwrap();
+    volume.publish().unwrap();
+    world.disk = world.disk.kill();
+    let before = published(&world);
+    world.open().close().unwrap();
+    assert_eq!(published(&world), before);
+    let volume = world.open();
+    assert_eq!(volume.space().unwrap().inodes, 1);
+    volume.make_directory(ROOT, b"d", &OWNER).unwrap();
+    volume.close().unwrap();
+    let volume = world.open();
+    assert!(matches!(volume.attributes(inode), Err(VolumeError::NotFound)), "the next commit removes the orphan");
+    assert_eq!(volume.space().unwrap().inodes, 2);
+}
+
+#[test]
+fn the_end_of_a_session_leaves_no_orphan() {
+    let world = World::new(6);
+    let volume = world.open();
+    volume.create_file(ROOT, b"a", &OWNER).unwrap();
+    volume.unlink(ROOT, b"a").unwrap();
+    volume.publish().unwrap();
+    volume.create_file(ROOT, b"b", &OWNER).unwrap();
+    volume.unlink(ROOT, b"b").unwrap();
+    volume.close().unwrap();
+    assert_eq!(world.open().space().unwrap().inodes, 1);
 }
 
 #[test]

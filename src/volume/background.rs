@@ -326,6 +326,7 @@ impl Volume {
                 log::error!("a background thread had panicked");
             }
         }
+        self.end_uses();
         self.publish_or_keep()
     }
 }

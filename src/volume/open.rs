@@ -250,6 +250,7 @@ impl Volume {
                 current,
                 numbers,
                 inode_count: parts.inode_count,
+                orphans: Vec::new(),
                 changes: 0,
                 clones: 0,
                 read_only: parts.read_only,

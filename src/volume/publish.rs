@@ -111,6 +111,7 @@ impl Volume {
             }
             state.current.number
         };
+        self.remove_orphans()?;
         // Flushed before the freeze, so that little is left to do while two generations are in memory.
         let stuck = self.flush_generation(number)?;
         if let Some(first) = stuck.into_iter().next()
@@ -139,8 +140,10 @@ impl Volume {
     /// # Errors
     /// With an `unplaced` commit they are in that, and published with it; else they never happened.
     pub(super) fn publish_vault_items(&self, publisher: &mut Publisher) -> Result<()> {
-        self.freeze();
-        let published = self.publish_frozen(publisher);
+        let published = self.remove_orphans().and_then(|()| {
+            self.freeze();
+            self.publish_frozen(publisher)
+        });
         // What was left for a later commit is said when that is made.
         publisher.held_back = None;
         publisher.vault_items.clear();

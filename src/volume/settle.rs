@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::open_error::OpenError;
-use super::uses::remove_inode;
 use super::{Result, Volume};
 use crate::format::{InodeNumber, Key, KeyKind};
 use crate::history::{DeviceState, Heads};
@@ -32,7 +31,7 @@ impl Volume {
         Ok(())
     }
 
-    /// After a replay: what an earlier process left is noted, orphans go, and this device's record, of which `recorded`
+    /// After a replay: what an earlier process left is noted, and this device's record, of which `recorded`
     /// is there already, is up to date.
     pub(super) fn settle_in(
         &self,
@@ -42,7 +41,7 @@ impl Volume {
         if self.state.read().read_only.is_some() {
             return Ok(());
         }
-        self.remove_orphans()?;
+        self.find_orphans()?;
         self.sweep_temporary_files();
         let mut publisher = self.publisher.lock();
         for head in heads.newest.values() {
@@ -96,23 +95,21 @@ impl Volume {
         }
     }
 
-    fn remove_orphans(&self) -> Result<()> {
+    /// Notes the inodes without a name that earlier processes left. The next publish of a change removes them: to mount a
+    /// vault is no reason to write to it, or two devices that only look would make two heads.
+    fn find_orphans(&self) -> Result<()> {
         let mut orphans = Vec::new();
-        let (first, last) =
-            (Key::new(InodeNumber::VAULT, KeyKind::Orphan, 0), Key::new(InodeNumber::VAULT, KeyKind::Orphan, u64::MAX));
-        self.view().view().scan(first, last, &mut |key, _| {
+        let key = |suffix| Key::new(InodeNumber::VAULT, KeyKind::Orphan, suffix);
+        self.view().view().scan(key(0), key(u64::MAX), &mut |key, _| {
             orphans.push(InodeNumber(key.suffix));
             Ok(true)
         })?;
-        if orphans.is_empty() {
-            return Ok(());
-        }
-        let mut guard = self.edit_guard();
-        let mut edit = guard.edit();
-        for inode in orphans {
-            edit.remove(Key::new(InodeNumber::VAULT, KeyKind::Orphan, inode.0));
-            remove_inode(&mut edit, inode);
-        }
-        Ok(())
+        let has_replayed = {
+            let mut state = self.state.write();
+            state.note_orphans(orphans);
+            !state.current.is_empty()
+        };
+        // What was replayed is published in any case.
+        if has_replayed { self.remove_orphans() } else { Ok(()) }
     }
 }

@@ -52,6 +52,9 @@ pub(super) struct State {
     pub current: Generation,
     pub numbers: InodeNumbers,
     pub inode_count: u64,
+    /// Inodes without a name that nobody uses, left by an earlier process or by the end of this session. The next commit
+    /// removes them; `inode_count` does not count them.
+    pub orphans: Vec<InodeNumber>,
     /// Counts changes; the journal says up to which it holds them.
     pub changes: u64,
     /// Counts extents that came from elsewhere (clones, moved ranges): what they point to was not flushed for their place,
@@ -62,6 +65,12 @@ pub(super) struct State {
 }
 
 impl State {
+    /// Leaves inodes to the next commit to remove.
+    pub fn note_orphans(&mut self, orphans: Vec<InodeNumber>) {
+        self.inode_count = self.inode_count.saturating_sub(orphans.len() as u64);
+        self.orphans.extend(orphans);
+    }
+
     pub fn generation_mut(&mut self, number: CommitNumber) -> Option<&mut Generation> {
         if self.current.number == number {
             return Some(&mut self.current);

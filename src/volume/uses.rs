@@ -57,6 +57,12 @@ impl Uses {
         self.uses.remove(&inode).is_some_and(|uses| uses.unlinked)
     }
 
+    /// Ends all uses: nobody is left who could give them back. Answers the inodes that have no name.
+    fn end(&mut self) -> Vec<InodeNumber> {
+        let ended = std::mem::take(&mut self.uses);
+        ended.into_iter().filter(|(_, uses)| uses.unlinked).map(|(inode, _)| inode).collect()
+    }
+
     /// Keeps `root` to compare a rewrite of the file with, unless an older one is kept already.
     pub fn keep_compare(&mut self, inode: InodeNumber, root: Root) {
         self.compared.entry(inode).or_insert(root);
@@ -113,6 +119,31 @@ impl Volume {
         }
     }
 
+    /// The session is over: what the kernel has not given back is used no more.
+    pub(super) fn end_uses(&self) {
+        let nameless = self.uses.lock().end();
+        self.state.write().note_orphans(nameless);
+    }
+
+    /// Removes the inodes that were left to the next commit.
+    pub(super) fn remove_orphans(&self) -> Result<()> {
+        let key = |inode: InodeNumber| Key::new(InodeNumber::VAULT, KeyKind::Orphan, inode.0);
+        loop {
+            let next = self.state.read().orphans.last().copied();
+            let Some(inode) = next else { return Ok(()) };
+            let is_orphan = self.view().view().get(key(inode))?.is_some();
+            let mut guard = self.edit_guard();
+            let mut edit = guard.edit();
+            edit.state.orphans.pop();
+            edit.state.inode_count += 1;
+            if is_orphan {
+                edit.remove(key(inode));
+                remove_inode(&mut edit, inode);
+            }
+            self.note_memory(&guard.state);
+        }
+    }
+
     fn purge(&self, inode: InodeNumber) {
         let mut guard = self.edit_guard();
         if self.uses.lock().is_used(inode) {
@@ -126,7 +157,7 @@ impl Volume {
 }
 
 /// Removes all that belongs to an inode, its content included.
-pub(super) fn remove_inode(edit: &mut Edit<'_>, inode: InodeNumber) {
+fn remove_inode(edit: &mut Edit<'_>, inode: InodeNumber) {
     edit.remove_range(Key::first_of(inode), Key::last_of(inode));
     edit.state.current.dirty.remove_range(inode, 0, u64::MAX);
     edit.state.inode_count = edit.state.inode_count.saturating_sub(1);
