@@ -6,7 +6,8 @@ use passkeyfs::format::InodeNumber;
 use passkeyfs::store::memory::chosen_by;
 use passkeyfs::store::{Area, FilePath};
 use passkeyfs::volume::{
-    Allocate, NewNode, Place, RenameMode, SeekTarget, SetAttributes, SetExtendedAttribute, Volume, VolumeError,
+    AccessTimes, Allocate, FileKind, NewNode, Place, RenameMode, SeekTarget, SetAttributes, SetExtendedAttribute,
+    Volume, VolumeError,
 };
 use support::{OWNER, ROOT, World};
 
@@ -127,6 +128,178 @@ fn holes_are_found_and_punched_and_cloned() {
     assert_eq!(volume.attributes(copy).unwrap().allocated_bytes, 4096 * 8);
 }
 
+/// What a file's blocks count, in blocks.
+fn blocks(volume: &Volume, inode: InodeNumber) -> u64 {
+    volume.attributes(inode).unwrap().allocated_bytes / 4096
+}
+
+#[test]
+fn reserved_blocks_count_as_allocated_until_they_are_punched_or_cut_off_and_over_a_reopening() {
+    let world = World::new(4);
+    let mut volume = world.open();
+    let inode = write_file(&volume, ROOT, b"a", &[5; 4096]);
+    volume.allocate(inode, Allocate::Reserve, 4096 + 4095, 2, false).unwrap();
+    assert_eq!((blocks(&volume, inode), volume.attributes(inode).unwrap().size_bytes), (3, 4096 + 4097));
+    volume.write(inode, 4096 + 4095, b"xx", false).unwrap();
+    assert_eq!(blocks(&volume, inode), 3, "writing to them is not counted again");
+    let size = |bytes| SetAttributes { size_bytes: Some(bytes), ..SetAttributes::default() };
+    let steps: [(u64, &dyn Fn(&Volume)); 9] = [
+        (3, &|_| {}),
+        (103, &|volume| volume.allocate(inode, Allocate::ReserveKeepSize, 4096 * 50, 4096 * 100, false).unwrap()),
+        (103, &|volume| volume.allocate(inode, Allocate::Reserve, 4096 * 60, 4096 * 10, false).unwrap()),
+        (105, &|volume| volume.allocate(inode, Allocate::ReserveKeepSize, 4096 * 149, 4096 * 3, false).unwrap()),
+        (95, &|volume| volume.allocate(inode, Allocate::PunchHole, 4096 * 100, 4096 * 10, false).unwrap()),
+        (96, &|volume| volume.write(inode, 4096 * 104 + 5, b"into the gap", false).unwrap()),
+        (95, &|volume| volume.allocate(inode, Allocate::PunchHole, 4096 * 104, 4096, false).unwrap()),
+        (23, &|volume| assert!(volume.set_attributes(inode, &size(4096 * 70)).is_ok())),
+        (0, &|volume| assert!(volume.set_attributes(inode, &size(0)).is_ok())),
+    ];
+    for (step, (wanted, change)) in steps.into_iter().enumerate() {
+        change(&volume);
+        assert_eq!(blocks(&volume, inode), wanted, "step {step}");
+        volume.publish().unwrap();
+        assert_eq!(blocks(&volume, inode), wanted, "step {step}, published");
+        volume.close().unwrap();
+        volume = world.open();
+        assert_eq!(blocks(&volume, inode), wanted, "step {step}, opened again");
+    }
+}
+
+#[test]
+fn reserving_needs_no_more_than_one_item_and_reads_as_a_hole() {
+    let world = World::new(4);
+    let volume = world.open();
+    let inode = write_file(&volume, ROOT, b"a", b"small");
+    let length = 1 << 39;
+    for _ in 0..3 {
+        volume.allocate(inode, Allocate::Reserve, 4096, length, false).unwrap();
+    }
+    volume.publish().unwrap();
+    assert_eq!(blocks(&volume, inode), 1 + length / 4096);
+    assert_eq!(volume.seek(inode, 4096, SeekTarget::Hole).unwrap(), 4096);
+    assert!(matches!(volume.seek(inode, 4096, SeekTarget::Data), Err(VolumeError::NoSuchOffset)));
+    assert_eq!(volume.read(inode, length, 8).unwrap(), [0; 8]);
+    assert!(world.disk.snapshot().values().map(Vec::len).sum::<usize>() < 1 << 20, "no zeros are stored");
+    let too_much = volume.allocate(inode, Allocate::Reserve, 0, 1 << 41, false);
+    assert!(matches!(too_much, Err(VolumeError::NoSpace(_))), "{too_much:?}");
+}
+
+#[test]
+fn a_block_reserved_while_it_is_being_published_is_counted_once() {
+    let world = World::new(4);
+    let volume = world.open();
+    let inode = write_file(&volume, ROOT, b"a", &[5; 4096 * 4]);
+    volume.allocate(inode, Allocate::Reserve, 0, 4096 * 2, false).unwrap();
+    assert_eq!(blocks(&volume, inode), 4);
+    volume.sync_file(inode).unwrap();
+    volume.allocate(inode, Allocate::ZeroKeepSize, 4096, 4096 * 2, false).unwrap();
+    volume.write(inode, 4096 * 3, &[0; 4096], false).unwrap();
+    volume.publish().unwrap();
+    assert_eq!(blocks(&volume, inode), 3, "zeros are stored nowhere, and three blocks are reserved");
+    let copy = write_file(&volume, ROOT, b"copy", b"");
+    let place = |inode| Place { inode, offset: 0 };
+    volume.allocate(copy, Allocate::Reserve, 4096, 4096, false).unwrap();
+    volume.copy_range(place(inode), place(copy), 4096 * 4, false).unwrap();
+    volume.publish().unwrap();
+    assert_eq!(blocks(&volume, copy), 2, "one stored, one reserved");
+}
+
+#[test]
+fn a_change_of_content_that_drops_set_id_bits_is_told_once_when_it_is_done() {
+    let world = World::new(4);
+    let volume = std::sync::Arc::new(world.open());
+    let told = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    volume.after_dropping_set_id({
+        let (told, volume) = (told.clone(), std::sync::Arc::downgrade(&volume));
+        Box::new(move |inode| {
+            let mode = volume.upgrade().unwrap().attributes(inode).unwrap().permissions;
+            told.lock().unwrap().push((inode, mode));
+        })
+    });
+    let inode = write_file(&volume, ROOT, b"a", &[5; 4096 * 4]);
+    let source = write_file(&volume, ROOT, b"source", &[6; 4096 * 4]);
+    let (from, to) = (Place { inode: source, offset: 0 }, Place { inode, offset: 0 });
+    let changes: [&dyn Fn(bool); 4] = [
+        &|drop| volume.write(inode, 0, b"x", drop).unwrap(),
+        &|drop| volume.allocate(inode, Allocate::PunchHole, 0, 10, drop).unwrap(),
+        &|drop| assert_eq!(volume.copy_range(from, to, 10, drop).unwrap(), 10),
+        &|drop| assert_eq!(volume.copy_range(from, to, 4096 * 4, drop).unwrap(), 4096 * 4),
+    ];
+    for change in changes {
+        let set = SetAttributes { permissions: Some(0o6755), ..SetAttributes::default() };
+        volume.set_attributes(inode, &set).unwrap();
+        change(false);
+        assert_eq!(told.lock().unwrap().len(), 0, "nothing was dropped");
+        change(true);
+        change(true);
+        assert_eq!(std::mem::take(&mut *told.lock().unwrap()), [(inode, 0o755)]);
+    }
+}
+
+#[test]
+fn a_rename_leaves_a_whiteout_in_one_step_and_counts_it() {
+    let world = World::new(4);
+    let volume = world.open();
+    let new = NewNode { permissions: 0, umask: 0, ..OWNER };
+    let inode = write_file(&volume, ROOT, b"a", b"content");
+    write_file(&volume, ROOT, b"there", b"replaced");
+    let inodes = volume.space().unwrap().inodes;
+    let rename =
+        |name: &[u8], target: &[u8], mode| volume.rename_leaving_whiteout(ROOT, name, ROOT, target, mode, &new);
+    assert!(matches!(rename(b"a", b"there", RenameMode::NoReplace), Err(VolumeError::Exists)));
+    assert!(matches!(rename(b"a", b"there", RenameMode::Exchange), Err(VolumeError::Invalid(_))));
+    rename(b"a", b"there", RenameMode::Replace).unwrap();
+    volume.close().unwrap();
+    let volume = world.open();
+    let whiteout = volume.lookup(ROOT, b"a").unwrap();
+    let shown = (whiteout.kind, whiteout.device_number, whiteout.link_count, whiteout.permissions);
+    assert_eq!(shown, (FileKind::CharacterDevice, 0, 1, 0));
+    assert_eq!(volume.lookup(ROOT, b"there").unwrap().inode, inode);
+    assert_eq!(volume.space().unwrap().inodes, inodes, "one replaced, one made");
+}
+
+#[test]
+fn access_times_move_as_far_as_is_asked_for() {
+    let world = World::new(4);
+    let volume = world.open();
+    let inode = write_file(&volume, ROOT, b"a", b"content");
+    let accessed = || volume.attributes(inode).unwrap().accessed;
+    let note = |times| volume.note_access(inode, times).unwrap();
+    let wait = |seconds| world.clock.advance(std::time::Duration::from_secs(seconds));
+    let changed = volume.attributes(inode).unwrap().changed;
+    wait(10);
+    assert!(!note(AccessTimes::Never));
+    assert!(note(AccessTimes::Relative), "it was not later than the last change");
+    assert!(accessed() > changed && volume.attributes(inode).unwrap().changed == changed, "that is no change");
+    wait(24 * 3600 - 1);
+    assert!(!note(AccessTimes::Relative));
+    wait(1);
+    assert!(note(AccessTimes::Relative), "it was a day old");
+    wait(1);
+    let before = accessed();
+    assert!(note(AccessTimes::Always) && accessed() > before);
+    assert!(!note(AccessTimes::Always), "there is nothing to move in the same moment");
+}
+
+#[test]
+fn no_more_names_of_extended_attributes_are_taken_than_can_be_listed() {
+    let world = World::new(4);
+    let volume = world.open();
+    let file = write_file(&volume, ROOT, b"a", b"");
+    let set = |number: usize, mode| {
+        let name = format!("user.{number:0250}");
+        volume.set_extended_attribute(file, name.as_bytes(), b"", mode, false)
+    };
+    for number in 0..256 {
+        set(number, SetExtendedAttribute::Any).unwrap();
+    }
+    let listed: usize = volume.extended_attributes(file).unwrap().iter().map(|name| name.len() + 1).sum();
+    assert_eq!(listed, 65_536);
+    let refused = volume.set_extended_attribute(file, b"user.a", b"", SetExtendedAttribute::Any, false);
+    assert!(matches!(refused, Err(VolumeError::TooManyAttributes)), "{refused:?}");
+    set(7, SetExtendedAttribute::Replace).unwrap();
+}
+
 #[test]
 fn an_unlinked_file_lives_until_it_is_closed_and_not_longer() {
     let world = World::new(5);
@@ -227,6 +400,10 @@ fn extended_attributes_are_kept_and_a_default_acl_is_inherited() {
     assert_eq!(volume.extended_attributes(file).unwrap().len(), 2);
     volume.remove_extended_attribute(file, b"user.b").unwrap();
     assert!(matches!(volume.extended_attribute(file, b"user.b"), Err(VolumeError::NoAttribute)));
+    assert!(matches!(volume.remove_extended_attribute(file, b"user.b"), Err(VolumeError::NoAttribute)));
+    volume
+        .remove_extended_attribute(file, b"system.posix_acl_access")
+        .expect("none is there, which is what was wanted");
     let entry =
         |tag: u16, bits: u16, id: u32| [&tag.to_le_bytes()[..], &bits.to_le_bytes(), &id.to_le_bytes()].concat();
     let none = u32::MAX;

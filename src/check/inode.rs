@@ -6,7 +6,7 @@ use super::paths::Paths;
 use super::report::{Findings, Summary};
 use crate::check::hidden::Hidden;
 use crate::format::items::AttributesRecord;
-use crate::format::{InodeNumber, Key, KeyKind};
+use crate::format::{FormatError, InodeNumber, Key, KeyKind};
 use crate::volume::FileKind;
 
 /// All that was seen of one inode.
@@ -21,6 +21,8 @@ pub(super) struct InodeItems {
     pub entries: u64,
     pub sub_directories: u64,
     pub extents: u64,
+    /// The last block that is reserved, of the runs seen.
+    pub reserved_last: Option<u64>,
     /// The first block behind the end, and how many there are.
     pub behind_end: Option<(u64, u64)>,
 }
@@ -44,6 +46,7 @@ impl InodeItems {
             entries: 0,
             sub_directories: 0,
             extents: 0,
+            reserved_last: None,
             behind_end: None,
         }
     }
@@ -54,6 +57,16 @@ impl InodeItems {
         let size_bytes = self.attributes.as_ref().map_or(u64::MAX, |record| record.size_bytes);
         if block.checked_mul(block_bytes).is_none_or(|start| start >= size_bytes) {
             self.behind_end.get_or_insert((block, 0)).1 += 1;
+        }
+    }
+
+    /// Notes a run of reserved blocks: each lies behind the one before.
+    pub fn add_reserved(&mut self, first: u64, last: u64) -> Result<(), FormatError> {
+        let overlaps = self.reserved_last.is_some_and(|before| first <= before);
+        self.reserved_last = Some(last);
+        match overlaps {
+            true => Err(FormatError::Invalid { structure: "reserved run", field: "first block" }),
+            false => Ok(()),
         }
     }
 
@@ -94,6 +107,7 @@ impl InodeItems {
         };
         foreign(self.entries > 0 && !is(FileKind::Directory), KeyKind::DirectoryEntry);
         foreign(self.extents > 0 && !is(FileKind::Regular), KeyKind::Extent);
+        foreign(self.reserved_last.is_some() && !is(FileKind::Regular), KeyKind::ReservedRun);
         foreign(self.target_bytes.is_some() && !is(FileKind::Symlink), KeyKind::SymlinkTarget);
         if is(FileKind::Symlink) {
             let size_bytes = record.size_bytes;

@@ -152,6 +152,7 @@ pub fn kind_words(kind: KeyKind) -> &'static str {
         KeyKind::ExtendedAttribute => "extended attribute",
         KeyKind::DirectoryEntry => "directory entry",
         KeyKind::Extent => "extent",
+        KeyKind::ReservedRun => "reserved run",
         KeyKind::VaultRecord => "vault record",
         KeyKind::Slot => "key slot",
         KeyKind::EpochRecord => "epoch",

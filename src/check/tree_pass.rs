@@ -14,7 +14,7 @@ use super::report::{Findings, Summary};
 use crate::crypto::NameHasher;
 use crate::format::items::{
     AttributesRecord, BackReferenceRecord, DeviceRecord, EntryRecord, ExtendedAttributeRecord, ExtentRecord,
-    SegmentRecord, decode_list,
+    ReservedRecord, SegmentRecord, decode_list,
 };
 use crate::format::{
     ByteReader, EpochRecord, EpochStart, FormatError, InodeNumber, Key, KeyKind, Pointer, SegmentId, SlotRecord,
@@ -167,7 +167,7 @@ impl TreePass<'_> {
 
     fn inode_item(&mut self, key: Key, bytes: &[u8]) -> Result<(), FormatError> {
         let is_single = matches!(key.kind, KeyKind::Attributes | KeyKind::SymlinkTarget);
-        if key.kind > KeyKind::Extent || (is_single && key.suffix != 0) {
+        if key.kind > KeyKind::ReservedRun || (is_single && key.suffix != 0) {
             self.findings.add(Issue::ItemMisplaced { item: ItemPlace(key) });
             return Ok(());
         }
@@ -181,6 +181,10 @@ impl TreePass<'_> {
             KeyKind::BackReference => self.back_references(key, &decode_list(bytes)?),
             KeyKind::ExtendedAttribute => self.extended_attributes(key, &decode_list(bytes)?),
             KeyKind::DirectoryEntry => self.entries(key, &decode_list(bytes)?),
+            KeyKind::ReservedRun => {
+                let run = ReservedRecord::decode(key, bytes)?;
+                return self.items_of(key.inode).add_reserved(run.first_block, key.suffix);
+            }
             _ => self.extent(key, &ExtentRecord::decode(bytes)?),
         }
         Ok(())

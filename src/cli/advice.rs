@@ -10,7 +10,7 @@ use super::exit::{Exit, HelperExit};
 use super::failure::Failure;
 use super::mount_options::OptionError;
 use super::state_folder::StateError;
-use crate::mount::{ControlError, MountError, UnmountError};
+use crate::mount::{ALLOWED_PLACES, ControlError, HELPER_PROFILE, MountError, UnmountError, local_rules};
 use crate::store::StoreError;
 use crate::unlock::interaction::InteractionError;
 use crate::unlock::{AuthenticatorError, UnlockError};
@@ -310,6 +310,14 @@ fn for_mount(error: &MountError) -> Advice {
         ),
         E::Dead { mountpoint, .. } => advice(Exit::Failed, format!("As root: umount -l {}", mountpoint.display())),
         E::UnknownOption { .. } => advice(Exit::Usage, LISTED_OPTIONS),
+        E::HelperConfined { mountpoint } => advice(
+            Exit::Failed,
+            format!(
+                "Mount {ALLOWED_PLACES}. Or, as root, put these lines into /etc/apparmor.d/local/fusermount3 and run \
+                 `apparmor_parser -r {HELPER_PROFILE}`:\n{}",
+                local_rules(mountpoint)
+            ),
+        ),
         E::Kernel { .. } | E::Helper { .. } => {
             advice(Exit::Failed, "The kernel's log (`dmesg`) may say more; as root, try without the mount options.")
         }
@@ -401,6 +409,7 @@ fn for_volume(error: &VolumeError) -> Advice {
         | E::FileTooLarge
         | E::TooManyLinks
         | E::NoAttribute
+        | E::TooManyAttributes
         | E::TooLarge { .. }
         | E::NoSuchOffset
         | E::NotSupported => advice(Exit::Failed, ASK_FOR_HELP),
@@ -442,6 +451,7 @@ mod tests {
             (OpenError::NotArrived("x".to_owned()).into(), Exit::NotArrived),
             (MountError::NoFusermount.into(), Exit::Failed),
             (MountError::AlreadyMounted { mountpoint: "/m".into() }.into(), Exit::AlreadyMounted),
+            (MountError::HelperConfined { mountpoint: "/srv/m".into() }.into(), Exit::Failed),
             (StateError::InUse { holder: None }.into(), Exit::AlreadyMounted),
             (OptionError::Unknown { name: "x".to_owned() }.into(), Exit::Usage),
             (VolumeError::Damaged("x".to_owned()).into(), Exit::Damage),

@@ -9,6 +9,7 @@ use super::doctor::{Finding, Machine, now_seconds};
 use super::size::format_size;
 use super::state_folder;
 use super::status::{format_seconds, free_bytes};
+use crate::mount::{ALLOWED_PLACES, HELPER_PROFILE, helper_is_confined};
 
 /// A clock before this version was written is wrong: 2026-01-01.
 const SECONDS_MIN: i64 = 1_767_225_600;
@@ -20,6 +21,7 @@ pub fn examine(machine: &Machine) -> Vec<Finding> {
     vec![
         fuse(machine),
         fusermount(machine),
+        confinement(machine),
         allow_other(machine),
         mount_helper(machine),
         service(machine),
@@ -64,6 +66,20 @@ fn fusermount(machine: &Machine) -> Finding {
             ),
         },
     }
+}
+
+fn confinement(machine: &Machine) -> Finding {
+    if machine.is_root {
+        return Finding::ok("apparmor", "it does not matter: root mounts without fusermount3");
+    }
+    if !helper_is_confined(&machine.root) {
+        return Finding::ok("apparmor", "it does not confine fusermount3");
+    }
+    Finding::warning(
+        "apparmor",
+        format!("its profile {HELPER_PROFILE} lets fusermount3 mount only {ALLOWED_PLACES}"),
+        "Mount there. If it has to be elsewhere, try it: the error tells the lines for /etc/apparmor.d/local/fusermount3.",
+    )
 }
 
 fn allow_other(machine: &Machine) -> Finding {
@@ -189,6 +205,18 @@ mod tests {
         {
             assert_eq!(finding.grade, Grade::Ok, "{finding:?}");
         }
+    }
+
+    #[test]
+    fn a_confined_helper_is_said_to_those_who_need_it() {
+        let (_folder, machine) = machine();
+        assert_eq!(confinement(&machine).grade, Grade::Ok);
+        put(&machine, "/sys/module/apparmor/parameters/enabled", "Y\n");
+        put(&machine, HELPER_PROFILE, "profile fusermount3 /usr/bin/fusermount3 {\n}\n");
+        let finding = confinement(&machine);
+        assert_eq!(finding.grade, Grade::Warning);
+        assert!(finding.found.contains("below a home folder (not the home folder itself)"), "{finding:?}");
+        assert_eq!(confinement(&Machine { is_root: true, ..machine }).grade, Grade::Ok);
     }
 
     #[test]

@@ -18,6 +18,13 @@ const SKEW_SECONDS: i64 = 600;
 const IGNORE_FILES: [&str; 4] = [".stignore", ".dropboxignore", ".sync-exclude.lst", ".megaignore"];
 /// What clients call the copies that they make of files which changed in two places.
 const CONFLICT_MARKS: [&str; 4] = [".sync-conflict-", "conflicted copy", "(conflict", "_conf("];
+/// Where Nextcloud's client has its settings, below a user's home.
+const NEXTCLOUD_SETTINGS: [&str; 2] = [
+    ".config/Nextcloud/nextcloud.cfg",
+    ".var/app/com.nextcloud.desktopclient.nextcloud/config/Nextcloud/nextcloud.cfg",
+];
+/// Its limit for new folders where the settings name none.
+const NEXTCLOUD_LIMIT_MB: &str = "500";
 /// Paths of each kind of file in a vault.
 const SAMPLES: [&str; 5] = [
     "vault.json",
@@ -44,6 +51,7 @@ pub fn examine(folder: &Path, home: Option<&Path>) -> Vec<Finding> {
     findings.push(placeholders(&files));
     findings.push(times(&files, now_seconds()));
     findings.push(ignore_rules(&place.folder, home));
+    findings.extend(home.and_then(|home| big_folders(&place.folder, home)));
     findings
 }
 
@@ -173,6 +181,34 @@ fn ignore_rules(folder: &Path, home: Option<&Path>) -> Finding {
     Finding::ok("ignore rules", "no rule keeps the vault's files from being synced")
 }
 
+/// Nextcloud asks its user before it brings a new folder of more than a limit, and what it has not asked yet is not there.
+/// `None` where Nextcloud does not carry the folder.
+fn big_folders(folder: &Path, home: &Path) -> Option<Finding> {
+    let (file, settings) = NEXTCLOUD_SETTINGS
+        .iter()
+        .map(|path| home.join(path))
+        .find_map(|path| std::fs::read_to_string(&path).ok().map(|text| (path, text)))?;
+    let value = |name: &str| settings.lines().filter_map(|line| line.split_once('=')).find(|(key, _)| *key == name);
+    let roots = settings.lines().filter_map(|line| line.split_once('='));
+    let mut roots = roots.filter(|(key, _)| key.ends_with("\\localPath")).map(|(_, root)| root.trim_matches('"'));
+    if !roots.any(|root| folder.starts_with(root)) {
+        return None;
+    }
+    if value("useNewBigFolderSizeLimit").is_some_and(|(_, on)| on == "false") {
+        return Some(Finding::ok("big folders", "Nextcloud brings new folders of any size without asking"));
+    }
+    let limit = value("newBigFolderSizeLimit").map_or(NEXTCLOUD_LIMIT_MB, |(_, limit)| limit);
+    Some(Finding::warning(
+        "big folders",
+        format!("Nextcloud on this device brings new folders of more than {limit} MB only when its user has agreed"),
+        format!(
+            "Agree when it asks, or end the client, set useNewBigFolderSizeLimit=false (or a larger \
+             newBigFolderSizeLimit) under [General] in {}, and start it again; on every device.",
+            file.display()
+        ),
+    ))
+}
+
 /// Whether a line of a client's rules says to leave out `path`, or a folder that holds it. The forms that clients have in
 /// common: a name or a path with `*` and `?`, anywhere or (with `/` in front) from the top.
 fn is_ignored(line: &str, path: &str) -> bool {
@@ -249,6 +285,32 @@ mod tests {
         make("a.sync-conflict-20260101-000000-ABC.json", 0);
         let files = all_files(folder.path());
         assert_eq!((conflicts(&files).grade, placeholders(&files).grade), (Grade::Warning, Grade::Problem));
+    }
+
+    #[test]
+    fn a_nextcloud_that_holds_back_big_folders_is_named_with_its_setting() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let vault = home.path().join("Nextcloud/vault");
+        assert_eq!(big_folders(&vault, home.path()), None, "no Nextcloud");
+        let file = home.path().join(NEXTCLOUD_SETTINGS[0]);
+        std::fs::create_dir_all(file.parent().expect("a folder")).expect("made");
+        let root = home.path().join("Nextcloud");
+        let set = |lines: &str| {
+            let text = format!("[General]\n{lines}[Accounts]\n0\\Folders\\1\\localPath={}/\n", root.display());
+            std::fs::write(&file, text).expect("written");
+        };
+        for (lines, grade, words) in [
+            ("", Grade::Warning, "more than 500 MB"),
+            ("newBigFolderSizeLimit=20\n", Grade::Warning, "more than 20 MB"),
+            ("useNewBigFolderSizeLimit=false\n", Grade::Ok, "of any size"),
+        ] {
+            set(lines);
+            let finding = big_folders(&vault, home.path()).expect("carried by Nextcloud");
+            assert_eq!(finding.grade, grade, "{lines}");
+            assert!(finding.found.contains(words), "{finding:?}");
+            assert_eq!(finding.next.is_some_and(|next| next.contains("newBigFolderSizeLimit")), grade != Grade::Ok);
+        }
+        assert_eq!(big_folders(&home.path().join("Other/vault"), home.path()), None, "not carried by it");
     }
 
     #[test]

@@ -275,5 +275,7 @@ fn mount_options(choices: &MountChoices, read_only: bool, place: &VaultPlace) ->
         // 0: as many as suit the machine.
         threads: choices.threads.unwrap_or(0),
         writeback: choices.writeback,
+        access_times: choices.access_times,
+        directory_access_times: choices.directory_access_times(),
     }
 }

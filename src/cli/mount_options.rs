@@ -13,9 +13,11 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::size::{SizeError, parse_memory_size};
+use crate::mount::is_kernel_option;
+use crate::volume::AccessTimes;
 
 /// Our own options, each with the words that the manual has for it.
-pub const OWN_OPTIONS: [(&str, &str); 11] = [
+pub const OWN_OPTIONS: [(&str, &str); 12] = [
     ("authenticator=A", "what to unlock with, as --authenticator says it"),
     ("dirty=SIZE", "memory for data that is not written yet (default 128M); a write beyond it waits"),
     ("cache=SIZE", "memory for decrypted blocks and tree nodes (default 64M)"),
@@ -23,36 +25,18 @@ pub const OWN_OPTIONS: [(&str, &str); 11] = [
     ("staging=DIR", "where files are written before they get their place in the vault folder"),
     ("accept-rollback", "mount for writing although the folder is older than what this device has seen"),
     ("writeback", "let the kernel collect small writes; it then owns sizes and times until it writes them"),
+    (
+        "relatime",
+        "opening for reading moves access times (strictatime: each time); by default nobody who only reads causes an upload",
+    ),
     ("lock-on-removal", "publish, unmount and end when the key is pulled out; programs with files open are cut off"),
     ("lock-on-suspend", "the same before the machine goes to sleep (needs systemd-logind)"),
     ("idle=SECONDS", "publish, unmount and end when nobody has used the files for so long and none is open"),
     ("threads=N", "how many threads serve the kernel (default: two per processor, at least 4, at most 16)"),
 ];
 
-/// Words that the kernel or fusermount3 understands, handed on as they are.
-const KERNEL_OPTIONS: [&str; 18] = [
-    "dev",
-    "nodev",
-    "suid",
-    "nosuid",
-    "exec",
-    "noexec",
-    "atime",
-    "noatime",
-    "diratime",
-    "nodiratime",
-    "relatime",
-    "norelatime",
-    "strictatime",
-    "lazytime",
-    "nolazytime",
-    "sync",
-    "async",
-    "dirsync",
-];
-
 /// Words that speak to mount(8), fstab's readers or nobody; with `=value` or without.
-const PASSED_OVER: [&str; 26] = [
+const PASSED_OVER: [&str; 27] = [
     "default_permissions",
     "defaults",
     "auto",
@@ -78,7 +62,8 @@ const PASSED_OVER: [&str; 26] = [
     "noiversion",
     "uhelper",
     "helper",
-    "nostrictatime",
+    "lazytime",
+    "nolazytime",
 ];
 
 /// What the options ask for. What none of them mentions is `None` or false.
@@ -110,6 +95,10 @@ pub struct MountChoices {
     pub read_only: bool,
     /// `allow_other`
     pub allow_other: bool,
+    /// `relatime` or `strictatime`: when opening for reading moves an access time.
+    pub access_times: AccessTimes,
+    /// `nodiratime`
+    pub keeps_directory_times: bool,
     /// `fsname=`: what `df` and `findmnt` show as the source instead of the vault folder.
     pub source: Option<String>,
     /// What the kernel is to be told, in the order given.
@@ -170,6 +159,11 @@ impl MountChoices {
         Ok(choices)
     }
 
+    /// When listing a folder moves its access time.
+    pub fn directory_access_times(&self) -> AccessTimes {
+        if self.keeps_directory_times { AccessTimes::Never } else { self.access_times }
+    }
+
     fn set(&mut self, name: &str, value: Option<&str>) -> Result<(), OptionError> {
         let text = || match value {
             Some(value) if !value.is_empty() => Ok(value.to_owned()),
@@ -202,7 +196,12 @@ impl MountChoices {
             "rw" => self.read_only = !flag()?,
             "allow_other" => self.allow_other = flag()?,
             "fsname" => self.source = Some(text()?),
-            _ if KERNEL_OPTIONS.contains(&name) => {
+            "relatime" | "atime" => self.access_times = flag().map(|_| AccessTimes::Relative)?,
+            "strictatime" => self.access_times = flag().map(|_| AccessTimes::Always)?,
+            "noatime" | "norelatime" | "nostrictatime" => self.access_times = flag().map(|_| AccessTimes::Never)?,
+            "nodiratime" => self.keeps_directory_times = flag()?,
+            "diratime" => self.keeps_directory_times = !flag()?,
+            _ if is_kernel_option(name) => {
                 flag()?;
                 self.kernel_options.push(name.to_owned());
             }
@@ -274,13 +273,33 @@ mod tests {
     fn a_line_of_fstab_is_honoured_or_passed_over() {
         let choices = parse(
             "rw,noauto,user=me,users,nofail,_netdev,x-systemd.automount,x-systemd.idle-timeout=1min,comment=a=b,\
-             nodev,nosuid,noatime,allow_other,default_permissions,fsname=backup,subtype=other,ro,defaults",
+             nodev,nosuid,noexec,allow_other,default_permissions,fsname=backup,subtype=other,ro,defaults",
         )
         .expect("all known");
-        assert_eq!(choices.kernel_options, ["nodev", "nosuid", "noatime"]);
+        assert_eq!(choices.kernel_options, ["nodev", "nosuid", "noexec"]);
         assert!(choices.read_only && choices.allow_other);
         assert_eq!(choices.source.as_deref(), Some("backup"));
         assert!(!parse("ro,rw").expect("known").read_only, "the later one counts");
+    }
+
+    #[test]
+    fn access_times_are_our_own_matter_and_not_the_kernels() {
+        use AccessTimes::{Always, Never, Relative};
+        for (text, files, folders) in [
+            ("", Never, Never),
+            ("relatime", Relative, Relative),
+            ("atime", Relative, Relative),
+            ("strictatime,lazytime", Always, Always),
+            ("strictatime,nodiratime", Always, Never),
+            ("relatime,nodiratime,diratime", Relative, Relative),
+            ("relatime,noatime", Never, Never),
+            ("noatime,strictatime", Always, Always),
+            ("nolazytime,norelatime,diratime", Never, Never),
+        ] {
+            let choices = parse(text).expect(text);
+            assert_eq!((choices.access_times, choices.directory_access_times()), (files, folders), "{text}");
+            assert_eq!(choices.kernel_options, [""; 0], "{text}");
+        }
     }
 
     #[test]

@@ -15,14 +15,14 @@
 //!  40  accessed, modified, changed,
 //!      created         12 each: seconds i64, nanoseconds u32
 //!  88  content stamp   16
-//! 104  flags           u16  bit 0: has extended attributes
-//! 106  reserved          8  zero
+//! 104  flags           u16  bit 0: has extended attributes; bit 1: has reserved runs
+//! 106  reserved          8  zero                reserved run (kind 7): first block u64
 //! ```
 //! A name list has more than one entry only where hashes collide.
 
 use super::bytes::{ByteReader, ByteWriter, FormatError};
 use super::ids::{CommitId, CommitNumber, DeviceId, InodeNumber, Sequence};
-use super::key::Stamp;
+use super::key::{Key, Stamp};
 use super::pointer::Pointer;
 use super::segment::SegmentKind;
 
@@ -50,7 +50,7 @@ pub struct AttributesRecord {
     pub group: u32,
     /// Length of the content.
     pub size_bytes: u64,
-    /// Bytes of it that are not holes.
+    /// Bytes of the blocks that are stored or reserved.
     pub allocated_bytes: u64,
     /// Device number of a device node.
     pub device_number: u32,
@@ -66,7 +66,12 @@ pub struct AttributesRecord {
     pub content: Stamp,
     /// Whether any extended attribute was ever set.
     pub has_extended_attributes: bool,
+    /// Whether blocks were reserved since it was last empty.
+    pub has_reserved_blocks: bool,
 }
+
+const FLAG_EXTENDED_ATTRIBUTES: u16 = 1;
+const FLAG_RESERVED_BLOCKS: u16 = 2;
 
 impl AttributesRecord {
     /// Encoded size.
@@ -81,7 +86,10 @@ impl AttributesRecord {
             writer.i64(time.seconds).u32(time.nanoseconds);
         }
         self.content.encode(&mut writer);
-        writer.u16(u16::from(self.has_extended_attributes)).zeros(8);
+        let flag = |is_set, flag| if is_set { flag } else { 0 };
+        let flags = flag(self.has_extended_attributes, FLAG_EXTENDED_ATTRIBUTES)
+            | flag(self.has_reserved_blocks, FLAG_RESERVED_BLOCKS);
+        writer.u16(flags).zeros(8);
         writer.finish().try_into().expect("the fields above add up to the record's size")
     }
 
@@ -105,7 +113,9 @@ impl AttributesRecord {
         let content = Stamp::decode(&mut reader)?;
         let flags = reader.u16()?;
         reader.zeros(8)?;
-        if permissions > 0o7777 || flags > 1 || size_bytes > i64::MAX as u64 || !(1..=7).contains(&kind) {
+        let known_flags = FLAG_EXTENDED_ATTRIBUTES | FLAG_RESERVED_BLOCKS;
+        if permissions > 0o7777 || flags & !known_flags != 0 || size_bytes > i64::MAX as u64 || !(1..=7).contains(&kind)
+        {
             return Err(reader.invalid("kind, permissions, size or flags"));
         }
         reader.finish()?;
@@ -124,7 +134,8 @@ impl AttributesRecord {
             changed,
             created,
             content,
-            has_extended_attributes: flags & 1 != 0,
+            has_extended_attributes: flags & FLAG_EXTENDED_ATTRIBUTES != 0,
+            has_reserved_blocks: flags & FLAG_RESERVED_BLOCKS != 0,
         })
     }
 }
@@ -161,6 +172,32 @@ impl<'a> ExtentRecord<'a> {
             2 => Ok(Self::Inline(reader.rest())),
             _ => Err(reader.invalid("form")),
         }
+    }
+}
+
+/// Blocks of a file that `fallocate` has reserved, one after another; the key says which is the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReservedRecord {
+    /// The first of them.
+    pub first_block: u64,
+}
+
+impl ReservedRecord {
+    /// The record's bytes.
+    pub fn encode(&self) -> [u8; 8] {
+        self.first_block.to_le_bytes()
+    }
+
+    /// Reads the record under `key`.
+    pub fn decode(key: Key, bytes: &[u8]) -> Result<Self, FormatError> {
+        let mut reader = ByteReader::new("reserved run", bytes);
+        let record = Self { first_block: reader.u64()? };
+        // No file is longer than 2^63 bytes, and no block shorter than 2^12.
+        if record.first_block > key.suffix || key.suffix >= 1 << (63 - 12) {
+            return Err(reader.invalid("first or last block"));
+        }
+        reader.finish()?;
+        Ok(record)
     }
 }
 

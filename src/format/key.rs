@@ -25,6 +25,8 @@ pub enum KeyKind {
     DirectoryEntry = 5,
     /// A file's content (suffix: block index).
     Extent = 6,
+    /// A run of blocks that `fallocate` has reserved (suffix: its last block).
+    ReservedRun = 7,
     /// Inode 0: the hash key of names (suffix 0), totals (1), the start of the current epoch (2).
     VaultRecord = 16,
     /// Inode 0: a key slot (suffix: slot id as a big-endian number).
@@ -52,6 +54,7 @@ impl KeyKind {
             ExtendedAttribute,
             DirectoryEntry,
             Extent,
+            ReservedRun,
             VaultRecord,
             Slot,
             EpochRecord,

@@ -19,9 +19,9 @@ use std::time::SystemTime;
 
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, IoctlFlags, KernelConfig,
-    LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll,
-    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    LockOwner, OpenAccMode, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyCreate,
+    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
+    ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use super::answer::{Adapter, Call, GENERATION, VALIDITY};
@@ -29,7 +29,7 @@ use super::caller::Caller;
 use super::convert::{self, inode_number, permissions};
 use super::negotiate::negotiate;
 use super::readers::Pace;
-use crate::volume::{FileKind, NewNode, Place, RenameMode, SetAttributes, Volume, VolumeError};
+use crate::volume::{AccessTimes, FileKind, NewNode, Place, RenameMode, SetAttributes, Volume, VolumeError};
 
 /// Longest range that one `copy_file_range` may copy: its answer has 32 bits, and block alignment is kept.
 const COPY_BYTES_MAX: u64 = 1 << 31;
@@ -182,15 +182,21 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let _turn = self.readers.begin(Pace::Quick);
+        let whiteout = new_node(request, 0, 0);
         self.answer_empty(Call::new("rename", request, parent), reply, |volume| {
-            let mode = match flags {
+            let (leaves_whiteout, rest) = convert::split_whiteout(flags);
+            let mode = match rest {
                 none if none.is_empty() => RenameMode::Replace,
                 RenameFlags::RENAME_NOREPLACE => RenameMode::NoReplace,
-                RenameFlags::RENAME_EXCHANGE => RenameMode::Exchange,
+                RenameFlags::RENAME_EXCHANGE if !leaves_whiteout => RenameMode::Exchange,
                 _ => return Err(VolumeError::Invalid("these flags of rename")),
             };
             let (source, target) = (inode_number(parent), inode_number(new_parent));
-            volume.rename(source, name.as_bytes(), target, new_name.as_bytes(), mode)
+            let (name, new_name) = (name.as_bytes(), new_name.as_bytes());
+            match leaves_whiteout {
+                true => volume.rename_leaving_whiteout(source, name, target, new_name, mode, &whiteout),
+                false => volume.rename(source, name, target, new_name, mode),
+            }
         });
     }
 
@@ -201,10 +207,17 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn open(&self, request: &Request, inode: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let _turn = self.readers.begin(Pace::Quick);
         let call = Call::new("open", request, inode);
-        match self.perform(call, |volume| volume.open_file(inode_number(inode))) {
+        let reads = flags.acc_mode() != OpenAccMode::O_WRONLY && flags.0 & libc::O_NOATIME == 0;
+        let times = if reads { self.access_times } else { AccessTimes::Never };
+        let opened = self.perform(call, |volume| {
+            volume.open_file(inode_number(inode))?;
+            self.note_access(volume, inode, times);
+            Ok(())
+        });
+        match opened {
             Ok(()) => reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE),
             Err(errno) => reply.error(errno),
         }
@@ -308,8 +321,16 @@ impl Filesystem for Adapter {
         self.answer_empty(call, reply, |volume| volume.sync_file(inode_number(inode)));
     }
 
-    fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+    fn opendir(&self, request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let _turn = self.readers.begin(Pace::Quick);
+        if self.directory_access_times != AccessTimes::Never && flags.0 & libc::O_NOATIME == 0 {
+            let call = Call::new("opendir", request, inode);
+            let note = |volume: &Volume| {
+                self.note_access(volume, inode, self.directory_access_times);
+                Ok(())
+            };
+            self.perform(call, note).ok();
+        }
         reply.opened(FileHandle(0), FopenFlags::empty());
     }
 

@@ -15,8 +15,10 @@ use super::control::DaemonInfo;
 use super::convert;
 use super::errno::FailureLog;
 use super::readers::Readers;
+use super::session::MountOptions;
+use super::stale_attributes::StaleAttributes;
 use super::vigil::Vigil;
-use crate::volume::{Attributes, Volume, VolumeError};
+use crate::volume::{AccessTimes, Attributes, Volume, VolumeError};
 
 /// How long the kernel may use a name or attributes without asking. Nobody but the kernel changes them behind it.
 /// A name that does not exist is never remembered.
@@ -63,8 +65,12 @@ pub(super) struct Adapter {
     /// Who mounted it, and so may control the daemon.
     pub(super) owner: u32,
     pub(super) writeback: bool,
+    pub(super) access_times: AccessTimes,
+    pub(super) directory_access_times: AccessTimes,
     pub(super) readers: Arc<Readers>,
     pub(super) vigil: Option<Vigil>,
+    /// How the kernel is told of attributes that it does not know to have changed.
+    pub(super) stale: Arc<StaleAttributes>,
     /// How many requests showed that somebody uses the mount.
     pub(super) uses: Arc<AtomicU64>,
     failures: FailureLog,
@@ -75,7 +81,7 @@ impl Adapter {
         volume: Arc<Volume>,
         daemon: DaemonInfo,
         owner: u32,
-        writeback: bool,
+        options: &MountOptions,
         readers: Readers,
         vigil: Option<Vigil>,
     ) -> Self {
@@ -85,7 +91,26 @@ impl Adapter {
             let readers = Arc::downgrade(&readers);
             Box::new(move || readers.upgrade().iter().for_each(|readers| readers.hand_over()))
         });
-        Self { volume, daemon, owner, writeback, readers, vigil, uses, failures: FailureLog::default() }
+        let stale = Arc::new(StaleAttributes::default());
+        volume.after_dropping_set_id({
+            let stale = Arc::downgrade(&stale);
+            Box::new(move |inode| stale.upgrade().iter().for_each(|stale| stale.tell(inode)))
+        });
+        // Nothing moves where the kernel refuses changes.
+        let moved = |times| if options.read_only { AccessTimes::Never } else { times };
+        Self {
+            volume,
+            daemon,
+            owner,
+            writeback: options.writeback,
+            access_times: moved(options.access_times),
+            directory_access_times: moved(options.directory_access_times),
+            readers,
+            vigil,
+            stale,
+            uses,
+            failures: FailureLog::default(),
+        }
     }
 
     /// Does one operation; a failure is logged, a panic too.

@@ -21,6 +21,7 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
+use super::confinement::{helper_is_confined, is_allowed_place};
 use super::mountinfo::{is_dead, mounted_at, resolve};
 use super::session::{MountError, MountOptions, UnmountError};
 
@@ -43,30 +44,28 @@ pub(super) struct Attachment {
     device: String,
 }
 
-/// Options that the kernel knows: what each sets and clears, and whether the helper takes it.
-const KERNEL_OPTIONS: [(&str, MsFlags, MsFlags, bool); 20] = [
-    ("nodev", MsFlags::MS_NODEV, MsFlags::empty(), true),
-    ("dev", MsFlags::empty(), MsFlags::MS_NODEV, true),
-    ("nosuid", MsFlags::MS_NOSUID, MsFlags::empty(), true),
-    ("suid", MsFlags::empty(), MsFlags::MS_NOSUID, true),
-    ("noexec", MsFlags::MS_NOEXEC, MsFlags::empty(), true),
-    ("exec", MsFlags::empty(), MsFlags::MS_NOEXEC, true),
-    ("sync", MsFlags::MS_SYNCHRONOUS, MsFlags::empty(), true),
-    ("async", MsFlags::empty(), MsFlags::MS_SYNCHRONOUS, true),
-    ("dirsync", MsFlags::MS_DIRSYNC, MsFlags::empty(), true),
-    ("noatime", MsFlags::MS_NOATIME, MsFlags::empty(), true),
-    ("atime", MsFlags::empty(), MsFlags::MS_NOATIME, true),
-    ("ro", MsFlags::MS_RDONLY, MsFlags::empty(), true),
-    ("rw", MsFlags::empty(), MsFlags::MS_RDONLY, true),
-    // Reads move no access time here, so these change nothing, and older helpers do not know them.
-    ("nodiratime", MsFlags::MS_NODIRATIME, MsFlags::empty(), false),
-    ("diratime", MsFlags::empty(), MsFlags::MS_NODIRATIME, false),
-    ("relatime", MsFlags::MS_RELATIME, MsFlags::empty(), false),
-    ("norelatime", MsFlags::empty(), MsFlags::MS_RELATIME, false),
-    ("strictatime", MsFlags::MS_STRICTATIME, MsFlags::empty(), false),
-    ("lazytime", MsFlags::empty(), MsFlags::empty(), false),
-    ("nolazytime", MsFlags::empty(), MsFlags::empty(), false),
+/// Options for the kernel, which the helper knows too: what each sets and clears.
+///
+/// Those about access times are not among them: the kernel does not move the access times of a FUSE filesystem, whatever
+/// they say, and helpers differ in which of them they refuse.
+const KERNEL_OPTIONS: [(&str, MsFlags, MsFlags); 11] = [
+    ("nodev", MsFlags::MS_NODEV, MsFlags::empty()),
+    ("dev", MsFlags::empty(), MsFlags::MS_NODEV),
+    ("nosuid", MsFlags::MS_NOSUID, MsFlags::empty()),
+    ("suid", MsFlags::empty(), MsFlags::MS_NOSUID),
+    ("noexec", MsFlags::MS_NOEXEC, MsFlags::empty()),
+    ("exec", MsFlags::empty(), MsFlags::MS_NOEXEC),
+    ("sync", MsFlags::MS_SYNCHRONOUS, MsFlags::empty()),
+    ("async", MsFlags::empty(), MsFlags::MS_SYNCHRONOUS),
+    ("dirsync", MsFlags::MS_DIRSYNC, MsFlags::empty()),
+    ("ro", MsFlags::MS_RDONLY, MsFlags::empty()),
+    ("rw", MsFlags::empty(), MsFlags::MS_RDONLY),
 ];
+
+/// Whether [`MountOptions::kernel_options`] may hold `option`.
+pub fn is_kernel_option(option: &str) -> bool {
+    KERNEL_OPTIONS.iter().any(|(name, ..)| *name == option)
+}
 
 /// Attaches a new connection at `mountpoint`, clearing a dead passkeyfs that is there.
 pub(super) fn attach(mountpoint: &Path, options: &MountOptions) -> Result<(OwnedFd, Attachment), MountError> {
@@ -147,7 +146,7 @@ fn kernel_flags(options: &MountOptions) -> Result<MsFlags, MountError> {
     let mut flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID;
     for option in &options.kernel_options {
         let known = KERNEL_OPTIONS.iter().find(|(name, ..)| name == option);
-        let (_, set, clear, _) = known.ok_or_else(|| MountError::UnknownOption { option: option.clone() })?;
+        let (_, set, clear) = known.ok_or_else(|| MountError::UnknownOption { option: option.clone() })?;
         flags = (flags | *set) & !*clear;
     }
     if options.read_only {
@@ -206,17 +205,22 @@ fn attach_by_helper(mountpoint: &Path, options: &MountOptions) -> Result<OwnedFd
     .ok_or(MountError::NoFusermount)?;
     drop(theirs);
     if !output.status.success() {
-        return Err(helper_error(&String::from_utf8_lossy(&output.stderr)));
+        let message = String::from_utf8_lossy(&output.stderr);
+        return Err(helper_error(&message, mountpoint, || helper_is_confined(Path::new("/"))));
     }
     // The helper is done and was the last to hold the other end, so this does not wait.
     receive_connection(&ours).map_err(failed)
 }
 
-fn helper_error(message: &str) -> MountError {
+/// `is_confined`: whether AppArmor confines the helper. Asked only if that could be the reason.
+fn helper_error(message: &str, mountpoint: &Path, is_confined: impl FnOnce() -> bool) -> MountError {
+    let is_refused = message.contains("mount failed") && message.contains("Permission denied");
     if message.contains("user_allow_other") {
         MountError::AllowOtherForbidden
     } else if message.contains("/dev/fuse") && message.contains("Permission denied") {
         MountError::FuseDevice { source: io::ErrorKind::PermissionDenied.into() }
+    } else if is_refused && !is_allowed_place(mountpoint) && is_confined() {
+        MountError::HelperConfined { mountpoint: mountpoint.into() }
     } else {
         MountError::Helper { message: message.trim().to_owned() }
     }
@@ -231,8 +235,7 @@ fn shown_source(options: &MountOptions) -> &str {
 fn helper_options(options: &MountOptions) -> String {
     let source = shown_source(options).replace('\\', "\\\\").replace(',', "\\,");
     let mut list = vec![format!("fsname={source}"), format!("subtype={SUBTYPE}"), "default_permissions".to_owned()];
-    let taken = |option: &&String| KERNEL_OPTIONS.iter().any(|(name, _, _, taken)| *taken && name == *option);
-    list.extend(options.kernel_options.iter().filter(taken).cloned());
+    list.extend(options.kernel_options.iter().cloned());
     list.extend(options.read_only.then(|| "ro".to_owned()));
     list.extend(options.allow_other.then(|| "allow_other".to_owned()));
     list.join(",")
@@ -318,22 +321,41 @@ mod tests {
 
     #[test]
     fn an_unknown_option_is_refused_by_name() {
-        let refused = kernel_flags(&options(&["noatime", "nosuch"]));
+        let refused = kernel_flags(&options(&["noexec", "nosuch"]));
         assert!(matches!(refused, Err(MountError::UnknownOption { option }) if option == "nosuch"));
+        for about_access_times in ["atime", "noatime", "relatime", "strictatime", "lazytime", "nodiratime"] {
+            assert!(!is_kernel_option(about_access_times), "{about_access_times}");
+        }
     }
 
     #[test]
     fn a_comma_in_the_source_adds_no_option() {
-        let list = helper_options(&options(&["noexec", "relatime"]));
+        let list = helper_options(&options(&["noexec"]));
         assert_eq!(list, "fsname=/home/me/a\\,b\\\\c,subtype=passkeyfs,default_permissions,noexec");
     }
 
     #[test]
     fn what_the_helper_says_is_understood() {
+        let elsewhere = Path::new("/srv/backup");
+        let helper_error = |message| super::helper_error(message, elsewhere, || false);
         let words = "fusermount3: option allow_other only allowed if 'user_allow_other' is set in /etc/fuse.conf\n";
         assert!(matches!(helper_error(words), MountError::AllowOtherForbidden));
         let words = "fusermount3: failed to open /dev/fuse: Permission denied\n";
         assert!(matches!(helper_error(words), MountError::FuseDevice { .. }));
         assert!(matches!(helper_error("else\n"), MountError::Helper { message } if message == "else"));
+    }
+
+    #[test]
+    fn a_refusal_by_apparmor_is_named_where_its_profile_is_in_force_and_does_not_allow_the_place() {
+        let words = "fusermount3: mount failed: Permission denied\n";
+        let error = |place: &str, confined: bool| helper_error(words, Path::new(place), || confined);
+        let named = error("/srv/backup", true);
+        assert!(matches!(&named, MountError::HelperConfined { mountpoint } if mountpoint == Path::new("/srv/backup")));
+        assert!(named.to_string().contains("AppArmor does not let fusermount3 mount at /srv/backup"), "{named}");
+        assert!(matches!(error("/home/me", true), MountError::HelperConfined { .. }));
+        assert!(matches!(error("/home/me/backup", true), MountError::Helper { .. }));
+        assert!(matches!(error("/srv/backup", false), MountError::Helper { .. }));
+        let busy = super::helper_error("fusermount3: else\n", Path::new("/srv"), || panic!("nobody need be asked"));
+        assert!(matches!(busy, MountError::Helper { .. }));
     }
 }

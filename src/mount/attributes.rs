@@ -1,4 +1,4 @@
-//! Extended attributes, and the room in the filesystem.
+//! Extended attributes, access times, and the room in the filesystem.
 //!
 //! The kernel checks who may read and write an attribute, and interprets ACLs; the volume keeps the values. What is
 //! left for this file: the protocol of sizes (no room given: answer with the length; too little: `ERANGE`), the
@@ -10,7 +10,7 @@ use fuser::{Errno, INodeNo, ReplyEmpty, ReplyStatfs, ReplyXattr};
 use super::answer::{Adapter, Call};
 use super::caller::Caller;
 use super::convert::{self, inode_number};
-use crate::volume::{Volume, VolumeError};
+use crate::volume::{AccessTimes, Volume, VolumeError};
 
 /// The attribute that holds a file's POSIX ACL.
 const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
@@ -80,6 +80,15 @@ impl Adapter {
             known_namespace(name)?;
             volume.remove_extended_attribute(inode_number(inode), name)
         });
+    }
+
+    /// Moves an access time where `times` say so, and tells the kernel. That it cannot be moved keeps nobody from reading.
+    pub(super) fn note_access(&self, volume: &Volume, inode: INodeNo, times: AccessTimes) {
+        match volume.note_access(inode_number(inode), times) {
+            Ok(true) => self.stale.tell(inode_number(inode)),
+            Ok(false) | Err(VolumeError::ReadOnly(_)) => {}
+            Err(error) => log::debug!("the access time of inode {inode} is not moved: {error}"),
+        }
     }
 
     pub(super) fn answer_space(&self, call: Call, reply: ReplyStatfs) {

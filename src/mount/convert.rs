@@ -5,7 +5,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fuser::{FileAttr, FileType, INodeNo, TimeOrNow};
+use fuser::{FileAttr, FileType, INodeNo, RenameFlags, TimeOrNow};
 
 use crate::format::InodeNumber;
 use crate::volume::{Allocate, Attributes, FileKind, SeekTarget, SetExtendedAttribute, SetTime, Timestamp};
@@ -83,6 +83,11 @@ pub(super) fn node_kind(mode: u32) -> Option<FileKind> {
         libc::S_IFBLK => Some(FileKind::BlockDevice),
         _ => None,
     }
+}
+
+/// Whether a rename leaves a whiteout (which overlay filesystems ask for), and its other flags.
+pub(super) fn split_whiteout(flags: RenameFlags) -> (bool, RenameFlags) {
+    (flags.contains(RenameFlags::RENAME_WHITEOUT), flags - RenameFlags::RENAME_WHITEOUT)
 }
 
 /// Permission, set-id and sticky bits of a mode.

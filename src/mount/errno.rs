@@ -30,6 +30,8 @@ pub(super) fn errno(error: &VolumeError) -> Errno {
         VolumeError::NoSpace(_) => Errno::ENOSPC,
         VolumeError::ReadOnly(_) => Errno::EROFS,
         VolumeError::NoAttribute => Errno::NO_XATTR,
+        // As ext4 says it. It is the caller's matter, unlike a full disk, so it is not logged.
+        VolumeError::TooManyAttributes => Errno::ENOSPC,
         VolumeError::TooLarge { .. } => Errno::E2BIG,
         VolumeError::NoSuchOffset => Errno::ENXIO,
         VolumeError::NotSupported => Errno::EOPNOTSUPP,
@@ -69,6 +71,7 @@ impl Failure {
             | VolumeError::TooManyLinks
             | VolumeError::ReadOnly(_)
             | VolumeError::NoAttribute
+            | VolumeError::TooManyAttributes
             | VolumeError::TooLarge { .. }
             | VolumeError::NoSuchOffset
             | VolumeError::NotSupported => None,

@@ -8,7 +8,8 @@
 //!                                  │  attributes.rs, directory.rs, control.rs: those that need more
 //!                                  │  convert.rs (values), errno.rs (errors), caller.rs (who asks)
 //! readers.rs ── vigil.rs (burst.rs, processors.rs), lookout.rs  which thread serves, where, and how it is woken cheaply
-//! session.rs ── attach.rs, mountinfo.rs, negotiate.rs           how the mount comes and goes
+//! session.rs ── attach.rs, mountinfo.rs, negotiate.rs           how the mount comes and goes (confinement.rs: or may not)
+//! stale_attributes.rs                                           what the kernel is told without having asked
 //! ```
 //!
 //! What FUSE or `fuser` 0.18 keep from us: `O_TMPFILE`, `syncfs`, the time of creation, and the flags that ask to drop
@@ -20,6 +21,7 @@ mod attach;
 mod attributes;
 mod burst;
 mod caller;
+mod confinement;
 mod control;
 mod convert;
 mod directory;
@@ -31,8 +33,11 @@ mod negotiate;
 mod processors;
 mod readers;
 mod session;
+mod stale_attributes;
 mod vigil;
 
+pub use attach::is_kernel_option;
+pub use confinement::{ALLOWED_PLACES, PROFILE as HELPER_PROFILE, helper_is_confined, local_rules};
 pub use control::{
     ControlError, DaemonInfo, DaemonStatus, request_key_change, request_publish, request_slots, request_status,
 };

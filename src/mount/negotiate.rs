@@ -12,17 +12,22 @@ const BACKGROUND_REQUESTS_MAX: u16 = 64;
 ///
 /// Not among them: `ATOMIC_O_TRUNC` (truncation comes as a `setattr`, which knows how to drop set-id bits),
 /// `AUTO_INVAL_DATA` (would throw away the page cache after each of the kernel's own writes), remote locks (the
-/// kernel's are enough: there is one kernel), `EXPORT_SUPPORT` (no NFS), `ABORT_ERROR` (an abort is a plain end).
+/// kernel's are enough: there is one kernel), `EXPORT_SUPPORT` (no NFS), `ABORT_ERROR` (an abort is a plain end),
+/// `ASYNC_DIO` (after an asynchronous direct write the kernel does not drop the pages that it has cached of the range, and
+/// buffered reads see the old content until the pages are evicted; without it such a write is done synchronously).
+///
+/// `HANDLE_KILLPRIV_V2` spares a `getxattr` before each `write`, by which the kernel would find out whether there is a file
+/// capability to drop. In exchange the kernel has to be told of set-id bits that were dropped: `stale_attributes.rs`.
+///
 /// `opendir` is not answered with `ENOSYS` either: the kernel would then cache directory listings, and a second walk
 /// with `stat`, once names have timed out, would look up one by one what `readdirplus` gives by the hundred.
-const WISHES: [InitFlags; 12] = [
+const WISHES: [InitFlags; 11] = [
     InitFlags::FUSE_ASYNC_READ,
     InitFlags::FUSE_BIG_WRITES,
     InitFlags::FUSE_MAX_PAGES,
     InitFlags::FUSE_PARALLEL_DIROPS,
     InitFlags::FUSE_DO_READDIRPLUS,
     InitFlags::FUSE_READDIRPLUS_AUTO,
-    InitFlags::FUSE_ASYNC_DIO,
     InitFlags::FUSE_POSIX_ACL,
     InitFlags::FUSE_DONT_MASK,
     InitFlags::FUSE_HANDLE_KILLPRIV_V2,

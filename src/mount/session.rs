@@ -25,7 +25,7 @@ use super::mountinfo::{is_dead, mounted_at, resolve};
 use super::processors;
 use super::readers::Readers;
 use super::vigil::Vigil;
-use crate::volume::Volume;
+use crate::volume::{AccessTimes, Volume};
 
 /// How far the kernel reads ahead of a program that reads in sequence.
 const READ_AHEAD_BYTES: u32 = 1 << 20;
@@ -40,7 +40,7 @@ pub struct MountOptions {
     pub allow_other: bool,
     /// Whether the kernel refuses changes.
     pub read_only: bool,
-    /// Options for the kernel: `nodev`, `dev`, `nosuid`, `suid`, `noexec`, `noatime`, `sync`, `dirsync` …
+    /// Options for the kernel: `nodev`, `dev`, `nosuid`, `suid`, `noexec`, `sync`, `dirsync` … ([`super::is_kernel_option`]).
     /// Where two contradict, the later one counts; `nodev` and `nosuid` are the default.
     pub kernel_options: Vec<String>,
     /// What the mount table shows as mounted: the vault's folder. Empty: just `passkeyfs`.
@@ -49,6 +49,10 @@ pub struct MountOptions {
     pub threads: usize,
     /// Whether the kernel gathers writes, and then owns size and times.
     pub writeback: bool,
+    /// When opening a file for reading moves its access time.
+    pub access_times: AccessTimes,
+    /// The same for listing a directory.
+    pub directory_access_times: AccessTimes,
 }
 
 /// Why a volume could not be mounted, or served.
@@ -108,6 +112,12 @@ pub enum MountError {
         /// The kernel's error.
         #[source]
         source: io::Error,
+    },
+    /// `fusermount3` was refused, and AppArmor's profile for it does not allow the place.
+    #[error("AppArmor does not let fusermount3 mount at {}", mountpoint.display())]
+    HelperConfined {
+        /// The mount point.
+        mountpoint: PathBuf,
     },
     /// `fusermount3` failed.
     #[error("fusermount3 failed: {message}")]
@@ -215,8 +225,8 @@ pub fn mount(
     let looks_out = processors::count() > 1;
     let lookout = connection.try_clone().ok().filter(|_| looks_out).map(Lookout::new);
     let owner = nix::unistd::getuid().as_raw();
-    let adapter = Adapter::new(volume, daemon, owner, options.writeback, Readers::new(lookout), vigil);
-    let uses = adapter.uses.clone();
+    let adapter = Adapter::new(volume, daemon, owner, options, Readers::new(lookout), vigil);
+    let (uses, stale) = (adapter.uses.clone(), adapter.stale.clone());
     let mut config = Config::default();
     config.n_threads = Some(thread_count(options.threads));
     // A file descriptor for each thread needs the device itself, which a confined daemon may not see.
@@ -225,6 +235,7 @@ pub fn mount(
     // would refuse what the kernel does in nobody's name, such as writing back times.
     let session = Session::from_fd(adapter, connection, SessionACL::All, config)
         .map_err(|source| MountError::Handshake { source })?;
+    stale.connect(session.notifier());
     attachment.0.read_ahead(READ_AHEAD_BYTES);
     Ok(MountSession { session, attachment, uses })
 }

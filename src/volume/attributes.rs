@@ -1,8 +1,9 @@
 //! `stat` and what changes it: chmod, chown, truncate, utimensat.
 
 use super::acl::{ACCESS, Acl};
+use super::reserved::Run;
 use super::state::{Edit, View};
-use super::types::{Attributes, FileKind, SetAttributes, SetTime};
+use super::types::{AccessTimes, Attributes, FileKind, SetAttributes, SetTime};
 use super::{Result, Volume};
 use crate::format::InodeNumber;
 use crate::format::items::{AttributesRecord, TimeRecord};
@@ -10,9 +11,27 @@ use crate::format::items::{AttributesRecord, TimeRecord};
 const SET_USER_ID: u16 = 0o4000;
 const SET_GROUP_ID: u16 = 0o2000;
 const GROUP_EXECUTE: u16 = 0o0010;
+/// An access time that old is moved under `relatime` though nothing has changed.
+const ACCESS_AGE_SECONDS_MAX: i64 = 24 * 60 * 60;
 const CAPABILITY: &[u8] = b"security.capability";
 
+/// What is done when a change of content has dropped set-id bits of an inode: who shows its mode from a cache learns of it.
+pub type SetIdHook = Box<dyn Fn(InodeNumber) + Send + Sync>;
+
 impl Volume {
+    /// Has `hook` called after each change of content that dropped set-id bits, before the operation returns and with no
+    /// lock held. The first hook stays. (What [`Volume::set_attributes`] drops, it answers with.)
+    pub fn after_dropping_set_id(&self, hook: SetIdHook) {
+        let _ = self.set_id_hook.set(hook);
+    }
+
+    /// Called by an operation that has given the lock back: whether it `dropped` set-id bits of `inode`.
+    pub(super) fn tell_of_set_id(&self, inode: InodeNumber, dropped: bool) {
+        if let Some(hook) = self.set_id_hook.get().filter(|_| dropped) {
+            hook(inode);
+        }
+    }
+
     /// An inode's attributes.
     pub fn attributes(&self, inode: InodeNumber) -> Result<Attributes> {
         let guard = self.view();
@@ -44,12 +63,22 @@ impl Volume {
         }
     }
 
-    /// Stored blocks and dirty ones, but not more than the file is long: a block is allocated whole.
+    /// Stored or reserved blocks and dirty ones, but not more than the file, or its reserve, is long: a block is allocated
+    /// whole.
     fn allocated_bytes(&self, view: &View<'_>, inode: InodeNumber, record: &AttributesRecord) -> u64 {
         let block_bytes = self.context.block_bytes as u64;
-        let dirty: usize =
-            view.generations().map(|generation| generation.dirty.range(inode, 0, u64::MAX).count()).sum();
-        (record.allocated_bytes + dirty as u64 * block_bytes).min(record.size_bytes.next_multiple_of(4096))
+        let everything = Run { first: 0, last: u64::MAX };
+        let runs = view.reserved_runs(inode, record, everything).unwrap_or_else(|error| {
+            log::warn!("the reserved blocks of inode {inode} cannot be read: {error}");
+            Vec::new()
+        });
+        let is_reserved =
+            |block: u64| runs.get(runs.partition_point(|run| run.last < block)).is_some_and(|run| run.first <= block);
+        let dirty = view.generations().flat_map(|generation| generation.dirty.range(inode, 0, u64::MAX));
+        let dirty = dirty.filter(|(block, _)| !is_reserved(*block)).count() as u64;
+        let reserve_end = runs.last().map_or(0, |run| (run.last + 1) * block_bytes);
+        let end = record.size_bytes.next_multiple_of(4096).max(reserve_end);
+        (record.allocated_bytes + dirty * block_bytes).min(end)
     }
 
     /// Changes attributes. A change of owner drops set-id bits and capabilities; a change of mode moves the ACL's mask.
@@ -94,6 +123,37 @@ impl Volume {
         self.note_memory(&guard.state);
         Ok(attributes)
     }
+
+    /// Somebody begins to read an inode: moves its access time where `times` say so. Whether it was moved.
+    pub fn note_access(&self, inode: InodeNumber, times: AccessTimes) -> Result<bool> {
+        if times == AccessTimes::Never || !is_access_due(times, &self.view().view().attributes(inode)?, self.now()) {
+            return Ok(false);
+        }
+        let mut guard = self.change()?;
+        let mut edit = guard.edit();
+        let mut record = edit.view().attributes(inode)?;
+        if !is_access_due(times, &record, edit.now) {
+            return Ok(false);
+        }
+        record.accessed = edit.now;
+        edit.put_attributes(inode, &record);
+        self.note_memory(&guard.state);
+        Ok(true)
+    }
+}
+
+/// Whether an access time has to move when the inode is read `now`.
+fn is_access_due(times: AccessTimes, record: &AttributesRecord, now: TimeRecord) -> bool {
+    let order = |time: TimeRecord| (time.seconds, time.nanoseconds);
+    let accessed = order(record.accessed);
+    match times {
+        AccessTimes::Never => false,
+        AccessTimes::Relative => {
+            let is_old = now.seconds.saturating_sub(record.accessed.seconds) >= ACCESS_AGE_SECONDS_MAX;
+            is_old || accessed <= order(record.modified) || accessed <= order(record.changed)
+        }
+        AccessTimes::Always => accessed != order(now),
+    }
 }
 
 impl SetTime {
@@ -106,11 +166,14 @@ impl SetTime {
 }
 
 /// As Linux does when a file is written or given away: set-user-id always goes, set-group-id where it would execute.
-pub(super) fn drop_set_id(record: &mut AttributesRecord) {
+/// Whether any was there to go.
+pub(super) fn drop_set_id(record: &mut AttributesRecord) -> bool {
+    let before = record.permissions;
     record.permissions &= !SET_USER_ID;
     if record.permissions & GROUP_EXECUTE != 0 {
         record.permissions &= !SET_GROUP_ID;
     }
+    record.permissions != before
 }
 
 impl Edit<'_> {

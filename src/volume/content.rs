@@ -142,9 +142,7 @@ impl Volume {
         let mut edit = guard.edit();
         let mut record = edit.view().regular_file(inode)?;
         edit.drop_capability(inode, &record)?;
-        if drop_set_id_bits {
-            drop_set_id(&mut record);
-        }
+        let dropped = drop_set_id_bits && drop_set_id(&mut record);
         record.size_bytes = record.size_bytes.max(end);
         edit.touch_content(&mut record);
         edit.put_attributes(inode, &record);
@@ -152,6 +150,8 @@ impl Volume {
             edit.state.current.dirty.write((inode, block), piece.start, piece.bytes, edit.monotonic);
         }
         self.note_memory(&guard.state);
+        drop(guard);
+        self.tell_of_set_id(inode, dropped);
         Ok(())
     }
 }

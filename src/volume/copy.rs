@@ -66,15 +66,16 @@ impl Volume {
             let mut edit = guard.edit();
             let mut record = edit.view().regular_file(target.inode)?;
             let cloned = clone_step(&mut edit, source.behind(done), target.behind(done), length - done, &mut record)?;
+            let mut dropped = false;
             if cloned > 0 {
                 edit.drop_capability(target.inode, &record)?;
-                if drop_set_id_bits {
-                    drop_set_id(&mut record);
-                }
+                dropped = drop_set_id_bits && drop_set_id(&mut record);
                 edit.touch_content(&mut record);
                 edit.put_attributes(target.inode, &record);
             }
             self.note_memory(&guard.state);
+            drop(guard);
+            self.tell_of_set_id(target.inode, dropped);
             done += cloned;
             if cloned == 0 {
                 break;
@@ -125,6 +126,7 @@ fn clone_block(
         // A hole over a hole: nothing to remember, however many there are.
         return Ok(());
     }
+    let is_reserved = edit.view().is_reserved(target, record, block)?;
     edit.state.current.dirty.remove((target, block));
     let key = extent(target, block);
     match &base {
@@ -133,6 +135,8 @@ fn clone_block(
         BlockBase::Stored(pointer) => edit.put(key, ExtentRecord::Stored(*pointer).encode()),
     }
     match (had, base != BlockBase::Hole) {
+        // Counted in any case.
+        _ if is_reserved => {}
         (false, true) => record.allocated_bytes += block_bytes,
         (true, false) => record.allocated_bytes = record.allocated_bytes.saturating_sub(block_bytes),
         _ => {}

@@ -47,6 +47,9 @@ pub enum VolumeError {
     /// The extended attribute does not exist.
     #[error("no such attribute")]
     NoAttribute,
+    /// The names of an inode's extended attributes would fill more than `listxattr` can hand on.
+    #[error("the names of the extended attributes would be longer than 65536 bytes together")]
+    TooManyAttributes,
     /// A value or name is larger than the limit.
     #[error("larger than the limit of {limit_bytes} bytes")]
     TooLarge {

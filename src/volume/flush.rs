@@ -167,22 +167,30 @@ impl Volume {
         Ok(true)
     }
 
-    /// Counts a block in or out of a file's allocated bytes, in the generation and in those above that still see it.
+    /// Counts a block in or out of a file's allocated bytes, in the generation and in those above that still see it: in each
+    /// where it is not reserved, for then it counts in any case.
     fn change_allocated(&self, state: &mut State, number: CommitNumber, key: Key, change: i64) -> Result<()> {
         let attributes_key = Key::first_of(key.inode);
         let below_current = state.current.number != number;
         let view = View { state, context: &self.context, below_current };
         let Some(mut record) = view.find_attributes(key.inode)? else { return Ok(()) };
-        record.allocated_bytes = record.allocated_bytes.saturating_add_signed(change);
-        let generation = state.generation_mut(number).expect("the caller's generation");
-        generation.overlay.put(attributes_key, record.encode().as_slice().into());
-        if below_current {
-            let above = &mut state.current.overlay;
-            if let (Found::Value(value), Found::Unknown) = (above.get(&attributes_key), above.get(&key)) {
-                let mut record = AttributesRecord::decode(&value)?;
-                record.allocated_bytes = record.allocated_bytes.saturating_add_signed(change);
-                above.put(attributes_key, record.encode().as_slice().into());
+        let is_reserved = view.is_reserved(key.inode, &record, key.suffix)?;
+        let above = match (below_current, state.current.overlay.get(&attributes_key), state.current.overlay.get(&key)) {
+            (true, Found::Value(value), Found::Unknown) => {
+                let record = AttributesRecord::decode(&value)?;
+                let view = View { state, context: &self.context, below_current: false };
+                (!view.is_reserved(key.inode, &record, key.suffix)?).then_some(record)
             }
+            _ => None,
+        };
+        if !is_reserved {
+            record.allocated_bytes = record.allocated_bytes.saturating_add_signed(change);
+            let generation = state.generation_mut(number).expect("the caller's generation");
+            generation.overlay.put(attributes_key, record.encode().as_slice().into());
+        }
+        if let Some(mut record) = above {
+            record.allocated_bytes = record.allocated_bytes.saturating_add_signed(change);
+            state.current.overlay.put(attributes_key, record.encode().as_slice().into());
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //!
 //! Where to look:
 //! - names and directories: [`names`], [`rename`], [`directory`]; attributes and ACLs: [`attributes`], [`xattr`], [`acl`]
-//! - content: [`content`] (read, write), [`ranges`] (truncate, punch, seek), [`copy`] (clone)
+//! - content: [`content`] (read, write), [`ranges`] (truncate, punch, seek), [`reserved`] (reserve), [`copy`] (clone)
 //! - the state in memory: [`state`] (generations, views, edits), [`overlay`], [`dirty`], [`uses`], [`inode_numbers`]
 //! - keys: [`slots`] (slots added and removed, the vault key rotated, `keys/` kept as the tree says), [`key_change`] (what
 //!   can become of that)
@@ -40,6 +40,7 @@ mod publish;
 mod ranges;
 mod rename;
 mod replay;
+mod reserved;
 mod settle;
 mod slots;
 mod space;
@@ -48,11 +49,12 @@ mod types;
 mod uses;
 mod xattr;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, UNIX_EPOCH};
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+pub use attributes::SetIdHook;
 pub use background::WaitHook;
 pub(crate) use directory::back_reference_key;
 pub use error::VolumeError;
@@ -85,6 +87,7 @@ pub struct Volume {
     journal: Mutex<journaling::JournalState>,
     publisher: Mutex<publish::Publisher>,
     pressure: background::Pressure,
+    set_id_hook: OnceLock<SetIdHook>,
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
     warnings: Mutex<Vec<String>>,
     vault: VaultFile,

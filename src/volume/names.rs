@@ -15,7 +15,7 @@ use super::inode_numbers::InodeNumbers;
 
 /// What Linux allows (PATH_MAX), the final NUL apart.
 const SYMLINK_BYTES_MAX: usize = 4095;
-const SET_GROUP_ID: u16 = 0o2000;
+pub(super) const SET_GROUP_ID: u16 = 0o2000;
 
 impl Volume {
     /// Finds a name. Takes a reference to the inode; give it back with [`Volume::forget`].
@@ -121,6 +121,7 @@ impl Volume {
             created: edit.now,
             content: edit.stamp(),
             has_extended_attributes: inherited.has_acl(),
+            has_reserved_blocks: false,
         };
         edit.add_entry(parent, name, inode, kind as u8)?;
         edit.put_attributes(inode, &record);
@@ -214,7 +215,7 @@ impl Volume {
     }
 
     /// An inode number that was never used.
-    fn fresh_inode(&self, edit: &mut Edit<'_>) -> Result<InodeNumber> {
+    pub(super) fn fresh_inode(&self, edit: &mut Edit<'_>) -> Result<InodeNumber> {
         while edit.state.numbers.is_spent() {
             let lease = draw_lease(&*self.environment.randomness);
             let (first, last) = InodeNumbers::range_of(lease);

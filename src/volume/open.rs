@@ -272,6 +272,7 @@ impl Volume {
                 keys_due: false,
             }),
             pressure: Pressure::default(),
+            set_id_hook: std::sync::OnceLock::new(),
             threads: Mutex::new(Vec::new()),
             warnings: Mutex::new(Vec::new()),
             vault: parts.vault,
@@ -360,6 +361,7 @@ fn root_directory(edit: &Edit<'_>, root: &NewNode) -> AttributesRecord {
         created: edit.now,
         content: edit.stamp(),
         has_extended_attributes: false,
+        has_reserved_blocks: false,
     }
 }
 

@@ -1,10 +1,12 @@
 //! Ranges of a file: truncating, punching, inserting and collapsing, seeking holes.
 //!
 //! Whole blocks go by one range removal; parts of blocks are overwritten with zeros as dirty pieces. So what lies behind
-//! the end of a file always reads as zero, and extending it later shows nothing old.
+//! the end of a file always reads as zero, and extending it later shows nothing old. Which blocks count as allocated is
+//! planned in `reserved.rs` before anything is changed.
 
 use super::attributes::drop_set_id;
 use super::content::{FILE_BYTES_MAX, block_parts};
+use super::reserved::{Run, touched_blocks, whole_blocks};
 use super::state::{Edit, View};
 use super::types::{Allocate, SeekTarget};
 use super::{Result, Volume, VolumeError};
@@ -16,7 +18,8 @@ pub(super) fn extent(inode: InodeNumber, block: u64) -> Key {
 }
 
 impl Volume {
-    /// Sets a file's length. The caller stores the attributes.
+    /// Sets a file's length. Blocks that are reserved behind it go, as on ext4, unless it grows. The caller stores the
+    /// attributes.
     pub(super) fn truncate(
         &self,
         edit: &mut Edit<'_>,
@@ -27,32 +30,43 @@ impl Volume {
         if size_bytes > FILE_BYTES_MAX {
             return Err(VolumeError::FileTooLarge);
         }
+        if size_bytes == 0 {
+            edit.forget_runs(inode, record);
+        } else if size_bytes < record.size_bytes || size_bytes == record.size_bytes && record.has_reserved_blocks {
+            let behind = Run { first: size_bytes.div_ceil(self.context.block_bytes as u64), last: u64::MAX };
+            let change = edit.view().plan_clear(inode, record, behind)?;
+            edit.change_runs(inode, record, change);
+        }
         if size_bytes < record.size_bytes {
             self.uses.lock().keep_compare(inode, edit.state.root);
-            self.clear_range(edit, inode, record, size_bytes, record.size_bytes)?;
+            self.clear_range(edit, inode, record.size_bytes, size_bytes, record.size_bytes)?;
         }
         record.size_bytes = size_bytes;
         Ok(())
     }
 
-    /// Makes `start..end` read as zeros: whole blocks become holes.
+    /// The whole blocks that become holes when `start..end` is cleared in a file of that size: at its end, with the last
+    /// one, of which nothing is left.
+    fn cleared_blocks(&self, size_bytes: u64, start: u64, end: u64) -> Option<Run> {
+        let block_bytes = self.context.block_bytes as u64;
+        let end = if end >= size_bytes { end.next_multiple_of(block_bytes) } else { end };
+        whole_blocks(start, end, block_bytes)
+    }
+
+    /// Makes `start..end` read as zeros, in a file of `size_bytes`: whole blocks become holes. The caller counts them.
     fn clear_range(
         &self,
         edit: &mut Edit<'_>,
         inode: InodeNumber,
-        record: &mut AttributesRecord,
+        size_bytes: u64,
         start: u64,
         end: u64,
     ) -> Result<()> {
         let block_bytes = self.context.block_bytes as u64;
-        let end_of_file = end >= record.size_bytes;
+        let end_of_file = end >= size_bytes;
         let first_whole = start.div_ceil(block_bytes);
         let end_whole = if end_of_file { u64::MAX } else { end / block_bytes };
         if end_whole > first_whole {
-            let all = first_whole == 0 && end_of_file;
-            let gone = if all { 0 } else { count_extents(&edit.view(), inode, first_whole, end_whole - 1)? };
-            let gone_bytes = gone * block_bytes;
-            record.allocated_bytes = if all { 0 } else { record.allocated_bytes.saturating_sub(gone_bytes) };
             edit.remove_range(extent(inode, first_whole), extent(inode, end_whole - 1));
             edit.state.current.dirty.remove_range(inode, first_whole, end_whole - 1);
         }
@@ -92,6 +106,7 @@ impl Volume {
         drop_set_id_bits: bool,
     ) -> Result<()> {
         let end = offset.checked_add(length).filter(|end| *end <= FILE_BYTES_MAX).ok_or(VolumeError::FileTooLarge)?;
+        let block_bytes = self.context.block_bytes as u64;
         if length == 0 {
             return Err(VolumeError::Invalid("an empty range"));
         }
@@ -111,28 +126,42 @@ impl Volume {
         };
         let mut edit = guard.edit();
         let mut record = edit.view().regular_file(inode)?;
+        let size_bytes = record.size_bytes;
+        // What the range to clear holds of the file.
+        let until = end.min(size_bytes).max(offset);
+        let reserves = !matches!(what, Allocate::PunchHole | Allocate::Collapse | Allocate::Insert);
+        let change = match what {
+            _ if reserves => {
+                Some(edit.view().plan_reserve(inode, &record, touched_blocks(offset, end, block_bytes))?)
+            }
+            Allocate::PunchHole => {
+                let cleared = self.cleared_blocks(size_bytes, offset, end);
+                cleared.map(|cleared| edit.view().plan_clear(inode, &record, cleared)).transpose()?
+            }
+            _ => None,
+        };
+        change.into_iter().for_each(|change| edit.change_runs(inode, &mut record, change));
         match what {
-            Allocate::Reserve => record.size_bytes = record.size_bytes.max(end),
+            Allocate::Reserve => record.size_bytes = size_bytes.max(end),
             Allocate::ReserveKeepSize => {}
             Allocate::PunchHole | Allocate::ZeroKeepSize | Allocate::Zero => {
-                let until = end.min(record.size_bytes);
                 if offset < until {
-                    self.clear_range(&mut edit, inode, &mut record, offset, until)?;
+                    self.clear_range(&mut edit, inode, size_bytes, offset, until)?;
                 }
                 if what == Allocate::Zero {
-                    record.size_bytes = record.size_bytes.max(end);
+                    record.size_bytes = size_bytes.max(end);
                 }
             }
             Allocate::Collapse => self.collapse(&mut edit, inode, &mut record, offset, length)?,
             Allocate::Insert => self.insert(&mut edit, inode, &mut record, offset, length)?,
         }
         edit.drop_capability(inode, &record)?;
-        if drop_set_id_bits {
-            drop_set_id(&mut record);
-        }
+        let dropped = drop_set_id_bits && drop_set_id(&mut record);
         edit.touch_content(&mut record);
         edit.put_attributes(inode, &record);
         self.note_memory(&guard.state);
+        drop(guard);
+        self.tell_of_set_id(inode, dropped);
         Ok(())
     }
 
@@ -152,7 +181,9 @@ impl Volume {
             return Err(VolumeError::Invalid("a range to collapse"));
         }
         let (first, count) = (offset / block_bytes, length / block_bytes);
+        let change = edit.view().plan_collapse(inode, record, Run { first, last: first + count - 1 })?;
         let moved = take_extents(edit, inode, first)?;
+        edit.change_runs(inode, record, change);
         for (block, value) in moved {
             match block.checked_sub(count).filter(|target| *target >= first) {
                 Some(target) => edit.put(extent(inode, target), value),
@@ -178,7 +209,9 @@ impl Volume {
         if record.size_bytes + length > FILE_BYTES_MAX {
             return Err(VolumeError::FileTooLarge);
         }
+        let change = edit.view().plan_insert(inode, record, offset / block_bytes, length / block_bytes)?;
         let moved = take_extents(edit, inode, offset / block_bytes)?;
+        edit.change_runs(inode, record, change);
         for (block, value) in moved {
             edit.put(extent(inode, block + length / block_bytes), value);
         }
@@ -211,15 +244,6 @@ impl Volume {
         };
         found.filter(|at| *at < size_bytes || target == SeekTarget::Hole).ok_or(VolumeError::NoSuchOffset)
     }
-}
-
-fn count_extents(view: &View<'_>, inode: InodeNumber, first: u64, last: u64) -> Result<u64> {
-    let mut count = 0;
-    view.scan(extent(inode, first), extent(inode, last), &mut |_, _| {
-        count += 1;
-        Ok(true)
-    })?;
-    Ok(count)
 }
 
 /// Removes and returns the extents from `first` on.

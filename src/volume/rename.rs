@@ -1,8 +1,12 @@
-//! Renaming: move, replace, swap.
+//! Renaming: move, replace, swap, and leave a whiteout.
+//!
+//! A whiteout is what an overlay filesystem (of containers) leaves in its upper folder to hide a name of the lower one: a
+//! character device 0:0. It asks for one in the place of what it moves away, in one step with the move.
 
 use super::directory::check_name;
+use super::names::SET_GROUP_ID;
 use super::state::Edit;
-use super::types::{FileKind, RenameMode};
+use super::types::{FileKind, NewNode, RenameMode};
 use super::{Result, Volume, VolumeError};
 use crate::format::InodeNumber;
 use crate::format::items::{AttributesRecord, EntryRecord};
@@ -28,13 +32,36 @@ impl Volume {
         new_name: &[u8],
         mode: RenameMode,
     ) -> Result<()> {
+        self.rename_names(Place { parent, name }, Place { parent: new_parent, name: new_name }, mode, None)
+    }
+
+    /// Moves a name, and leaves a whiteout in its place, made as `whiteout` says.
+    ///
+    /// # Errors
+    /// [`VolumeError::Invalid`] with [`RenameMode::Exchange`], which leaves no place.
+    pub fn rename_leaving_whiteout(
+        &self,
+        parent: InodeNumber,
+        name: &[u8],
+        new_parent: InodeNumber,
+        new_name: &[u8],
+        mode: RenameMode,
+        whiteout: &NewNode,
+    ) -> Result<()> {
+        if mode == RenameMode::Exchange {
+            return Err(VolumeError::Invalid("a whiteout where names are swapped"));
+        }
+        self.rename_names(Place { parent, name }, Place { parent: new_parent, name: new_name }, mode, Some(whiteout))
+    }
+
+    fn rename_names(&self, from: Place<'_>, to: Place<'_>, mode: RenameMode, whiteout: Option<&NewNode>) -> Result<()> {
+        let (Place { parent, name }, Place { parent: new_parent, name: new_name }) = (from, to);
         check_name(name)?;
         check_name(new_name)?;
         let mut guard = self.change()?;
         guard.live_directory(parent)?;
         guard.live_directory(new_parent)?;
         let mut edit = guard.edit();
-        let (from, to) = (Place { parent, name }, Place { parent: new_parent, name: new_name });
         let source = edit.view().entry(parent, name)?;
         let target = edit.view().find_entry(new_parent, new_name)?;
         refuse_cycle(&edit, &source, new_parent)?;
@@ -46,10 +73,47 @@ impl Volume {
                 exchange(&mut edit, from, to, &source, &target)?;
             }
             (_, Some(target)) if target.inode == source.inode => return Ok(()),
-            (_, target) => self.replace(&mut edit, from, to, &source, target)?,
+            (_, target) => {
+                let whiteout = whiteout.map(|new| self.plan_whiteout(&mut edit, parent, new)).transpose()?;
+                self.replace(&mut edit, from, to, &source, target)?;
+                if let Some((inode, record)) = whiteout {
+                    edit.add_entry(parent, name, inode, record.kind)?;
+                    edit.put_attributes(inode, &record);
+                    edit.state.inode_count += 1;
+                }
+            }
         }
         self.note_memory(&guard.state);
         Ok(())
+    }
+
+    /// The inode of a whiteout in `parent`: a number, and attributes that are not stored yet.
+    fn plan_whiteout(
+        &self,
+        edit: &mut Edit<'_>,
+        parent: InodeNumber,
+        new: &NewNode,
+    ) -> Result<(InodeNumber, AttributesRecord)> {
+        let parent_record = edit.view().attributes(parent)?;
+        let inherits_group = parent_record.permissions & SET_GROUP_ID != 0;
+        let record = AttributesRecord {
+            kind: FileKind::CharacterDevice as u8,
+            permissions: new.permissions,
+            link_count: 1,
+            user: new.user,
+            group: if inherits_group { parent_record.group } else { new.group },
+            size_bytes: 0,
+            allocated_bytes: 0,
+            device_number: 0,
+            accessed: edit.now,
+            modified: edit.now,
+            changed: edit.now,
+            created: edit.now,
+            content: edit.stamp(),
+            has_extended_attributes: false,
+            has_reserved_blocks: false,
+        };
+        Ok((self.fresh_inode(edit)?, record))
     }
 
     fn replace(

@@ -48,11 +48,11 @@ pub struct Attributes {
     pub group: u32,
     /// Length of the content (of a symlink: of its target).
     pub size_bytes: u64,
-    /// Bytes of the content that are not holes.
+    /// Bytes of the blocks that are not holes, or are reserved.
     pub allocated_bytes: u64,
     /// Device number of a device node, as the kernel's 32-bit encoding.
     pub device_number: u32,
-    /// Last access, as set by `utimensat`: reads do not move it.
+    /// Last access: set by `utimensat`, and moved by reads where [`AccessTimes`] say so.
     pub accessed: Timestamp,
     /// Last change of the content.
     pub modified: Timestamp,
@@ -60,6 +60,18 @@ pub struct Attributes {
     pub changed: Timestamp,
     /// Creation.
     pub created: Timestamp,
+}
+
+/// When reading moves an access time. A read of what the kernel has cached is not seen, so *opening for reading* counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AccessTimes {
+    /// Never: nobody who only reads makes a commit, which a sync client would carry.
+    #[default]
+    Never,
+    /// If it is not later than the last change, or a day old (`relatime`).
+    Relative,
+    /// Always (`strictatime`).
+    Always,
 }
 
 /// A time to set: a given one or the present.
@@ -145,13 +157,14 @@ pub enum SetExtendedAttribute {
 /// What `fallocate` does with a range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Allocate {
-    /// Extends the file over the range (space cannot be reserved in a log; the free space is checked).
+    /// Extends the file over the range, whose blocks count as allocated from now on. (A log cannot hold room back for them;
+    /// the free space is checked.)
     Reserve,
     /// The same, but leaves the length as it is.
     ReserveKeepSize,
     /// Makes the range a hole; the length stays.
     PunchHole,
-    /// Makes the range read as zeros, extending the file.
+    /// Makes the range read as zeros and reserves it, extending the file.
     Zero,
     /// The same, but leaves the length as it is.
     ZeroKeepSize,

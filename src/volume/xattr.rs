@@ -1,4 +1,7 @@
 //! Extended attributes. The two POSIX ACL attributes are kept like any other, and move the mode with them.
+//!
+//! `listxattr` hands on at most 64 KiB of names. A name beyond that could be set and read, but no program that copies a
+//! file would learn of it, so it is refused when it is set.
 
 use super::acl;
 use super::state::{Edit, View};
@@ -11,6 +14,8 @@ use crate::format::{InodeNumber, Key, KeyKind};
 const NAME_BYTES_MAX: usize = 255;
 /// The longest value that Linux allows.
 const VALUE_BYTES_MAX: usize = 65_536;
+/// The longest list of names that Linux hands on, each ended by a NUL.
+const LIST_BYTES_MAX: usize = 65_536;
 
 impl View<'_> {
     fn attribute_key(&self, inode: InodeNumber, name: &[u8]) -> Key {
@@ -22,6 +27,28 @@ impl View<'_> {
             Some(value) => Ok(decode_list(&value)?),
             None => Ok(Vec::new()),
         }
+    }
+
+    fn extended_attribute_names(&self, inode: InodeNumber) -> Result<Vec<Vec<u8>>> {
+        let mut names = Vec::new();
+        let (first, last) =
+            (Key::new(inode, KeyKind::ExtendedAttribute, 0), Key::new(inode, KeyKind::ExtendedAttribute, u64::MAX));
+        self.scan(first, last, &mut |_, value| {
+            let records: Vec<ExtendedAttributeRecord> = decode_list(value)?;
+            names.extend(records.into_iter().map(|record| record.name));
+            Ok(true)
+        })?;
+        Ok(names)
+    }
+
+    /// Refuses one more name where the list of them would be longer than can be handed on.
+    fn check_list_room(&self, inode: InodeNumber, name: &[u8]) -> Result<()> {
+        let names = self.extended_attribute_names(inode)?;
+        let list_bytes: usize = names.iter().map(|name| name.len() + 1).sum();
+        if list_bytes + name.len() + 1 > LIST_BYTES_MAX {
+            return Err(VolumeError::TooManyAttributes);
+        }
+        Ok(())
     }
 
     /// The value of an extended attribute, if it is set.
@@ -63,18 +90,10 @@ impl Volume {
     pub fn extended_attributes(&self, inode: InodeNumber) -> Result<Vec<Vec<u8>>> {
         let guard = self.view();
         let view = guard.view();
-        let mut names = Vec::new();
-        if !view.attributes(inode)?.has_extended_attributes {
-            return Ok(names);
+        match view.attributes(inode)?.has_extended_attributes {
+            true => view.extended_attribute_names(inode),
+            false => Ok(Vec::new()),
         }
-        let (first, last) =
-            (Key::new(inode, KeyKind::ExtendedAttribute, 0), Key::new(inode, KeyKind::ExtendedAttribute, u64::MAX));
-        view.scan(first, last, &mut |_, value| {
-            let records: Vec<ExtendedAttributeRecord> = decode_list(value)?;
-            names.extend(records.into_iter().map(|record| record.name));
-            Ok(true)
-        })?;
-        Ok(names)
     }
 
     /// Sets an extended attribute.
@@ -101,6 +120,9 @@ impl Volume {
             SetExtendedAttribute::Replace if !exists => return Err(VolumeError::NoAttribute),
             _ => {}
         }
+        if record.has_extended_attributes && !exists {
+            edit.view().check_list_room(inode, name)?;
+        }
         let mut value = Some(value);
         if name == acl::ACCESS {
             let acl = acl::Acl::decode(value.unwrap_or_default())?;
@@ -125,13 +147,14 @@ impl Volume {
         Ok(())
     }
 
-    /// Removes an extended attribute.
+    /// Removes an extended attribute. An ACL that is not there counts as removed, as on Linux's own filesystems.
     pub fn remove_extended_attribute(&self, inode: InodeNumber, name: &[u8]) -> Result<()> {
         let mut guard = self.change()?;
         let mut edit = guard.edit();
         let mut record = edit.view().attributes(inode)?;
         if edit.view().find_extended_attribute(inode, name)?.is_none() {
-            return Err(VolumeError::NoAttribute);
+            let is_acl = name == acl::ACCESS || name == acl::DEFAULT;
+            return if is_acl { Ok(()) } else { Err(VolumeError::NoAttribute) };
         }
         edit.store_extended_attribute(inode, name, None)?;
         record.changed = edit.now;

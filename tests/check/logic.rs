@@ -59,6 +59,31 @@ fn an_item_that_does_not_decode() {
 }
 
 #[test]
+fn runs_of_reserved_blocks_that_make_no_sense() {
+    let run = |last| key(InodeNumber(0), KeyKind::ReservedRun, last);
+    let first = |block: u64| block.to_le_bytes();
+    let (_, found) = after(|sample, forge| {
+        forge.put(Key { inode: sample.file, ..run(3) }, first(2));
+        forge.put(Key { inode: sample.file, ..run(9) }, first(4));
+    });
+    assert_eq!(found, [], "two runs that do not overlap");
+    for runs in [&[(3, 4)][..], &[(u64::MAX, 0)], &[(3, 1), (9, 3)]] {
+        let (sample, found) = after(|sample, forge| {
+            for (last, block) in runs {
+                forge.put(Key { inode: sample.file, ..run(*last) }, first(*block));
+            }
+        });
+        let at = ItemPlace(Key { inode: sample.file, ..run(runs.last().unwrap().0) });
+        assert!(matches!(&found[..], [Issue::ItemInvalid { item, .. }] if *item == at), "{runs:?}: {found:?}");
+    }
+    let (sample, found) = after(|sample, forge| {
+        forge.put(Key { inode: sample.directory, ..run(3) }, first(2));
+    });
+    let (path, node, items) = (path("/docs"), "directory", "reserved run");
+    assert_eq!(found, [Issue::ForeignItems { inode: sample.directory, path, node, items }]);
+}
+
+#[test]
 fn an_item_where_it_has_no_place() {
     for wrong in [key(InodeNumber::VAULT, KeyKind::Extent, 0), key(STRANGER, KeyKind::Segment, 1)] {
         let (_, found) = after(|_, forge| {

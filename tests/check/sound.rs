@@ -40,7 +40,11 @@ fn act(volume: &Volume, choose: &mut dyn FnMut(u64) -> u64, open: &mut Vec<Inode
             let size_bytes = Some(choose(40_000));
             volume.set_attributes(found(&first)?, &SetAttributes { size_bytes, ..SetAttributes::default() })?;
         }
-        6 => volume.allocate(found(&first)?, Allocate::PunchHole, choose(20_000), 1 + choose(20_000), false)?,
+        6 => {
+            let what = [Allocate::PunchHole, Allocate::Reserve, Allocate::ReserveKeepSize, Allocate::Zero];
+            let what = what[choose(4) as usize];
+            volume.allocate(found(&first)?, what, choose(20_000), 1 + choose(20_000), false)?
+        }
         7 => drop(volume.make_directory(parent, &first, &OWNER)?),
         8 => volume.remove_directory(parent, &first)?,
         9 | 10 => volume.unlink(parent, &first)?,

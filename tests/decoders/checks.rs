@@ -15,14 +15,14 @@ use passkeyfs::crypto::EpochKey;
 use passkeyfs::format::commit::VectorClock;
 use passkeyfs::format::items::{
     AttributesRecord, BackReferenceRecord, DeviceRecord, EntryRecord, ExtendedAttributeRecord, ExtentRecord,
-    ListElement, SegmentRecord, decode_list, encode_list,
+    ListElement, ReservedRecord, SegmentRecord, decode_list, encode_list,
 };
 use passkeyfs::format::journal::{FrameHeader, JournalRecord};
 use passkeyfs::format::node::{Node, NodeWriter};
 use passkeyfs::format::segment::{LastPage, SegmentHeader, decode_summary, encode_summary};
 use passkeyfs::format::{
-    BlockKind, ByteReader, ByteWriter, Encoding, EpochKeyFile, EpochRecord, EpochStart, FormatError, Key, Pointer,
-    SegmentId, SlotFile, SlotPublic, SlotRecord, Stamp, VaultFile,
+    BlockKind, ByteReader, ByteWriter, Encoding, EpochKeyFile, EpochRecord, EpochStart, FormatError, InodeNumber, Key,
+    KeyKind, Pointer, SegmentId, SlotFile, SlotPublic, SlotRecord, Stamp, VaultFile,
 };
 use passkeyfs::segments::codec;
 
@@ -55,6 +55,7 @@ pub const DECODERS: &[Decoder] = &[
     decoder("items", "extended attributes", list::<ExtendedAttributeRecord>),
     decoder("items", "device record", device_record),
     decoder("items", "segment record", segment_record),
+    decoder("items", "reserved run", reserved_run),
     decoder("items", "slot record", slot_record),
     decoder("items", "epoch record", epoch_record),
     decoder("items", "pointer", pointer),
@@ -185,6 +186,11 @@ fn list<T: ListElement>(input: &[u8]) -> bool {
 
 fn device_record(input: &[u8]) -> bool {
     canonical(input, DeviceRecord::decode, DeviceRecord::encode)
+}
+
+fn reserved_run(input: &[u8]) -> bool {
+    let key = Key::new(InodeNumber(7), KeyKind::ReservedRun, 900);
+    canonical(input, |input| ReservedRecord::decode(key, input), |record| record.encode().to_vec())
 }
 
 fn segment_record(input: &[u8]) -> bool {

@@ -5,7 +5,7 @@ use passkeyfs::crypto::{EpochKey, Randomness, Secret, SeededRandomness, Tag};
 use passkeyfs::format::commit::{ClockEntry, CommitPage, DataFile, VectorClock};
 use passkeyfs::format::items::{
     AttributesRecord, BackReferenceRecord, DeviceRecord, EntryRecord, ExtendedAttributeRecord, ExtentRecord,
-    SegmentRecord, SegmentState, TimeRecord, encode_list,
+    ReservedRecord, SegmentRecord, SegmentState, TimeRecord, encode_list,
 };
 use passkeyfs::format::journal::{FrameHeader, JournalRecord};
 use passkeyfs::format::node::{NodeWriter, StoredValue, ValueBlock, encode_child_body, encode_leaf_body, key_bytes};
@@ -137,6 +137,7 @@ pub fn attributes_record() -> AttributesRecord {
         created: time(4),
         content: stamp(),
         has_extended_attributes: true,
+        has_reserved_blocks: true,
     }
 }
 
@@ -144,6 +145,7 @@ fn items(samples: &mut Samples) {
     samples.push(("attributes", attributes_record().encode().to_vec()));
     samples.push(("extent", ExtentRecord::Stored(pointer()).encode()));
     samples.push(("extent", ExtentRecord::Inline(b"a small file").encode()));
+    samples.push(("reserved run", ReservedRecord { first_block: 700 }.encode().to_vec()));
     let entry = |inode, name: &[u8]| EntryRecord { inode: InodeNumber(inode), kind: 1, name: name.to_vec() };
     samples.push(("directory entries", encode_list(&[entry(5, b"name"), entry(6, &[0xff; 255])])));
     let reference = |parent, name: &[u8]| BackReferenceRecord { parent: InodeNumber(parent), name: name.to_vec() };

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use passkeyfs::format::items::{
-    AttributesRecord, BackReferenceRecord, EntryRecord, ExtentRecord, SegmentRecord, decode_list,
+    AttributesRecord, BackReferenceRecord, EntryRecord, ExtentRecord, ReservedRecord, SegmentRecord, decode_list,
 };
 use passkeyfs::format::segment::SegmentKind;
 use passkeyfs::format::{BlockKind, DeviceId, InodeNumber, Key, KeyKind, Pointer, SegmentId};
@@ -111,7 +111,8 @@ fn check_inodes(items: &mut Items, segments: &Segments, block_bytes: usize) -> R
     let orphans: BTreeSet<u64> =
         items.values.keys().filter(|key| key.kind == KeyKind::Orphan).map(|key| key.suffix).collect();
     let (mut entries, mut references) = (BTreeSet::new(), BTreeSet::new());
-    let mut blocks: BTreeMap<InodeNumber, u64> = BTreeMap::new();
+    let mut blocks: BTreeMap<InodeNumber, Vec<u64>> = BTreeMap::new();
+    let mut runs: BTreeMap<InodeNumber, Vec<(u64, u64)>> = BTreeMap::new();
     for (key, value) in items.values.iter().filter(|(key, _)| key.inode != InodeNumber::VAULT) {
         let record = attributes.get(&key.inode).ok_or(format!("{key:?} belongs to no inode"))?;
         match key.kind {
@@ -124,7 +125,7 @@ fn check_inodes(items: &mut Items, segments: &Segments, block_bytes: usize) -> R
                 references.extend(list.into_iter().map(|reference| (reference.parent, reference.name, key.inode)));
             }
             KeyKind::Extent => {
-                *blocks.entry(key.inode).or_default() += 1;
+                blocks.entry(key.inode).or_default().push(key.suffix);
                 if key.suffix * block_bytes as u64 >= record.size_bytes {
                     return Err(format!("{key:?} lies behind the end, {}", record.size_bytes));
                 }
@@ -132,6 +133,14 @@ fn check_inodes(items: &mut Items, segments: &Segments, block_bytes: usize) -> R
                     items.pointed_into.insert(pointer.segment);
                     check_block(segments, key, &pointer)?;
                 }
+            }
+            KeyKind::ReservedRun => {
+                let first = ReservedRecord::decode(*key, value).map_err(text)?.first_block;
+                let runs = runs.entry(key.inode).or_default();
+                if !record.has_reserved_blocks || runs.last().is_some_and(|(_, last)| *last >= first) {
+                    return Err(format!("{key:?}: a run from {first} behind {runs:?}, or without the mark"));
+                }
+                runs.push((first, key.suffix));
             }
             _ => {}
         }
@@ -153,7 +162,12 @@ fn check_inodes(items: &mut Items, segments: &Segments, block_bytes: usize) -> R
         if record.link_count != links || (links == 0) != orphans.contains(&inode.0) {
             return Err(format!("inode {inode}: {} links are counted and there are {links}", record.link_count));
         }
-        let allocated = blocks.get(inode).copied().unwrap_or(0) * block_bytes as u64;
+        let runs = runs.get(inode).map_or(&[][..], Vec::as_slice);
+        let is_reserved = |block: &&u64| runs.iter().any(|(first, last)| (first..=last).contains(block));
+        let stored =
+            blocks.get(inode).map_or(&[][..], Vec::as_slice).iter().filter(|block| !is_reserved(block)).count();
+        let reserved: u64 = runs.iter().map(|(first, last)| last - first + 1).sum();
+        let allocated = (stored as u64 + reserved) * block_bytes as u64;
         if record.allocated_bytes != allocated {
             return Err(format!("inode {inode}: {} bytes allocated, not {allocated}", record.allocated_bytes));
         }

@@ -336,7 +336,7 @@ impl Driver {
             }
             Operation::Truncate { file, size } => {
                 let inode = self.file(file)?;
-                next.edit(inode, |bytes| bytes.resize(size, 0));
+                next.truncate(inode, size, BLOCK_BYTES);
                 let set = SetAttributes { size_bytes: Some(size as u64), ..SetAttributes::default() };
                 (volume.set_attributes(InodeNumber(inode), &set).map(drop), Ok(()))
             }
@@ -459,7 +459,7 @@ impl Driver {
             if found != node.bytes() {
                 return wrong(format!("inode {inode}, which has {} names, reads otherwise", node.links));
             }
-            let wrong_hole = find_wrong_hole(&self.volume, inode, node.bytes(), BLOCK_BYTES, settled);
+            let wrong_hole = find_wrong_hole(&self.volume, inode, node, BLOCK_BYTES, settled);
             if let Some(text) = wrong_hole.map_err(unreadable)? {
                 return wrong(text);
             }

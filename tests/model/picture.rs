@@ -174,15 +174,15 @@ fn take_reference(reference: &Reference, inode: u64, path: String, picture: &mut
 }
 
 /// Walks a file by SEEK_DATA and SEEK_HOLE: all that is not zero must lie in data. With `exact`, blocks of zeros must
-/// be holes, and what is counted as allocated must be the data. Answers what is wrong.
+/// be holes, and what is counted as allocated must be the data and what is reserved. Answers what is wrong.
 pub fn find_wrong_hole(
     volume: &Volume,
     inode: u64,
-    bytes: &[u8],
+    node: &Node,
     block_bytes: usize,
     exact: bool,
 ) -> Result<Option<String>, VolumeError> {
-    let inode = InodeNumber(inode);
+    let (inode, bytes) = (InodeNumber(inode), node.bytes());
     let (mut at, mut is_data) = (0_usize, vec![false; bytes.len()]);
     while at < bytes.len() {
         let start = match volume.seek(inode, at as u64, SeekTarget::Data) {
@@ -197,15 +197,16 @@ pub fn find_wrong_hole(
         is_data[start..end].fill(true);
         at = end;
     }
-    let mut allocated = 0;
+    let mut allocated = node.reserved.clone();
     for (index, block) in bytes.chunks(block_bytes).enumerate() {
         let data = &is_data[index * block_bytes..][..block.len()];
         let is_zero = block.iter().all(|byte| *byte == 0);
         if data.iter().any(|here| *here != data[0]) || (!is_zero && !data[0]) || (exact && is_zero && data[0]) {
             return Ok(Some(format!("inode {inode}: block {index} (zero: {is_zero}) is data: {}", data[0])));
         }
-        allocated += if is_zero { 0 } else { block_bytes as u64 };
+        allocated.extend((!is_zero).then_some(index));
     }
+    let allocated = (allocated.len() * block_bytes) as u64;
     let found = volume.attributes(inode)?.allocated_bytes;
     let is_wrong = exact && found != allocated;
     Ok(is_wrong.then(|| format!("inode {inode}: {found} bytes are counted as allocated, not {allocated}")))

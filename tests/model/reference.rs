@@ -4,7 +4,7 @@
 //! them, so hard links and stability over a mount are compared by number. Cloning it is cheap enough to keep one state
 //! for every operation, which is how "some prefix of the operations" is checked after a crash.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use passkeyfs::volume::{Allocate, FileKind, RenameMode, SetExtendedAttribute, Timestamp, VolumeError};
@@ -63,6 +63,8 @@ pub struct Node {
     pub changed: Timestamp,
     pub created: Timestamp,
     pub content: Content,
+    /// Blocks of a file that are reserved.
+    pub reserved: BTreeSet<usize>,
     pub extended_attributes: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
@@ -107,6 +109,7 @@ impl Reference {
             changed: self.now,
             created: self.now,
             content,
+            reserved: BTreeSet::new(),
             extended_attributes: BTreeMap::new(),
         }
     }
@@ -305,6 +308,37 @@ impl Reference {
         });
     }
 
+    pub fn truncate(&mut self, inode: u64, size: usize, block_bytes: usize) {
+        if size <= self.get(inode).bytes().len() {
+            self.change(inode).reserved.retain(|block| *block < size.div_ceil(block_bytes));
+        }
+        self.edit(inode, |bytes| bytes.resize(size, 0));
+    }
+
+    /// The blocks that are reserved after an allocation.
+    fn reserved_after(node: &Node, what: Allocate, offset: usize, end: usize, block_bytes: usize) -> BTreeSet<usize> {
+        let (first, count) = (offset / block_bytes, (end - offset) / block_bytes);
+        let mut reserved = node.reserved.clone();
+        match what {
+            Allocate::Reserve | Allocate::ReserveKeepSize | Allocate::Zero | Allocate::ZeroKeepSize => {
+                reserved.extend(first..end.div_ceil(block_bytes));
+            }
+            Allocate::PunchHole => {
+                let end = if end >= node.bytes().len() { end.next_multiple_of(block_bytes) } else { end };
+                reserved.retain(|block| *block < offset.div_ceil(block_bytes) || *block >= end / block_bytes);
+            }
+            Allocate::Collapse => {
+                let kept = reserved.into_iter().filter(|block| !(first..first + count).contains(block));
+                reserved = kept.map(|block| if block < first { block } else { block - count }).collect();
+            }
+            Allocate::Insert => {
+                let moved = reserved.into_iter().map(|block| if block < first { block } else { block + count });
+                reserved = moved.collect();
+            }
+        }
+        reserved
+    }
+
     pub fn allocate(&mut self, inode: u64, what: Allocate, offset: usize, length: usize, block_bytes: usize) -> Result {
         let (size, end) = (self.get(inode).bytes().len(), offset + length);
         let aligned = offset.is_multiple_of(block_bytes) && length.is_multiple_of(block_bytes);
@@ -314,6 +348,7 @@ impl Reference {
             Allocate::Insert if !aligned || offset >= size => return Err(Refusal::Invalid),
             _ => {}
         }
+        self.change(inode).reserved = Self::reserved_after(self.get(inode), what, offset, end, block_bytes);
         self.edit(inode, |bytes| match what {
             Allocate::Reserve => bytes.resize(size.max(end), 0),
             Allocate::ReserveKeepSize => {}

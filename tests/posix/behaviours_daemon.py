@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 
-from harness import PASSKEYFS, Vault, errno_of, fsync, is_running, pattern, read, shell, wait_until_gone, write
+from harness import NOBODY, PASSKEYFS, Vault, as_user, errno_of, fsync, is_running, pattern, read, shell, wait_until_gone, write
 
 HELPER = "/sbin/mount.passkeyfs"
 
@@ -17,8 +17,29 @@ def check(claims):
         ends(claims, vault)
         refusals(claims, vault)
         by_mount(claims, vault)
+    helper(claims)
     bad_vaults(claims)
     full_disk(claims)
+
+
+def helper(claims):
+    @claims.claim("a user's mount hands fusermount3 no option about access times, which some versions of it refuse")
+    def _():
+        with Vault("helper", mounted=False) as vault:
+            program, heard = f"{vault.base}/bin/fusermount3", f"{vault.base}/heard"
+            os.mkdir(os.path.dirname(program))
+            write(program, f"#!/bin/sh\necho \"$*\" >>{heard}\necho no >&2\nexit 1\n".encode(), 0o755)
+            vault.environment["PATH"] = f"{os.path.dirname(program)}:{os.environ['PATH']}"
+            for folder, _, files in os.walk(vault.base):
+                for path in [folder, *(f"{folder}/{name}" for name in files)]:
+                    os.chown(path, NOBODY, NOBODY)
+            for option in ("atime", "noatime", "relatime", "norelatime", "strictatime", "diratime", "nodiratime", "lazytime", "noexec"):
+                words = ["-o", f"authenticator=software:{vault.key},{option}"]
+                as_user(NOBODY, lambda: subprocess.run([PASSKEYFS, "mount", vault.folder, vault.mount, *words], env=vault.environment,
+                                                       stdin=subprocess.DEVNULL, capture_output=True).returncode)
+            handed_on = [line.split()[1].split(",") for line in read(heard).decode().splitlines()]
+            assert len(handed_on) == 9 and "noexec" in handed_on[-1], handed_on
+            assert all(len(options) == len(handed_on[-1]) - 1 for options in handed_on[:-1]), handed_on
 
 
 def ends(claims, vault):

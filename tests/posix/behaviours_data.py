@@ -5,8 +5,9 @@ import fcntl
 import mmap
 import os
 import struct
+import subprocess
 
-from harness import errno_of, pattern, read, shell, system_call, write
+from harness import PROJECT, errno_of, pattern, read, shell, system_call, write
 
 KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 1, 2, 16
 
@@ -35,6 +36,7 @@ def regions(path):
 
 def check(claims, vault):
     holes(claims, vault)
+    reserves(claims, vault)
     contents(claims, vault)
     locks(claims, vault)
 
@@ -93,6 +95,49 @@ def holes(claims, vault):
         assert in_hole == [], f"the blocks that were punched whole hold data: {in_hole}"
 
 
+def reserves(claims, vault):
+    blocks = lambda path: os.stat(path).st_blocks
+
+    @claims.claim("blocks reserved by fallocate count, writing to them changes nothing, and they are there after a new mount")
+    def _():
+        path = f"{vault.new_folder()}/f"
+        block = os.statvfs(vault.mount).f_bsize * 16
+        write(path, b"")
+        descriptor = os.open(path, os.O_RDWR)
+        fallocate(descriptor, 0, block - 1, 2)
+        reserved = blocks(path)
+        assert reserved > 0
+        os.pwrite(descriptor, b"xx", block - 1)
+        assert blocks(path) == reserved
+        os.close(descriptor)
+        vault.again()
+        assert blocks(path) == reserved and os.stat(path).st_size == block + 1
+
+    @claims.claim("a large reserve counts and costs nothing; a hole punched into it and a truncation take theirs off")
+    def _():
+        path, part = f"{vault.new_folder()}/f", 1 << 28
+        before = sum(size for size, _, _ in vault.files().values())
+        write(path, b"")
+        descriptor = os.open(path, os.O_RDWR)
+        fallocate(descriptor, 0, 0, 5 * part)
+        assert blocks(path) * 512 == 5 * part
+        fallocate(descriptor, KEEP_SIZE, 4 * part, 2 * part)
+        assert blocks(path) * 512 == 6 * part and os.stat(path).st_size == 5 * part
+        fallocate(descriptor, PUNCH_HOLE | KEEP_SIZE, part, part)
+        assert blocks(path) * 512 == 5 * part
+        os.pwrite(descriptor, b"x" * 100_000, 3 * part)
+        vault.sync()
+        assert blocks(path) * 512 == 5 * part
+        os.ftruncate(descriptor, 4 * part)
+        assert blocks(path) * 512 == 3 * part
+        os.close(descriptor)
+        vault.again()
+        assert blocks(path) * 512 == 3 * part and os.stat(path).st_size == 4 * part
+        os.truncate(path, 0)
+        assert blocks(path) == 0
+        assert sum(size for size, _, _ in vault.files().values()) - before < 1 << 20
+
+
 def contents(claims, vault):
     @claims.claim("a file that was unlinked while open is read and written until it is closed")
     def _():
@@ -132,6 +177,19 @@ def contents(claims, vault):
         vault.again()
         content = read(f"{folder}/f")
         assert content[70_000:70_006] == b"mapped" and content[299_990:299_996] == b"at end"
+
+    @claims.claim("after an asynchronous direct write, buffered reads see what it wrote while others read the file")
+    def _():
+        path, program = f"{vault.new_folder()}/f", f"{vault.local}/async_direct"
+        shell(f"gcc -O1 -o {program} {PROJECT}/tests/posix/async_direct.c", vault.local)
+        write(path, bytes(655_360))
+        readers = [subprocess.Popen(["bash", "-c", f"while :; do cat {path}; done >/dev/null"]) for _ in range(2)]
+        try:
+            return shell(f"{program} {path} 4", vault.local).strip()
+        finally:
+            for reader in readers:
+                reader.kill()
+                reader.wait()
 
     @claims.claim("copy_file_range clones: a copy of 64 MiB uploads no content again")
     def _():

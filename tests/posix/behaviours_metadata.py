@@ -1,14 +1,19 @@
 """Names, times, modes, owners, links, extended attributes and ACLs."""
 
 import errno
+import mmap
 import os
+import shutil
 import socket
 import stat
 import struct
+import subprocess
+import time
 
+import harness
 from harness import NOBODY, as_user, errno_of, fsync, pattern, read, shell, system_call, write
 
-RENAME_NOREPLACE, RENAME_EXCHANGE, AT_FDCWD = 1, 2, -100
+RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT, AT_FDCWD = 1, 2, 4, -100
 # A file capability as the kernel keeps it: version 2, effective; permitted: CAP_NET_RAW.
 CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 13, 0, 0, 0)
 
@@ -86,8 +91,54 @@ def times(claims, vault):
         vault.both(changed)
 
 
+    old, older = 1_000_000_000, 900_000_000
+
+    def moves(vault):
+        """Whether reading moves access times that are older than the change, newer than it, of a folder, and read with O_NOATIME."""
+        answers = []
+        for kind, accessed, modified, flags in (("f", older, old, 0), ("f", None, old, 0), ("d", older, old, 0), ("f", older, old, os.O_NOATIME)):
+            folder = vault.new_folder()
+            path = f"{folder}/{kind}"
+            os.mkdir(path) if kind == "d" else write(path, b"content")
+            os.utime(path, (accessed if accessed is not None else time.time() + 5, modified))
+            os.stat(path)
+            before = os.stat(path).st_atime_ns
+            _spend_a_tick()
+            descriptor = os.open(path, os.O_RDONLY | flags)
+            os.listdir(descriptor) if kind == "d" else os.read(descriptor, 100)
+            os.close(descriptor)
+            answers.append(os.stat(path).st_atime_ns != before)
+        return answers
+
+    @claims.claim("reading moves no access time; with relatime those older than a change, with strictatime all, as far as asked for")
+    def _():
+        assert moves(vault) == [False] * 4
+        with harness.Vault("access") as other:
+            for options, wanted in (("relatime", [True, False, True, False]), ("strictatime,nodiratime", [True, True, False, False]),
+                                    ("atime,lazytime", [True, False, True, False]), ("relatime,noatime", [False] * 4),
+                                    ("relatime,ro", None)):
+                other.stop()
+                other.start(options)
+                if wanted is None:
+                    read(path)
+                    assert os.stat(path).st_atime_ns == before, "nothing moves on a read-only mount"
+                    break
+                assert moves(other) == wanted, f"{options}: {moves(other)}"
+                path = f"{other.new_folder()}/f"
+                write(path, b"content")
+                os.utime(path, (older, old))
+                before = older * 10**9
+            other.stop()
+            other.start("relatime")
+            read(path)
+            moved = os.stat(path).st_atime_ns
+            assert moved > before
+            other.stop()
+            other.start("")
+            assert os.stat(path).st_atime_ns == moved, "it is stored"
+
+
 def _spend_a_tick():
-    import time
     time.sleep(0.02)  # times on the local disk move with the kernel's clock tick
 
 
@@ -178,6 +229,26 @@ def names(claims, vault):
         assert (read(f"{folder}/c"), read(f"{folder}/d"), read(f"{folder}/b/inside")) == (b"b", b"a", b"x")
         assert os.stat(folder).st_nlink == 3, "one folder inside"
 
+    @claims.claim("renameat2 leaves a whiteout: a character device 0:0 in the place of what was moved")
+    def _():
+        folder = vault.new_folder()
+        move = lambda source, target, flags: system_call(
+            "renameat2", AT_FDCWD, f"{folder}/{source}".encode(), AT_FDCWD, f"{folder}/{target}".encode(), flags)
+        write(f"{folder}/a", b"a")
+        write(f"{folder}/over", b"over")
+        os.mkdir(f"{folder}/d")
+        move("a", "b", RENAME_WHITEOUT)
+        move("d", "e", RENAME_WHITEOUT)
+        assert errno_of(move, "over", "b", RENAME_WHITEOUT | RENAME_NOREPLACE) == errno.EEXIST
+        assert errno_of(move, "over", "b", RENAME_WHITEOUT | RENAME_EXCHANGE) == errno.EINVAL
+        move("over", "b", RENAME_WHITEOUT)
+        vault.again()
+        for name in ("a", "d", "over"):
+            status = os.lstat(f"{folder}/{name}")
+            assert stat.S_ISCHR(status.st_mode) and status.st_rdev == 0 and status.st_nlink == 1, (name, status)
+        assert read(f"{folder}/b") == b"over" and os.listdir(f"{folder}/e") == []
+        assert os.stat(folder).st_nlink == 3, "one folder inside"
+
     @claims.claim("a folder of 10000 entries is listed once each, also while entries go")
     def _():
         folder = vault.new_folder()
@@ -237,6 +308,59 @@ def set_id_bits(claims, vault):
         @claims.claim(f"{name} by root keeps or drops set-id bits and file capabilities as on the local disk")
         def _(action=action):
             vault.both(after(action))
+
+    def by_nobody(path, how):
+        """Changes the content as a plain user; the first page stays a valid page of what it was."""
+        def change():
+            direct = os.O_DIRECT if how == "a direct write" else 0
+            descriptor = os.open(path, os.O_RDWR | direct)
+            if how == "fallocate":
+                os.posix_fallocate(descriptor, 8192, 4096)
+            elif how == "a truncation":
+                os.ftruncate(descriptor, 4096)
+            elif how == "copy_file_range":
+                source = os.open(f"{path}.source", os.O_RDONLY)
+                os.copy_file_range(source, descriptor, 4096)
+            else:
+                os.write(descriptor, memoryview(mmap.mmap(-1, 4096)))
+            os.close(descriptor)
+        as_user(NOBODY, change)
+
+    def mode_alone(path):
+        """What the kernel answers from the attributes that it holds, if it thinks them right: no times are asked for."""
+        return shell("stat -c %a f", os.path.dirname(path)).strip()
+
+    for how in ("a buffered write", "a direct write", "fallocate", "a truncation", "copy_file_range"):
+        @claims.claim(f"after {how} by a plain user the kernel knows that set-id bits are gone, as on the local disk")
+        def _(how=how):
+            def run(folder):
+                path = f"{folder}/f"
+                for name in ("f", "f.source"):
+                    write(f"{folder}/{name}", bytes(8192))
+                os.chown(path, NOBODY, NOBODY)
+                os.chmod(path, 0o6777)
+                before = mode_alone(path)
+                by_nobody(path, how)
+                return before, mode_alone(path), errno_of(os.getxattr, path, "security.capability")
+            vault.both(run)
+
+    @claims.claim("a set-user-id program of root's that a plain user has just changed runs as that user, as on the local disk")
+    def _():
+        with harness.Vault("set-id", options="suid") as other:
+            def run(folder):
+                path = f"{folder}/id"
+                shutil.copy("/usr/bin/id", path)
+                os.chmod(path, 0o4777)
+                first = as_user(NOBODY, lambda: subprocess.run([path, "-u"], capture_output=True, text=True).stdout)
+
+                def change_and_run():
+                    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+                    os.write(descriptor, b"changed")
+                    os.close(descriptor)
+                    return subprocess.run([path, "-u"], capture_output=True, text=True).stdout
+                return first, as_user(NOBODY, change_and_run)
+            answers = other.both(run)
+            assert answers == ("0\n", f"{NOBODY}\n"), answers
 
     @claims.claim("chown by root to another owner drops set-id bits and capabilities as on the local disk")
     def _():
@@ -331,6 +455,35 @@ def attributes(claims, vault):
         vault.again()
         assert {name: os.getxattr(f"{folder}/f", name) for name in os.listxattr(f"{folder}/f")} == wanted
         assert errno_of(os.getxattr, f"{folder}/f", "user.255") == errno.ENODATA
+
+    @claims.claim("an ACL that is not there is removed as on the local disk, another extended attribute is not")
+    def _():
+        def make(folder):
+            write(f"{folder}/f", b"")
+            os.mkdir(f"{folder}/d")
+            tries = [("f", "system.posix_acl_access"), ("d", "system.posix_acl_access"), ("d", "system.posix_acl_default"), ("f", "user.none"),
+                     ("f", "trusted.none"), ("f", "security.capability")]
+            removed = [errno_of(os.removexattr, f"{folder}/{path}", name) for path, name in tries]
+            empty = struct.pack("<I", 2)
+            emptied = [errno_of(os.setxattr, f"{folder}/{path}", name, empty) for path, name in tries[:3]]
+            os.removexattr(f"{folder}/d", "system.posix_acl_default")
+            shell("setfacl -k d && setfacl -b d f && getfacl -R --absolute-names . >acl && setfacl --restore=acl", folder)
+            return removed, emptied
+        vault.both(make)
+
+    @claims.claim("as many extended attributes are taken as can be listed, and no more")
+    def _():
+        folder = vault.new_folder()
+        write(f"{folder}/f", b"")
+        names = [f"user.{number:0200}" for number in range(400)]
+        refused = [name for name in names if errno_of(os.setxattr, f"{folder}/f", name, b"") == errno.ENOSPC]
+        assert len(refused) == len(names) - 65_536 // 206, f"{len(refused)} of {len(names)} were refused"
+        assert sorted(os.listxattr(f"{folder}/f")) == names[:len(names) - len(refused)]
+        os.setxattr(f"{folder}/f", names[0], b"another value")
+        os.removexattr(f"{folder}/f", names[1])
+        os.setxattr(f"{folder}/f", names[-1], b"in its place")
+        vault.again()
+        assert len(os.listxattr(f"{folder}/f")) == len(names) - len(refused)
 
     @claims.claim("who may set which extended attribute is as on the local disk")
     def _():

@@ -12,6 +12,7 @@ GIT = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": 
 
 def check(claims, vault):
     programs(claims, vault)
+    overlays(claims, vault)
     databases(claims, vault)
     synchronising(claims, vault)
 
@@ -47,6 +48,25 @@ def programs(claims, vault):
             shell("cargo new --quiet --vcs none --lib small && cd small && cargo test --quiet --offline && cargo build --quiet --offline", folder,
                   CARGO_TARGET_DIR=f"{folder}/target")
             assert os.path.exists(f"{folder}/target/debug/libsmall.rlib")
+
+
+def overlays(claims, vault):
+    @claims.claim("overlayfs works with its upper folder in the mount: copying up, whiteouts, renames, opaque folders")
+    def _():
+        folder, lower, merged = vault.new_folder(), f"{vault.local}/lower", f"{vault.local}/merged"
+        shell(f"mkdir -p {lower}/d {merged} && echo low >{lower}/a && echo low >{lower}/b && echo x >{lower}/d/x && mkdir upper work", folder)
+        over = f"mount -t overlay overlay -o lowerdir={lower},upperdir={folder}/upper,workdir={folder}/work {merged}"
+        shell(over, folder)
+        try:
+            shell("echo up >>a && rm b && mv a c && rm -r d && mkdir d && test -z \"$(ls d)\" && test \"$(ls | tr '\\n' ' ')\" = 'c d '", merged)
+        finally:
+            shell(f"umount {merged}", folder)
+        vault.again()
+        shell(over, folder)
+        try:
+            shell("test \"$(cat c)\" = \"$(printf 'low\\nup')\" && test -z \"$(ls d)\" && test \"$(ls | tr '\\n' ' ')\" = 'c d '", merged)
+        finally:
+            shell(f"umount {merged}", folder)
 
 
 def databases(claims, vault):
