@@ -73,8 +73,11 @@ install_and_uninstall() {
   folder=$(mktemp -d)
   DESTDIR=$folder scripts/install.sh >/dev/null && "$folder/usr/local/bin/passkeyfs" --version >/dev/null &&
     [ -n "$(find "$folder" -type l -name mount.passkeyfs -path '*sbin*')" ] &&
+    [ -e "$folder/usr/local/share/doc/passkeyfs/service.md" ] && [ -e "$folder/etc/fish/completions/passkeyfs.fish" ] &&
+    grep -q 'file:///usr/local/share/doc/passkeyfs/service.md' "$folder/usr/local/lib/systemd/user/passkeyfs@.service" &&
     DESTDIR=$folder scripts/install.sh --uninstall >/dev/null || return 1
-  left=$(find "$folder" -not -type d)
+  # Folders that a system is made with stay, those that came with it do not.
+  left=$(find "$folder" -not -type d -o -type d \( -name 'passkeyfs*' -o -name 'completions' -o -name fish -o -name user -o -name 'man?' \))
   rm -rf "$folder"
   [ -z "$left" ] || { say "left behind: $left"; return 1; }
 }

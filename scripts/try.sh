@@ -127,6 +127,11 @@ count_found() { # count_found PATTERNS PLACE...: how many lines of PLACE hold on
   if [ -s "$patterns" ]; then { LC_ALL=C grep -r -a -h -F -f "$patterns" "$@" 2>/dev/null || true; } | wc -l; else echo 0; fi
 }
 
+# What cannot be read cannot be compared: it is said before the build, which takes minutes.
+unreadable=$({ find "${SOURCES[@]}" \( -type d ! -executable -o \( -type d -o -type f \) ! -readable \) -print -prune 2>/dev/null || true; } | head -n 1)
+[ -z "$unreadable" ] || fail "'$unreadable' cannot be read by $(id -un)" \
+  "Name a folder that this user can read all of, or run this as root."
+
 step "1. Build"
 timed "built" build_release
 say "   $("$PASSKEYFS" --version)"

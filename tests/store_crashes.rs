@@ -22,7 +22,7 @@ const WORLDS: u64 = 200;
 fn worlds(disk: &MemoryStore) -> BTreeSet<Vec<(String, Vec<u8>)>> {
     let world = |seed| {
         let left = disk.fork_after_power_loss(&mut choices(seed)).snapshot();
-        left.into_iter().map(|(path, bytes)| (path.to_string(), bytes)).collect()
+        left.into_iter().map(|(path, bytes)| (path.key(), bytes)).collect()
     };
     (0..WORLDS).map(world).collect()
 }

@@ -99,7 +99,7 @@ fn an_error_tells_where_on_the_disk() {
     let store = store_in(&folder);
     let error = store.open(&FilePath::vault("keys/a")).err().expect("not there");
     let on_disk = folder.path().join("vault/keys/a");
-    assert_eq!(error.to_string(), format!("vault:keys/a ({}): not found", on_disk.display()));
+    assert_eq!(error.to_string(), format!("{}: not found", on_disk.display()));
 }
 
 #[test]

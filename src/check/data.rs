@@ -29,6 +29,8 @@ pub(super) struct DataPass<'a> {
     pub seed: CommitId,
     pub options: &'a CheckOptions,
     pub usage: &'a SegmentUse,
+    /// What was counted before this commit.
+    pub content_blocks_before: u64,
 }
 
 /// A block of a file.
@@ -55,8 +57,13 @@ impl DataPass<'_> {
         let blocks: u64 = in_order.iter().map(|(_, blocks)| blocks).sum();
         let blocks_total = blocks * u64::from(self.options.data_percent.unwrap_or(0)) / 100;
         let mut reading = Reading { pass: self, summary, findings, progress, blocks: 0, blocks_total };
+        if reads {
+            // The walk for metadata has counted a block that several files share once for each of them.
+            reading.summary.content_blocks = self.content_blocks_before;
+        }
         for batch in batches(&in_order, self.options.sorted_blocks_max) {
-            let mut blocks = self.blocks_of(batch);
+            let (mut blocks, distinct) = self.blocks_of(batch);
+            reading.summary.content_blocks += distinct;
             for (rank, (segment, _)) in batch.iter().enumerate() {
                 reading.check_frame(*segment);
                 let mut blocks = std::mem::take(&mut blocks[rank]);
@@ -66,15 +73,17 @@ impl DataPass<'_> {
         }
     }
 
-    /// The blocks of interest in each segment of a batch.
-    fn blocks_of(&self, batch: &[(SegmentId, u64)]) -> Vec<Vec<ContentBlock>> {
+    /// The blocks of interest in each segment of a batch. Where content is read: also how many different blocks there are.
+    fn blocks_of(&self, batch: &[(SegmentId, u64)]) -> (Vec<Vec<ContentBlock>>, u64) {
         let is_whole = self.options.data_percent == Some(100);
         let room = |blocks: u64| if is_whole { blocks as usize } else { 0 };
         let mut blocks: Vec<Vec<ContentBlock>> =
             batch.iter().map(|(_, more)| Vec::with_capacity(room(*more))).collect();
         if batch.iter().all(|(_, blocks)| *blocks == 0) {
-            return blocks;
+            return (blocks, 0);
         }
+        let reads = self.options.data_percent.is_some();
+        let mut places: Vec<Vec<u32>> = vec![Vec::new(); batch.len()];
         let ranks: HashMap<SegmentId, usize> = batch.iter().enumerate().map(|(rank, (id, _))| (*id, rank)).collect();
         let walked = self.tree.walk(&self.root, &mut |step| {
             let WalkStep::Item { key, value: StoredValue::Inline(bytes), .. } = step else { return Ok(()) };
@@ -83,7 +92,10 @@ impl DataPass<'_> {
             }
             let Ok(ExtentRecord::Stored(pointer)) = ExtentRecord::decode(bytes) else { return Ok(()) };
             let Some(rank) = ranks.get(&pointer.segment) else { return Ok(()) };
-            if self.is_absent(&pointer).is_some() || self.is_sampled(key.inode, key.suffix) {
+            if reads {
+                places[*rank].push(pointer.offset_units);
+            }
+            if self.is_absent(&pointer).is_some() || self.is_sampled(&pointer) {
                 blocks[*rank].push(ContentBlock { pointer, inode: key.inode, index: key.suffix });
             }
             Ok(())
@@ -92,7 +104,12 @@ impl DataPass<'_> {
         if let Err(error) = walked {
             log::debug!("the walk for content ended early: {error}");
         }
-        blocks
+        let distinct = places.into_iter().map(|mut places| {
+            places.sort_unstable();
+            places.dedup();
+            places.len() as u64
+        });
+        (blocks, distinct.sum())
     }
 
     /// Why a block cannot be there, as far as its segment's file tells without being read.
@@ -107,12 +124,14 @@ impl DataPass<'_> {
         }
     }
 
-    fn is_sampled(&self, inode: InodeNumber, index: u64) -> bool {
+    /// Drawn by place: a block that several files share is in the sample for all of them, or for none.
+    fn is_sampled(&self, pointer: &Pointer) -> bool {
         match self.options.data_percent {
             None => false,
             Some(100..) => true,
             Some(percent) => {
-                let key = [self.seed.0.as_slice(), &inode.0.to_le_bytes(), &index.to_le_bytes()].concat();
+                let place = [&pointer.segment.0.to_le_bytes()[..], &pointer.offset_units.to_le_bytes()].concat();
+                let key = [self.seed.0.as_slice(), &place].concat();
                 let hash = crate::crypto::hash(&key);
                 u16::from_le_bytes([hash[0], hash[1]]) % 100 < u16::from(percent)
             }

@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
+use super::words::count;
 use crate::format::{CommitNumber, DeviceId, InodeNumber, Key, KeyKind, SegmentId, Sequence};
 use crate::segments::BlockError;
 use crate::tree::TreeError;
@@ -293,6 +294,33 @@ impl Issue {
     }
 }
 
+impl Issue {
+    /// The file or directory that it is about, if it is about one.
+    pub fn path(&self) -> Option<&PlainPath> {
+        match self {
+            Self::ValueUnreadable { path, .. } | Self::ItemInvalid { path, .. } => path.as_ref(),
+            Self::AttributesMissing { path, .. }
+            | Self::ForeignItems { path, .. }
+            | Self::SymlinkWithoutTarget { path, .. }
+            | Self::SymlinkLength { path, .. }
+            | Self::LinkCount { path, .. }
+            | Self::ExtendedAttributesUnmarked { path, .. }
+            | Self::ExtentsBehindEnd { path, .. }
+            | Self::NameHash { path, .. }
+            | Self::NameTwice { path, .. }
+            | Self::EntryWithoutInode { path, .. }
+            | Self::EntryKind { path, .. }
+            | Self::EntryWithoutBackReference { path, .. }
+            | Self::BackReferenceWithoutEntry { path, .. }
+            | Self::DirectoryNames { path, .. }
+            | Self::OrphanInUse { path, .. }
+            | Self::ContentUnreadable { path, .. }
+            | Self::BlockLength { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Issue {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let f = formatter;
@@ -327,7 +355,7 @@ impl fmt::Display for Issue {
             Self::ItemMisplaced { item } => write!(f, "the {item} has no place there"),
             Self::NameKeyMissing => write!(f, "the key of the names' hash is missing"),
             Self::InodeTotal { recorded: Some(recorded), counted } => {
-                write!(f, "the tree says that it has {recorded} inodes, but has {counted}")
+                write!(f, "the tree says that it has {}, but has {counted}", count(*recorded, "inode"))
             }
             Self::InodeTotal { recorded: None, counted } => {
                 write!(f, "the tree does not say how many inodes it has ({counted})")
@@ -356,7 +384,8 @@ impl Issue {
             Self::ExtentsBehindEnd { path, size_bytes, first_block, blocks, .. } => {
                 write!(
                     f,
-                    "{path}: {blocks} blocks from number {first_block} on lie behind its end at {size_bytes} bytes"
+                    "{path}: {} behind its end at {size_bytes} bytes, from number {first_block} on",
+                    count(*blocks, "block")
                 )
             }
             Self::NameHash { item, path, name } => {
@@ -373,13 +402,18 @@ impl Issue {
             Self::BackReferenceWithoutEntry { inode, path } => {
                 write!(f, "{path}: inode {inode} refers back to this name, which is not listed")
             }
-            Self::DirectoryNames { path, names, .. } => write!(f, "{path}: a directory with {names} names"),
+            Self::DirectoryNames { path, names, .. } => write!(f, "{path}: a directory with {}", count(*names, "name")),
             Self::DirectoryCycle { inode } => write!(f, "directory {inode} lies in itself, out of reach from the root"),
             Self::InodeWithoutName { inode, node, size_bytes } => {
                 write!(f, "inode {inode}, a {node} of {size_bytes} bytes, has no name")
             }
             Self::OrphanInUse { path, names, entries, .. } => {
-                write!(f, "{path}: marked to be removed, with {names} names and {entries} entries")
+                write!(
+                    f,
+                    "{path}: marked to be removed, with {} and {}",
+                    count(*names, "name"),
+                    count(*entries, "entry")
+                )
             }
             Self::OrphanWithoutInode { inode } => write!(f, "inode {inode} is marked to be removed and does not exist"),
             other => other.write_about_segment(f),
@@ -400,7 +434,8 @@ impl Issue {
             Self::SegmentUnlisted { segment } => write!(f, "segment {segment} is in use, but not in the segment table"),
             Self::SegmentFrame { file, fault, .. } => write!(f, "{file}: {fault}"),
             Self::ContentUnreadable { path, first_offset_bytes, blocks, fault, .. } => {
-                write!(f, "{path}: {blocks} blocks, the first at byte {first_offset_bytes}: {fault}")
+                let blocks = count(*blocks, "block");
+                write!(f, "{path}: {blocks}, the first at byte {first_offset_bytes}: {fault}")
             }
             Self::BlockLength { path, offset_bytes, found_bytes, .. } => {
                 write!(f, "{path}: the block at byte {offset_bytes} is too long ({found_bytes} bytes)")

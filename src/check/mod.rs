@@ -6,6 +6,7 @@
 //! 200 bytes with each inode.
 //!
 //! - [`issue`]: everything that can be wrong, a variant each; [`report`]: the issues, and what was looked at
+//! - [`words`]: numbers with their nouns
 //! - `tree_pass`: every item decodes, and what one inode's items say fits together (`inode`)
 //! - `links`: names and back references of different inodes fit together; `paths`: an inode's path, for people
 //! - `folder`: each segment in use lies in the folder, with its size; `data`: blocks of content, in segment order
@@ -22,6 +23,7 @@ mod links;
 mod paths;
 pub mod report;
 mod tree_pass;
+pub mod words;
 
 use std::sync::Arc;
 
@@ -29,6 +31,7 @@ use thiserror::Error;
 
 pub use issue::{Fault, Issue, PlainPath, Severity};
 pub use report::{CheckReport, CheckedCommit, ListedIssue, Note, Summary};
+pub use words::count;
 
 use crate::format::{CommitNumber, Compression, DeviceId};
 use crate::history::{AcceptedHeads, DeviceState, Head, Heads, HistoryError, journal};
@@ -217,6 +220,7 @@ impl HeadCheck<'_> {
     ) -> Result<(), CheckError> {
         let tree = Tree::new(Arc::clone(self.segments) as Arc<dyn BlockSource>, NODE_CACHE_BYTES_MAX);
         let root = self.head.root();
+        let content_blocks_before = summary.content_blocks;
         usage.begin_commit(self.head);
         let hidden = tree_pass::check_tree(&tree, root, self.block_bytes, usage, summary, findings, progress);
         usage.check_presence(self.segments, &hidden, findings);
@@ -228,6 +232,7 @@ impl HeadCheck<'_> {
             seed: self.head.page.id,
             options: self.options,
             usage,
+            content_blocks_before,
         };
         pass.run(summary, findings, progress);
         Ok(())

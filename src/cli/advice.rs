@@ -9,8 +9,9 @@ use super::advice_authenticator::{PIN_BLOCKED, for_authenticator, pin_wrong};
 use super::exit::{Exit, HelperExit};
 use super::failure::Failure;
 use super::mount_options::OptionError;
+use super::output::shell_word;
 use super::state_folder::StateError;
-use crate::mount::{ALLOWED_PLACES, ControlError, HELPER_PROFILE, MountError, UnmountError, local_rules};
+use crate::mount::{ALLOWED_PLACES, ControlError, MountError, UnmountError, allow_place_command};
 use crate::store::StoreError;
 use crate::unlock::interaction::InteractionError;
 use crate::unlock::{AuthenticatorError, UnlockError};
@@ -141,8 +142,8 @@ fn for_unlock(error: &UnlockError) -> Advice {
         ),
         E::NoneEnrolledHere { .. } => advice(
             Exit::NoKey,
-            "Use a key that is enrolled: `passkeyfs key list VAULT` shows them. One that was enrolled and then reset is a \
-             new key.",
+            "Use a key that is enrolled: `passkeyfs key list VAULT` shows them; one that was enrolled and then reset is a \
+             new key. With none left: `--authenticator recovery` asks for the recovery code.",
         ),
         E::PinWrong { tries_left, .. } => advice(Exit::Pin, pin_wrong(*tries_left)),
         E::PinBlocked { .. } => advice(Exit::Pin, PIN_BLOCKED),
@@ -204,6 +205,9 @@ pub(super) fn for_interaction(error: &InteractionError) -> Advice {
 fn for_store(error: &StoreError) -> Advice {
     use StoreError as E;
     match error {
+        E::NotFound { path } if path.path.name.is_empty() => {
+            advice(Exit::Failed, "Put the folder back at its place, or plug its disk in, then try again.")
+        }
         E::NotFound { .. } | E::Short { .. } => advice(Exit::NotArrived, WAIT_FOR_SYNC),
         E::AlreadyExists { .. } => advice(Exit::Failed, ASK_FOR_HELP),
         E::Full { .. } => advice(Exit::Failed, MAKE_ROOM),
@@ -226,6 +230,7 @@ fn for_io(error: &io::Error) -> Advice {
         E::PermissionDenied => advice(Exit::Failed, "Run the command as the user who owns that."),
         E::NotFound => advice(Exit::Failed, "Correct the path, or make what is missing."),
         E::StorageFull | E::QuotaExceeded => advice(Exit::Failed, MAKE_ROOM),
+        E::ReadOnlyFilesystem => advice(Exit::Failed, "Choose a place on a filesystem that can be written."),
         _ => advice(Exit::Failed, MORE_IN_LOG),
     }
 }
@@ -242,7 +247,11 @@ fn for_state(error: &StateError) -> Advice {
         E::InUse { holder: Some(holder) } => match &holder.mountpoint {
             Some(path) => advice(
                 Exit::AlreadyMounted,
-                format!("Use the files at {0}, or unmount it first: passkeyfs umount {0}", path.display()),
+                format!(
+                    "Use the files at {}, or unmount it first: passkeyfs umount {}",
+                    path.display(),
+                    shell_word(path)
+                ),
             ),
             None => advice(Exit::AlreadyMounted, "Wait until that command is done, then try again."),
         },
@@ -303,20 +312,16 @@ fn for_mount(error: &MountError) -> Advice {
         E::AllowOtherForbidden => {
             advice(Exit::Failed, "Leave out allow_other, or put a line `user_allow_other` into /etc/fuse.conf as root.")
         }
-        E::Mountpoint { .. } => advice(Exit::Failed, "Give an existing folder that you own, best an empty one."),
+        E::Mountpoint { .. } => advice(Exit::Failed, "Give an existing folder that you own, and that is empty."),
         E::AlreadyMounted { mountpoint } => advice(
             Exit::AlreadyMounted,
-            format!("Use the files there, or unmount it first: passkeyfs umount {}", mountpoint.display()),
+            format!("Use the files there, or unmount it first: passkeyfs umount {}", shell_word(mountpoint)),
         ),
-        E::Dead { mountpoint, .. } => advice(Exit::Failed, format!("As root: umount -l {}", mountpoint.display())),
+        E::Dead { mountpoint, .. } => advice(Exit::Failed, format!("As root: umount -l {}", shell_word(mountpoint))),
         E::UnknownOption { .. } => advice(Exit::Usage, LISTED_OPTIONS),
         E::HelperConfined { mountpoint } => advice(
             Exit::Failed,
-            format!(
-                "Mount {ALLOWED_PLACES}. Or, as root, put these lines into /etc/apparmor.d/local/fusermount3 and run \
-                 `apparmor_parser -r {HELPER_PROFILE}`:\n{}",
-                local_rules(mountpoint)
-            ),
+            format!("Mount {ALLOWED_PLACES}; or have root run: {}", allow_place_command(mountpoint)),
         ),
         E::Kernel { .. } | E::Helper { .. } => {
             advice(Exit::Failed, "The kernel's log (`dmesg`) may say more; as root, try without the mount options.")
@@ -353,7 +358,7 @@ fn for_control(error: &ControlError) -> Advice {
             Exit::Failed,
             format!(
                 "Clear it with `passkeyfs umount {}`, then mount again: the journal keeps what was synced.",
-                mountpoint.display()
+                shell_word(mountpoint)
             ),
         ),
         E::NotAllowed { .. } => advice(Exit::Failed, "Run it as the user who mounted the vault, or as root."),

@@ -78,6 +78,9 @@ pub(super) fn for_authenticator(error: &AuthenticatorError) -> Advice {
         E::Removed { .. } => advice(Exit::NoKey, "Plug the key in again and leave it there until this is done."),
         E::Protocol { .. } => advice(Exit::Failed, "Pull the key out, put it in again, and try once more."),
         E::Interaction(error) => for_interaction(error),
+        E::FileMissing { path } if path.starts_with("~") => {
+            advice(Exit::NoKey, "~ is not expanded there: write the whole path, software:$HOME/… in a shell.")
+        }
         E::FileMissing { .. } => {
             advice(Exit::NoKey, "Give the file that the vault was made with; only `passkeyfs init` makes a new one.")
         }

@@ -268,7 +268,7 @@ pub struct KeyRemoveArguments {
     /// The vault folder
     #[arg(value_hint = ValueHint::DirPath)]
     pub vault: PathBuf,
-    /// The key's id as `key list` shows it, or how it begins, or its label
+    /// The key's id as `key list` shows it, or at least its first four digits, or its label
     pub slot: String,
     /// Replace the vault key too, so that the key cannot follow what is written from now on
     #[arg(long)]
@@ -276,6 +276,9 @@ pub struct KeyRemoveArguments {
     /// Keep the vault key
     #[arg(long, conflicts_with = "rotate")]
     pub no_rotate: bool,
+    /// Ask nothing: also where only recovery codes are left, or where it is the key that unlocks
+    #[arg(long)]
+    pub yes: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub authenticator: AuthenticatorArgument,

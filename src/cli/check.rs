@@ -1,20 +1,22 @@
 //! `passkeyfs check`: reads the published state of a vault and lists what is wrong with it.
 //!
-//! The report goes to standard output; the exit code says the worst of it. Progress is drawn on standard error, and only
-//! where that is a terminal.
+//! The report goes to standard output, and ends with a verdict; the exit code says the same. Progress is drawn on standard
+//! error, and only where that is a terminal.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
 
 use super::args::CheckArguments;
 use super::exit::Exit;
 use super::failure::failure;
-use super::output;
 use super::size::format_size;
 use super::status::format_seconds;
 use super::vault::{VaultPlace, open_keys};
-use crate::check::{CheckOptions, CheckReport, Progress, Severity, check_vault};
+use super::{advice, output};
+use crate::check::{CheckOptions, CheckReport, Progress, Severity, check_vault, count};
 
 /// Runs the command.
 pub fn run(arguments: &CheckArguments) -> anyhow::Result<Exit> {
@@ -26,12 +28,47 @@ pub fn run(arguments: &CheckArguments) -> anyhow::Result<Exit> {
         check_vault(&place.environment(), open_keys(unlocked), &options, &mut |progress| shown.update(progress));
     shown.bar.finish_and_clear();
     let report = checked?;
+    let verdict = verdict(&report, arguments.data);
+    let outcome = outcome(report.worst, &verdict);
     if arguments.json {
-        output::print_json(&report)?;
+        let exit = outcome.as_ref().map_or_else(|error| advice::of(error).exit, |exit| *exit);
+        output::print_json(&JsonReport { report: &report, verdict: &verdict, exit_code: exit.code() })?;
     } else {
-        output::print(&describe(&report, arguments.data.is_some()))?;
+        output::print(&format!("{}{verdict}\n", describe(&report, arguments.data.is_some())))?;
     }
-    outcome(report.worst, report.issues.len() as u64 + report.issues_not_listed)
+    outcome
+}
+
+/// The report as `--json` prints it.
+#[derive(Serialize)]
+struct JsonReport<'a> {
+    #[serde(flatten)]
+    report: &'a CheckReport,
+    verdict: &'a str,
+    exit_code: u8,
+}
+
+/// What the check comes to, in one line.
+fn verdict(report: &CheckReport, data_percent: Option<u8>) -> String {
+    let issues = count(report.issues.len() as u64 + report.issues_not_listed, "issue");
+    match report.worst {
+        None | Some(Severity::Warning) => {
+            let content = match data_percent {
+                None => "; contents were not read (--data verifies them)".to_owned(),
+                Some(100..) => String::new(),
+                Some(percent) => format!("; {percent} % of the contents were read"),
+            };
+            format!("no damage found; everything has arrived{content}")
+        }
+        Some(Severity::Damage) => {
+            let damage = report.issues.iter().filter(|listed| listed.severity == Severity::Damage);
+            let hit: BTreeSet<_> = damage.filter_map(|listed| listed.issue.path()).collect();
+            let place = if hit.is_empty() { "the metadata".to_owned() } else { count(hit.len() as u64, "file") };
+            format!("damage found in {place} ({issues})")
+        }
+        Some(Severity::Rollback) => format!("the folder is older than what this device has seen ({issues})"),
+        Some(Severity::NotArrived) => format!("not everything has arrived ({issues})"),
+    }
 }
 
 /// Issues, notes and summary, a line each.
@@ -41,7 +78,7 @@ fn describe(report: &CheckReport, with_content: bool) -> String {
         let _ = writeln!(text, "{}: {}", listed.severity, listed.message);
     }
     if report.issues_not_listed > 0 {
-        let _ = writeln!(text, "and {} more issues", report.issues_not_listed);
+        let _ = writeln!(text, "and {} more", count(report.issues_not_listed, "issue"));
     }
     for note in &report.notes {
         let _ = writeln!(text, "note: {note}");
@@ -61,7 +98,7 @@ fn describe(report: &CheckReport, with_content: bool) -> String {
     let (blocks, verified) = (summary.content_blocks, summary.content_blocks_verified);
     let content = match with_content {
         true => format!("blocks verified: {verified} of {blocks} ({})", format_size(summary.content_bytes_verified)),
-        false => format!("not read: --data verifies its {blocks} blocks"),
+        false => format!("not read: --data verifies {}", count(blocks, "block")),
     };
     line("content", content);
     let (unused, bytes) = (summary.segments_unreferenced, format_size(summary.segments_unreferenced_bytes));
@@ -70,26 +107,26 @@ fn describe(report: &CheckReport, with_content: bool) -> String {
 }
 
 /// The worst of the report as an exit code, with what to do about it.
-fn outcome(worst: Option<Severity>, issues: u64) -> anyhow::Result<Exit> {
-    let count = if issues == 1 { "1 issue".to_owned() } else { format!("{issues} issues") };
+fn outcome(worst: Option<Severity>, verdict: &str) -> anyhow::Result<Exit> {
     match worst {
         None | Some(Severity::Warning) => Ok(Exit::Done),
         Some(Severity::Damage) => Err(failure(
             Exit::Damage,
-            format!("the vault is damaged ({count})"),
+            verdict,
             "Bring the files that are named back from the sync client's older versions or from another device, then check \
              again. What is not named can be read.",
         )),
         Some(Severity::Rollback) => Err(failure(
             Exit::Rollback,
-            format!("the folder is older than what this device has seen ({count})"),
+            verdict,
             "Let the sync client bring what is missing. Should it be gone for good, `passkeyfs mount -o accept-rollback` goes \
              on with what is here.",
         )),
         Some(Severity::NotArrived) => Err(failure(
             Exit::NotArrived,
-            format!("not all data has arrived ({count})"),
-            "Let the sync client finish, then check again.",
+            verdict,
+            "Let the sync client finish, then check again. If it has finished, the files that are named are lost in the \
+             folder: bring them back from the client's trash, its older versions or another device.",
         )),
     }
 }
@@ -136,7 +173,6 @@ fn style(template: &str) -> ProgressStyle {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::advice;
 
     #[test]
     fn the_exit_code_says_the_worst() {
@@ -147,7 +183,7 @@ mod tests {
             (Some(Severity::Rollback), Exit::Rollback),
             (Some(Severity::Damage), Exit::Damage),
         ] {
-            let ended = outcome(worst, 1).unwrap_or_else(|error| advice::of(&error).exit);
+            let ended = outcome(worst, "words").unwrap_or_else(|error| advice::of(&error).exit);
             assert_eq!(ended, exit, "{worst:?}");
         }
     }

@@ -78,7 +78,7 @@ fn confinement(machine: &Machine) -> Finding {
     Finding::warning(
         "apparmor",
         format!("its profile {HELPER_PROFILE} lets fusermount3 mount only {ALLOWED_PLACES}"),
-        "Mount there. If it has to be elsewhere, try it: the error tells the lines for /etc/apparmor.d/local/fusermount3.",
+        "Mount there. If it has to be elsewhere, try it: the error tells the command by which root allows it.",
     )
 }
 

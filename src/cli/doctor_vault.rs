@@ -138,7 +138,7 @@ fn placeholders(files: &[(PathBuf, std::fs::Metadata)]) -> Finding {
         0 => Finding::ok("placeholders", "all files are here, not in the cloud only"),
         count => Finding::problem(
             "placeholders",
-            format!("{count} files are in the cloud only"),
+            format!("files that are in the cloud only: {count}"),
             "Turn \"online only\" or \"virtual files\" off for this folder in the sync client.",
         ),
     }

@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::Context;
 use clap::CommandFactory;
 use clap_mangen::Man;
-use clap_mangen::roff::{Roff, bold, roman};
+use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 
 use super::args::{Arguments, CompletionsArguments, HelperArguments, ManArguments};
 use super::exit::{Exit, HelperExit};
@@ -41,24 +41,24 @@ const FILES: [(&str, &str); 5] = [
 ];
 
 const EXAMPLES: [(&str, &str); 7] = [
-    ("passkeyfs init ~/Sync/backup --no-recovery", "Make a vault in a folder that a sync client carries."),
-    ("passkeyfs mount ~/Sync/backup ~/files", "Mount it: asks for the PIN, and for a touch of the key."),
+    ("passkeyfs init ~/Sync/vault --no-recovery", "Make a vault in a folder that a sync client carries."),
+    ("passkeyfs mount ~/Sync/vault ~/files", "Mount it: asks for the PIN, and for a touch of the key."),
     (
         "passkeyfs mount --config backup",
         "Mount what ~/.config/passkeyfs/backup.conf says. `systemctl --user enable --now passkeyfs@backup` does so at login.",
     ),
     ("passkeyfs sync ~/files", "Have all that was written so far lie in the vault folder."),
     ("passkeyfs umount ~/files", "Publish what is left, unmount, and wait until all is done."),
-    ("passkeyfs check ~/Sync/backup --data=5", "Look for damage, and verify a sample of the contents."),
-    ("passkeyfs status ~/Sync/backup --json", "What there is to know without a key, for a script."),
+    ("passkeyfs check ~/Sync/vault --data=5", "Look for damage, and verify a sample of the contents."),
+    ("passkeyfs status ~/Sync/vault --json", "What there is to know without a key, for a script."),
 ];
 
 const HELPER_EXAMPLES: [(&str, &str); 2] = [
     (
-        "/home/me/Sync/backup  /home/me/files  passkeyfs  noauto,user  0 0",
+        "/home/me/Sync/vault  /home/me/files  passkeyfs  noauto,user  0 0",
         "A line of /etc/fstab: `mount ~/files` then asks for the PIN and mounts.",
     ),
-    ("mount -t passkeyfs -o ro,authenticator=hid /home/me/Sync/backup /mnt", "Mount read-only, once."),
+    ("mount -t passkeyfs -o ro,authenticator=hid /home/me/Sync/vault /mnt", "Mount read-only, once."),
 ];
 
 /// Runs `passkeyfs completions`.
@@ -117,7 +117,7 @@ fn page(command: &clap::Command, name: &str, section: &str) -> anyhow::Result<Pa
     let mut roff = Vec::new();
     man.render_title(&mut roff)?;
     man.render_name_section(&mut roff)?;
-    man.render_synopsis_section(&mut roff)?;
+    synopsis(command, name).to_writer(&mut roff)?;
     man.render_description_section(&mut roff)?;
     man.render_options_section(&mut roff)?;
     if command.has_subcommands() {
@@ -125,6 +125,55 @@ fn page(command: &clap::Command, name: &str, section: &str) -> anyhow::Result<Pa
     }
     own_sections(name).to_writer(&mut roff)?;
     Ok(Page { file_name: format!("{name}.{section}"), roff })
+}
+
+/// How a command is called, with the name of each value, which clap_mangen leaves out behind a short option.
+fn synopsis(command: &clap::Command, name: &str) -> Roff {
+    let mut roff = Roff::new();
+    roff.control("SH", ["SYNOPSIS"]);
+    let mut words = vec![bold(if name == "mount.passkeyfs" { name.to_owned() } else { command_words(command, name) })];
+    for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+        words.push(roman(" "));
+        words.extend(synopsis_of(argument));
+    }
+    if command.has_subcommands() {
+        words.extend([roman(" <"), italic("COMMAND"), roman(">")]);
+    }
+    roff.text(words);
+    roff
+}
+
+/// `passkeyfs key list`: a page's name has the words of the command.
+fn command_words(command: &clap::Command, name: &str) -> String {
+    let full = command.get_bin_name().unwrap_or(name);
+    if full.contains(' ') { full.to_owned() } else { name.replace('-', " ") }
+}
+
+/// `[-o OPTIONS]…`, `[--json]`, `VAULT`
+fn synopsis_of(argument: &clap::Arg) -> Vec<Inline> {
+    let names: Vec<String> = argument.get_value_names().unwrap_or_default().iter().map(ToString::to_string).collect();
+    let value = names.join(" ");
+    let takes_value = argument.get_action().takes_values();
+    let mut words = Vec::new();
+    if argument.is_positional() {
+        words.push(italic(value));
+    } else {
+        let short = argument.get_short().map(|letter| format!("-{letter}"));
+        let long = argument.get_long().map(|long| format!("--{long}"));
+        words.push(bold(short.into_iter().chain(long).collect::<Vec<_>>().join("|")));
+        if takes_value {
+            let is_optional = argument.get_num_args().is_some_and(|range| range.min_values() == 0);
+            let (before, after) = if is_optional { ("[=", "]") } else { (" ", "") };
+            words.extend([roman(before), italic(value), roman(after)]);
+        }
+    }
+    let is_repeated = matches!(argument.get_action(), clap::ArgAction::Append | clap::ArgAction::Count);
+    let after = if is_repeated { "]..." } else { "]" };
+    if !argument.is_required_set() {
+        words.insert(0, roman("["));
+        words.push(roman(after));
+    }
+    words
 }
 
 /// What clap does not know.
@@ -200,8 +249,27 @@ mod tests {
         for page in &pages {
             let text = String::from_utf8(page.roff.clone()).expect("text");
             assert!(text.contains("EXIT STATUS"), "{}", page.file_name);
+            assert!(text.contains(".SH SYNOPSIS\n\\fBpasskeyfs") || page.file_name == "mount.passkeyfs.8", "{text}");
             let has_options = ["passkeyfs-mount.1", "mount.passkeyfs.8"].contains(&page.file_name.as_str());
             assert_eq!(text.contains("authenticator=A"), has_options, "{}", page.file_name);
+        }
+    }
+
+    #[test]
+    fn a_synopsis_names_the_value_of_each_option() {
+        let text = |command: &clap::Command, name: &str| {
+            let roff = synopsis(command, name).render();
+            roff.replace("\\fB", "").replace("\\fI", "").replace("\\fR", "").replace("\\-", "-").replace('\n', " ")
+        };
+        let helper = text(&HelperArguments::command(), "mount.passkeyfs");
+        for part in ["mount.passkeyfs VAULT MOUNTPOINT", "[-N NS]", "[-t TYPE]", "[-o OPTIONS]...", "[-s]"] {
+            assert!(helper.contains(part) || helper.contains(&part.replace(' ', "  ")), "{part} is not in {helper}");
+        }
+        let mut program = Arguments::command();
+        program.build();
+        let check = text(program.find_subcommand("check").expect("a command"), "passkeyfs-check");
+        for part in ["passkeyfs check", "[--data[=PERCENT]]", "[--authenticator A]", " VAULT", "[--json]"] {
+            assert!(check.contains(part), "{part} is not in {check}");
         }
     }
 }

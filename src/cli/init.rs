@@ -14,6 +14,7 @@ use anyhow::Context;
 use super::args::{CompressionArgument, InitArguments};
 use super::exit::Exit;
 use super::failure::failure;
+use super::output::shell_word;
 use super::recovery::NewRecovery;
 use super::state_folder::{self, StateLock};
 use super::vault::environment;
@@ -236,11 +237,12 @@ fn summary(folder: &Path, arguments: &InitArguments, created: &CreatedVault, rec
     };
     format!(
         "vault    {}\nfolder   {}\nkey      {}: {spec}{hardware}\nrecovery {recovery}\
-         \nMount it with: passkeyfs mount {} MOUNTPOINT --authenticator {spec}\n",
+         \nMount it with: passkeyfs mount {} MOUNTPOINT --authenticator {}\n",
         created.vault.vault(),
         folder.display(),
         slot(0),
-        folder.display(),
+        shell_word(folder),
+        shell_word(Path::new(spec)),
     )
 }
 

@@ -16,7 +16,7 @@ use super::output;
 use super::state_folder::{StateError, StateLock};
 use super::vault::VaultPlace;
 use crate::crypto::KernelRandomness;
-use crate::format::{SlotRecord, VaultFile};
+use crate::format::{SlotId, SlotRecord, VaultFile};
 use crate::mount::{ControlError, request_key_change, request_slots};
 use crate::store::SystemClock;
 use crate::unlock::interaction::ANSWER_TIME_LIMIT;
@@ -33,6 +33,8 @@ pub struct Opened {
     /// The epoch that is written in: what a new slot is made with.
     pub epoch: EpochKeyEntry,
     slots: Vec<ValidSlot>,
+    /// The slot that unlocked it.
+    used: SlotId,
     way: Way,
 }
 
@@ -84,7 +86,7 @@ impl Opened {
             },
         };
         let unlocked = place.unlock(how)?;
-        let vault = unlocked.vault.clone();
+        let (vault, used) = (unlocked.vault.clone(), unlocked.slot);
         let volume = place.open(unlocked)?;
         if let Some(reason) = volume.status().read_only {
             let next = "Let the sync client bring what is missing, then try again.";
@@ -92,7 +94,7 @@ impl Opened {
         }
         let (epoch, slots) = (volume.current_epoch(), volume.valid_slots()?);
         let _lock = lock.expect("taken above");
-        Ok(Self { vault, epoch, slots, way: Way::Alone { volume, _lock } })
+        Ok(Self { vault, epoch, slots, used, way: Way::Alone { volume, _lock } })
     }
 
     /// Refuses at once what the daemon would refuse, before anything is enrolled.
@@ -106,7 +108,7 @@ impl Opened {
         let epoch = unlocked.epochs.into_iter().find(|entry| entry.epoch == current);
         let epoch = epoch.ok_or(SlotError::AskerBehind { slot })?;
         let asker = UsedSlot { slot, public_key: unlocked.slot_public_key };
-        Ok(Self { vault: unlocked.vault, epoch, slots, way: Way::Mounted { mountpoint, asker } })
+        Ok(Self { vault: unlocked.vault, epoch, slots, used: slot, way: Way::Mounted { mountpoint, asker } })
     }
 
     /// Makes a slot valid; published on return. `made` is a file that was made for it, a kit or a software key: it is
@@ -267,6 +269,9 @@ pub fn remove(arguments: &KeyRemoveArguments) -> anyhow::Result<Exit> {
     let opened = Opened::open(&place, &arguments.authenticator.unlocking())?;
     let slot = find_slot(&opened.slots, &arguments.slot)?;
     let (id, name) = (slot.slot, describe(slot));
+    if let Some(consequence) = consequence_of_removal(&opened.slots, slot, opened.used).filter(|_| !arguments.yes) {
+        confirm(&name, consequence)?;
+    }
     let rotate = match (arguments.rotate, arguments.no_rotate) {
         (true, _) => true,
         (_, true) => false,
@@ -295,6 +300,34 @@ fn describe(slot: &ValidSlot) -> String {
     }
 }
 
+/// What a person may not expect of a removal. That the last slot stays the vault sees to.
+fn consequence_of_removal(slots: &[ValidSlot], removed: &ValidSlot, used: SlotId) -> Option<&'static str> {
+    let is_key = |slot: &ValidSlot| slot.public.as_ref().is_some_and(|public| public.passkey().is_some());
+    let mut left = slots.iter().filter(|slot| slot.slot != removed.slot).peekable();
+    left.peek()?;
+    if is_key(removed) && !left.any(is_key) {
+        return Some("is the last key: only the recovery code would unlock the vault then");
+    }
+    (removed.slot == used).then_some("is what has just unlocked the vault: it would unlock it no more")
+}
+
+/// Asks whether a removal is meant; where nobody can be asked it is refused.
+fn confirm(name: &str, consequence: &str) -> anyhow::Result<()> {
+    let refused = |what: String| {
+        let next = "Add another key first (`passkeyfs key add VAULT`), or say --yes if that is what you want.";
+        Err(failure(Exit::Usage, what, next))
+    };
+    if !std::io::stdin().is_terminal() {
+        return refused(format!("{name} {consequence}"));
+    }
+    output::notice(&format!("{name} {consequence}."));
+    let answer = ask_on_terminal("Remove it? [y/N]", ANSWER_TIME_LIMIT);
+    match answer.map_err(AuthenticatorError::from)?.trim().to_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => refused("nothing was removed".to_owned()),
+    }
+}
+
 fn ask_for_rotation(name: &str) -> anyhow::Result<bool> {
     if !std::io::stdin().is_terminal() {
         return Ok(false);
@@ -315,19 +348,21 @@ fn ask_for_rotation(name: &str) -> anyhow::Result<bool> {
     }
 }
 
+/// How much of an id has to be given: less is typed by mistake, or by chance the beginning of another key's.
+const ID_DIGITS_MIN: usize = 4;
+
 /// The slot with this id, or whose id begins so, or with this label.
 fn find_slot<'a>(slots: &'a [ValidSlot], text: &str) -> anyhow::Result<&'a ValidSlot> {
     let label = |slot: &&ValidSlot| slot.public.as_ref().and_then(|public| public.label.as_deref()) == Some(text);
-    let begins = |slot: &&ValidSlot| !text.is_empty() && slot.slot.to_string().starts_with(&text.to_lowercase());
-    let mut found: Vec<_> = slots.iter().filter(begins).collect();
-    if found.is_empty() {
-        found = slots.iter().filter(label).collect();
-    }
-    let show = "`passkeyfs key list VAULT` shows the slots: give an id, the first digits of one, or a label.";
+    let is_id = text.len() >= ID_DIGITS_MIN;
+    let begins = |slot: &&ValidSlot| is_id && slot.slot.to_string().starts_with(&text.to_lowercase());
+    let found: Vec<_> = slots.iter().filter(|slot| begins(slot) || label(slot)).collect();
+    let show =
+        "`passkeyfs key list VAULT` shows the slots: give an id, at least four digits of its beginning, or a label.";
     match found.as_slice() {
         [one] => Ok(one),
         [] => Err(failure(Exit::Failed, format!("no slot of this vault is called {text:?}"), show)),
-        several => Err(failure(Exit::Usage, format!("{} slots are called {text:?}", several.len()), show)),
+        several => Err(failure(Exit::Usage, format!("{text:?} stands for {} slots", several.len()), show)),
     }
 }
 
@@ -344,8 +379,8 @@ pub fn rotate(arguments: &KeyRotateArguments) -> anyhow::Result<Exit> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::slot_file::{RecoveryMethod, SlotMethod};
-    use crate::format::{SlotId, SlotPublic};
+    use crate::format::SlotPublic;
+    use crate::format::slot_file::{PasskeyMethod, RecoveryMethod, SlotMethod};
 
     fn slot(id: u8, label: Option<&str>) -> ValidSlot {
         let slot = SlotId([id; 8]);
@@ -357,15 +392,45 @@ mod tests {
     #[test]
     fn a_slot_is_found_by_the_beginning_of_its_id_or_by_its_label() {
         let newer = ValidSlot { slot: SlotId([0xba; 8]), public: None };
-        let slots = [slot(0xab, Some("blue")), slot(0xac, Some("blue")), slot(0xae, Some("paper")), newer];
+        let slots =
+            [slot(0xab, Some("blue")), slot(0xac, Some("blue")), slot(0xae, Some("abab")), newer, slot(1, Some("b"))];
         let found = |text: &str| find_slot(&slots, text).ok().map(|slot| slot.slot.0[0]);
-        assert_eq!(found("ab"), Some(0xab));
-        assert_eq!(found("ABAB"), Some(0xab));
-        assert_eq!(found("paper"), Some(0xae));
-        assert_eq!(found("ba"), Some(0xba));
-        for text in ["", "a", "blue", "evil", "adad", "c"] {
+        assert_eq!(found("ABABA"), Some(0xab));
+        assert_eq!(found("acac"), Some(0xac));
+        assert_eq!(found("b"), Some(1), "a label may be short");
+        assert_eq!(found("baba"), Some(0xba));
+        // The last is one slot's id and another's label.
+        for text in ["", "a", "ab", "aba", "blue", "evil", "adad", "c", "abab"] {
             assert_eq!(found(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_removal_that_leaves_only_codes_or_takes_the_key_in_use_is_not_made_unasked() {
+        let key = |id: u8| {
+            let method = SlotMethod::Passkey(PasskeyMethod {
+                credential_id: vec![id],
+                public_key: [0; 64],
+                relying_party: "passkeyfs".to_owned(),
+                user_verified: true,
+                discoverable: false,
+                hardware: true,
+                aaguid: [0; 16],
+            });
+            let public = SlotPublic { slot: SlotId([id; 8]), method, label: None, created_seconds: 0 };
+            ValidSlot { slot: SlotId([id; 8]), public: Some(public) }
+        };
+        let (code, one, two) = (slot(9, None), key(1), key(2));
+        let words = |slots: &[&ValidSlot], removed: &ValidSlot, used: &ValidSlot| {
+            let slots: Vec<ValidSlot> = slots.iter().map(|slot| (*slot).clone()).collect();
+            consequence_of_removal(&slots, removed, used.slot)
+        };
+        assert!(words(&[&code, &one], &one, &code).is_some_and(|words| words.contains("only the recovery code")));
+        assert!(words(&[&code, &one, &two], &one, &one).is_some_and(|words| words.contains("has just unlocked")));
+        assert_eq!(words(&[&code, &one, &two], &one, &two), None);
+        assert_eq!(words(&[&code, &one], &code, &one), None);
+        // The vault itself refuses to give up its last slot, and says why.
+        assert_eq!(words(&[&one], &one, &one), None);
     }
 
     #[test]

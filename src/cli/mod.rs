@@ -8,7 +8,9 @@
 //! |---|---|
 //! | a command line is defined | `args.rs`; help, completions and manual come from it (`generate.rs`) |
 //! | a vault is mounted | `mount.rs`, `daemon.rs`; for mount(8) `mount_helper.rs`, `mount_options.rs` |
-//! | a mount ends | `umount.rs`, `holders.rs`, `mount_table.rs`; by itself: `watch.rs`, `sleep.rs`, `ending.rs` |
+//! | a vault is mounted over files | `hidden.rs`: refused |
+//! | a mount ends | `umount.rs`, `find_mount.rs`, `publishing.rs`, `holders.rs`, `mount_table.rs`; by itself: `watch.rs`, `sleep.rs`, `ending.rs` |
+//! | its user is told that something is wrong | `trouble.rs` |
 //! | it runs as a service | `service_config.rs`, `mount.rs` |
 //! | an error becomes two lines and a number | `advice.rs`, `advice_authenticator.rs`, `failure.rs`, `usage.rs`, `exit.rs` |
 //! | what unlocks a vault is changed | `key_change.rs`, `recovery.rs`, `recovery_kit.rs` |
@@ -28,9 +30,11 @@ pub mod doctor_vault;
 pub mod ending;
 pub mod exit;
 pub mod failure;
+pub mod find_mount;
 pub mod generate;
 pub mod hardening;
 pub mod hid_helper;
+pub mod hidden;
 pub mod holders;
 pub mod init;
 pub mod key;
@@ -41,6 +45,7 @@ pub mod mount_helper;
 pub mod mount_options;
 pub mod mount_table;
 pub mod output;
+pub mod publishing;
 pub mod recovery;
 pub mod recovery_kit;
 pub mod service_config;
@@ -50,6 +55,7 @@ pub mod staging;
 pub mod state_folder;
 pub mod status;
 pub mod sync;
+pub mod trouble;
 pub mod umount;
 pub mod usage;
 pub mod vault;

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
+use nix::unistd::AccessFlags;
 use sd_notify::NotifyState;
 
 use super::args::{MountArguments, Unlocking};
@@ -23,10 +24,11 @@ use super::ending::{Ending, MoreTime};
 use super::exit::Exit;
 use super::failure::failure;
 use super::mount_options::MountChoices;
+use super::output::shell_word;
 use super::status::format_seconds;
 use super::vault::{VaultPlace, open_keys};
 use super::watch::{self, Watch};
-use super::{advice, allocation, logging, mount_table, output, service_config, staging};
+use super::{advice, allocation, hidden, logging, mount_table, output, service_config, staging, trouble};
 use crate::mount::{DaemonInfo, MountOptions, MountSession, is_dead, mount, unmount};
 use crate::unlock::{KnownKeys, set_service_status, tell_service_manager};
 use crate::volume::{Volume, VolumeError, VolumeOptions};
@@ -89,7 +91,10 @@ fn make_mountpoint(path: &Path) -> anyhow::Result<()> {
 /// Mounts, and answers with the exit code: when the daemon is ready, or in the foreground when the mount has ended.
 pub fn start(request: MountRequest) -> anyhow::Result<u8> {
     let place = VaultPlace::find(&request.vault)?;
-    let mountpoint = look_at_mountpoint(&request.mountpoint, &place)?;
+    let mountpoint = look_at_mountpoint(&request.mountpoint, &place, request.choices.nonempty)?;
+    if !request.choices.read_only {
+        refuse_unwritable(&place.folder)?;
+    }
     if request.foreground {
         return serve(&request, &place, &mountpoint, None).map(|()| Exit::Done.code());
     }
@@ -116,9 +121,9 @@ pub fn start(request: MountRequest) -> anyhow::Result<u8> {
 }
 
 /// The absolute path of a folder that can be mounted on. A mount whose daemon has died is cleared from it.
-fn look_at_mountpoint(mountpoint: &Path, place: &VaultPlace) -> anyhow::Result<PathBuf> {
+fn look_at_mountpoint(mountpoint: &Path, place: &VaultPlace, nonempty: bool) -> anyhow::Result<PathBuf> {
     let show = mountpoint.display();
-    let make = "Give an existing folder, best an empty one: the files appear in it.";
+    let make = "Give an existing, empty folder (make one with mkdir): the files appear in it.";
     let path = mount_table::resolve(mountpoint)
         .map_err(|error| failure(Exit::Failed, format!("cannot mount on {show}: {error}"), make))?;
     let table = mount_table::read().context("cannot read the list of mounts")?;
@@ -129,7 +134,7 @@ fn look_at_mountpoint(mountpoint: &Path, place: &VaultPlace) -> anyhow::Result<P
         }
         Some(entry) if entry.is_passkeyfs => {
             let what = format!("{show} is a mounted vault already ({})", entry.source.to_string_lossy());
-            let next = format!("Use the files there, or unmount it first: passkeyfs umount {show}");
+            let next = format!("Use the files there, or unmount it first: passkeyfs umount {}", shell_word(&path));
             return Err(failure(Exit::AlreadyMounted, what, next));
         }
         _ => {}
@@ -145,7 +150,31 @@ fn look_at_mountpoint(mountpoint: &Path, place: &VaultPlace) -> anyhow::Result<P
     if place.folder.starts_with(&path) {
         return Err(failure(Exit::Failed, format!("the vault folder lies in {show}"), apart));
     }
+    if let Some(found) = hidden::find(&path).filter(|_| !nonempty) {
+        return Err(failure(
+            Exit::Failed,
+            format!("{show} is not empty: the mount would hide {}", found.display()),
+            "Move what is there to another place, or choose an empty folder; -o nonempty mounts all the same.",
+        ));
+    }
     Ok(path)
+}
+
+/// A vault folder that cannot be written is said before a PIN is typed, and not when the first changes are published.
+fn refuse_unwritable(folder: &Path) -> anyhow::Result<()> {
+    let show = folder.display();
+    let (what, next) = match nix::unistd::access(folder, AccessFlags::W_OK) {
+        Err(nix::errno::Errno::EROFS) => (
+            format!("the vault folder {show} lies on a read-only filesystem"),
+            "Mount it with -o ro to read the files; or see to that disk (an error may have made it read-only).",
+        ),
+        Err(nix::errno::Errno::EACCES) => (
+            format!("this user may not write to the vault folder {show}"),
+            "Mount it with -o ro to read the files; or run the command as the user who owns the folder.",
+        ),
+        _ => return Ok(()),
+    };
+    Err(failure(Exit::Failed, what, next))
 }
 
 /// Unlocks, opens, mounts, tells whoever waits, and stays until the mount has gone.
@@ -173,6 +202,11 @@ fn serve(request: &MountRequest, place: &VaultPlace, mountpoint: &Path, detach: 
     let told = mounted.and_then(|mounted| {
         lock.as_ref().map_or(Ok(()), |lock| lock.name_mountpoint(mountpoint))?;
         leave_terminal(detach).map(|()| mounted)
+    });
+    let told = told.and_then(|mounted| {
+        // Of a service nobody reads what it said at its start.
+        let knows_read_only = opened_read_only && (choices.read_only || std::env::var_os("NOTIFY_SOCKET").is_none());
+        trouble::watch(&volume, mountpoint, choices.notify, knows_read_only).map(|()| mounted)
     });
     let (session, ending) = match told {
         Ok(mounted) => mounted,
@@ -205,8 +239,8 @@ fn say_what_cannot_be_known(volume: &Volume) {
     if let Ok(Some(seconds)) = volume.epoch_start() {
         let since = format_seconds(i64::try_from(seconds).unwrap_or(i64::MAX));
         output::notice(&format!(
-            "This device has noted nothing of the vault yet. Its vault key is in use since {since}: if you have rotated it \
-             later, the folder is an old one, and not to be written to."
+            "First mount on this device: there is nothing yet to compare the folder with. The vault key is of {since}; if you \
+             know of a later rotation, the folder is an old one: unmount it, and let the sync client finish."
         ));
     }
 }

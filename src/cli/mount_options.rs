@@ -17,7 +17,7 @@ use crate::mount::is_kernel_option;
 use crate::volume::AccessTimes;
 
 /// Our own options, each with the words that the manual has for it.
-pub const OWN_OPTIONS: [(&str, &str); 12] = [
+pub const OWN_OPTIONS: &[(&str, &str)] = &[
     ("authenticator=A", "what to unlock with, as --authenticator says it"),
     ("dirty=SIZE", "memory for data that is not written yet (default 128M); a write beyond it waits"),
     ("cache=SIZE", "memory for decrypted blocks and tree nodes (default 64M)"),
@@ -32,6 +32,8 @@ pub const OWN_OPTIONS: [(&str, &str); 12] = [
     ("lock-on-removal", "publish, unmount and end when the key is pulled out; programs with files open are cut off"),
     ("lock-on-suspend", "the same before the machine goes to sleep (needs systemd-logind)"),
     ("idle=SECONDS", "publish, unmount and end when nobody has used the files for so long and none is open"),
+    ("nonempty", "mount over a folder that holds files, which are hidden until the vault is unmounted"),
+    ("notify=SECONDS", "how long publishing may fail before a desktop notification says so (default 600)"),
     ("threads=N", "how many threads serve the kernel (default: two per processor, at least 4, at most 16)"),
 ];
 
@@ -91,6 +93,10 @@ pub struct MountChoices {
     pub lock_on_suspend: bool,
     /// `idle=`
     pub idle: Option<Duration>,
+    /// `nonempty`
+    pub nonempty: bool,
+    /// `notify=`
+    pub notify: Option<Duration>,
     /// `ro`, undone by `rw`.
     pub read_only: bool,
     /// `allow_other`
@@ -190,6 +196,11 @@ impl MountChoices {
                 let seconds = number(name, &text()?, "a number of seconds from 1 to 31536000", 31_536_000)?;
                 self.idle = Some(Duration::from_secs(seconds));
             }
+            "nonempty" => self.nonempty = flag()?,
+            "notify" => {
+                let seconds = number(name, &text()?, "a number of seconds from 1 to 31536000", 31_536_000)?;
+                self.notify = Some(Duration::from_secs(seconds));
+            }
             "threads" => self.threads = Some(number(name, &text()?, "a number from 1 to 64", 64)? as usize),
             "snapshot" => return Err(OptionError::NotInThisVersion { name: name.to_owned() }),
             "ro" => self.read_only = flag()?,
@@ -225,6 +236,22 @@ fn number(name: &str, text: &str, expected: &str, max: u64) -> Result<u64, Optio
     number.ok_or_else(|| OptionError::ValueInvalid { name: name.to_owned(), problem: problem() })
 }
 
+/// The options with each value changed that `change` has another for; it gets name and value.
+pub fn change_values(
+    text: &str,
+    change: impl Fn(&str, &str) -> Result<Option<String>, String>,
+) -> Result<String, String> {
+    let mut changed = Vec::new();
+    for option in split(text) {
+        let option = match option.split_once('=') {
+            Some((name, value)) => format!("{name}={}", change(name, value)?.unwrap_or_else(|| value.to_owned())),
+            None => option,
+        };
+        changed.push(option.replace('\\', "\\\\").replace(',', "\\,").replace('"', "\\\""));
+    }
+    Ok(changed.join(","))
+}
+
 /// The options between the commas; empty ones are left out.
 fn split(text: &str) -> Vec<String> {
     let mut options = vec![String::new()];
@@ -253,8 +280,8 @@ mod tests {
 
     #[test]
     fn our_own_options_are_read() {
-        let text =
-            "authenticator=software:/k,dirty=256M,cache=32M,publish=5,staging=/s,accept-rollback,writeback,threads=3";
+        let text = "authenticator=software:/k,dirty=256M,cache=32M,publish=5,staging=/s,accept-rollback,writeback,threads=3,\
+             nonempty,notify=60";
         let expected = MountChoices {
             authenticator: Some("software:/k".to_owned()),
             dirty_bytes_max: Some(256 << 20),
@@ -264,6 +291,8 @@ mod tests {
             accept_rollback: true,
             writeback: true,
             threads: Some(3),
+            nonempty: true,
+            notify: Some(Duration::from_secs(60)),
             ..MountChoices::default()
         };
         assert_eq!(parse(text), Ok(expected));

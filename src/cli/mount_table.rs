@@ -27,6 +27,8 @@ pub struct MountEntry {
     pub source: OsString,
     /// It is a mounted vault.
     pub is_passkeyfs: bool,
+    /// Of a FUSE filesystem: the user who mounted it.
+    pub user: Option<u32>,
 }
 
 /// All mounts that this process sees, in the order in which they were made.
@@ -46,7 +48,13 @@ fn parse_line(line: &[u8]) -> Option<MountEntry> {
         mountpoint: PathBuf::from(OsString::from_vec(unescape(fields[4]))),
         source: OsString::from_vec(unescape(source)),
         is_passkeyfs: kind == FILESYSTEM_TYPE,
+        user: fields.get(dash + 3).and_then(|options| user(options)),
     })
+}
+
+/// `rw,user_id=1000,…`
+fn user(options: &[u8]) -> Option<u32> {
+    std::str::from_utf8(options).ok()?.split(',').find_map(|option| option.strip_prefix("user_id=")?.parse().ok())
 }
 
 fn unescape(field: &[u8]) -> Vec<u8> {
@@ -82,7 +90,7 @@ pub fn below<'a>(table: &'a [MountEntry], mountpoint: &Path) -> Vec<&'a MountEnt
 }
 
 /// The absolute path without symlinks, dots and trailing slashes. Also for a mount point whose daemon is dead, where
-/// only the folders above it can be asked.
+/// only the folders above it can be asked; and for root at the mount point of a user, which it may not look at.
 pub fn resolve(path: &Path) -> io::Result<PathBuf> {
     let mut path = std::path::absolute(path)?;
     for _ in 0..40 {
@@ -95,7 +103,7 @@ pub fn resolve(path: &Path) -> io::Result<PathBuf> {
         let here = parent.join(name);
         match here.read_link() {
             Ok(target) => path = parent.join(target),
-            Err(_) if error.raw_os_error() == Some(libc::ENOTCONN) => return Ok(here),
+            Err(_) if matches!(error.raw_os_error(), Some(libc::ENOTCONN | libc::EACCES)) => return Ok(here),
             Err(_) => return Err(error),
         }
     }
@@ -107,7 +115,7 @@ mod tests {
     use super::*;
 
     const TABLE: &[u8] = b"22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/vda rw\n\
-        90 22 0:50 / /mnt/my\\040files rw,nosuid,nodev master:1 shared:2 - fuse.passkeyfs /home/a\\134b rw,user_id=0\n\
+        90 22 0:50 / /mnt/my\\040files rw,nosuid,nodev master:1 shared:2 - fuse.passkeyfs /home/a\\134b rw,user_id=1000,group_id=7\n\
         91 90 0:51 / /mnt/my\\040files/inner rw - tmpfs tmpfs rw\n\
         cut line\n";
 
@@ -118,6 +126,7 @@ mod tests {
         let vault = at(&table, Path::new("/mnt/my files")).expect("in the table");
         assert!(vault.is_passkeyfs);
         assert_eq!(vault.source, "/home/a\\b");
+        assert_eq!(vault.user, Some(1000));
         assert_eq!(containing(&table, Path::new("/mnt/my files/deep/er")), Some(vault));
         assert_eq!(containing(&table, Path::new("/mnt/my filesystem")).map(|e| e.is_passkeyfs), Some(false));
         assert_eq!(below(&table, Path::new("/mnt/my files")).len(), 1);

@@ -7,13 +7,15 @@
 //! OPTIONS=lock-on-removal,idle=3600
 //! ```
 //! A value is the rest of its line, so blanks in paths need nothing; it may be put in quotes, single or double, as in the
-//! files that systemd reads. `~/` and `%h/` in front of a path mean the home directory. passkeyfs reads the file itself
+//! files that systemd reads. `~/` and `%h/` in front of a path mean the home directory, also of one in an option
+//! (`authenticator=software:~/key`, `staging=~/staging`). passkeyfs reads the file itself
 //! instead of having systemd do it (`EnvironmentFile=`): so an error names the line, and the same file serves by hand.
 
 use std::path::{Path, PathBuf};
 
 use super::exit::Exit;
 use super::failure::failure;
+use super::mount_options::change_values;
 
 /// What a file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +34,7 @@ const ADVICE: &str = "Such a file has the lines VAULT=…, MOUNTPOINT=… and, i
 /// Reads the configuration of that name.
 pub fn read(name: &str) -> anyhow::Result<ServiceConfig> {
     if name.is_empty() || name.starts_with('.') || name.contains('/') {
-        return Err(failure(Exit::Usage, format!("'{name}' is not the name of a service"), ADVICE));
+        return Err(failure(Exit::Usage, format!("'{name}' is not the name of a service"), advice_for_a_path(name)));
     }
     let home = home();
     let path = config_folder(home.as_deref())?.join(format!("{name}.conf"));
@@ -43,6 +45,17 @@ pub fn read(name: &str) -> anyhow::Result<ServiceConfig> {
         let place = line.map_or_else(String::new, |line| format!(", line {line}"));
         failure(Exit::Usage, format!("{show}{place}: {problem}"), ADVICE)
     })
+}
+
+/// Who gives the path of a file may mean the service that is named after it.
+fn advice_for_a_path(given: &str) -> String {
+    let file = Path::new(given);
+    match (file.file_stem().and_then(|stem| stem.to_str()), file.extension()) {
+        (Some(stem), Some(extension)) if extension == "conf" && !stem.starts_with('.') => {
+            format!("Say --config {stem}, which reads ~/.config/passkeyfs/{stem}.conf.")
+        }
+        _ => ADVICE.to_owned(),
+    }
 }
 
 /// Where the files lie, whether it exists or not.
@@ -90,7 +103,9 @@ fn parse(text: &str, home: Option<&Path>) -> Result<ServiceConfig, Problem> {
             value.filter(|(_, value)| !value.is_empty()).ok_or((None, format!("{key} is not set")))?;
         absolute(value, home).map_err(|problem| (Some(number), format!("{key}: {problem}")))
     };
-    let options = options.map_or("", |(_, value)| value).to_owned();
+    let (number, options) = options.unwrap_or_default();
+    let options = change_values(options, |name, value| home_in_option(name, value, home))
+        .map_err(|problem| (Some(number), format!("OPTIONS: {problem}")))?;
     Ok(ServiceConfig { vault: path(vault, "VAULT")?, mountpoint: path(mountpoint, "MOUNTPOINT")?, options })
 }
 
@@ -105,9 +120,26 @@ fn unquoted(value: &str) -> Result<&str, String> {
     }
 }
 
+/// The value of an option that is a path, with the home directory in it.
+fn home_in_option(name: &str, value: &str, home: Option<&Path>) -> Result<Option<String>, String> {
+    let (kind, path) = match (name, value.split_once(':')) {
+        ("staging", _) => (String::new(), value),
+        ("authenticator", Some((kind, path))) => (format!("{kind}:"), path),
+        _ => return Ok(None),
+    };
+    Ok(in_home(path, home)?.map(|path| format!("{kind}{}", path.display())))
+}
+
+fn in_home(value: &str, home: Option<&Path>) -> Result<Option<PathBuf>, String> {
+    match value.strip_prefix("~/").or_else(|| value.strip_prefix("%h/")) {
+        Some(rest) => Ok(Some(home.ok_or("this user has no home directory")?.join(rest))),
+        None => Ok(None),
+    }
+}
+
 fn absolute(value: &str, home: Option<&Path>) -> Result<PathBuf, String> {
-    if let Some(rest) = value.strip_prefix("~/").or_else(|| value.strip_prefix("%h/")) {
-        return Ok(home.ok_or("this user has no home directory")?.join(rest));
+    if let Some(path) = in_home(value, home)? {
+        return Ok(path);
     }
     let path = PathBuf::from(value);
     if path.is_absolute() { Ok(path) } else { Err(format!("'{value}' begins neither with / nor with ~/")) }
@@ -115,6 +147,7 @@ fn absolute(value: &str, home: Option<&Path>) -> Result<PathBuf, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::mount_options::MountChoices;
     use super::*;
 
     fn parse_at_home(text: &str) -> Result<ServiceConfig, Problem> {
@@ -128,7 +161,7 @@ mod tests {
         let config = parse_at_home(text).expect("a configuration");
         assert_eq!(config.vault, Path::new("/home/me/My Sync/vault"));
         assert_eq!(config.mountpoint, Path::new("/home/me/my files"));
-        assert_eq!(config.options, "authenticator=\"software:/a,b\",idle=60");
+        assert_eq!(config.options, "authenticator=software:/a\\,b,idle=60");
         assert_eq!(parse_at_home("VAULT=/v\nMOUNTPOINT=/m").expect("enough").options, "");
     }
 
@@ -148,7 +181,23 @@ mod tests {
     }
 
     #[test]
+    fn a_path_in_an_option_may_have_the_home_in_front() {
+        let options =
+            |line: &str| parse_at_home(&format!("VAULT=/v\nMOUNTPOINT=/m\nOPTIONS={line}")).expect(line).options;
+        assert_eq!(options("authenticator=software:~/k,ro"), "authenticator=software:/home/me/k,ro");
+        assert_eq!(options("staging=%h/My Staging"), "staging=/home/me/My Staging");
+        for line in ["authenticator=hid", "authenticator=software:/k/~/l", "fsname=~/x", "ro"] {
+            assert_eq!(options(line), line);
+        }
+        let quoted = options(r#"authenticator="software:~/a,b",idle=60"#);
+        let choices = MountChoices::parse(&[quoted], false).expect("options");
+        assert_eq!(choices.authenticator.as_deref(), Some("software:/home/me/a,b"));
+    }
+
+    #[test]
     fn a_name_is_not_a_path() {
+        assert!(advice_for_a_path("/home/me/.config/passkeyfs/backup.conf").starts_with("Say --config backup"));
+        assert_eq!(advice_for_a_path("a/b"), ADVICE);
         for name in ["", "../other", ".hidden", "a/b"] {
             assert!(read(name).is_err(), "{name}");
         }

@@ -27,7 +27,7 @@ pub fn place(state: &Path, wanted: Option<&Path>) -> anyhow::Result<()> {
     let waiting = count(&link).with_context(|| format!("cannot list {}", link.display()))?;
     if waiting > 0 {
         log::warn!(
-            "staging stays where it was: {waiting} files of the last mount wait there; it moves after a clean unmount"
+            "staging stays where it was, for files of the last mount wait there ({waiting}); it moves after a clean unmount"
         );
         return Ok(());
     }

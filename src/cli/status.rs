@@ -13,12 +13,16 @@ use serde::Serialize;
 
 use super::args::StatusArguments;
 use super::exit::Exit;
+use super::failure::failure;
 use super::size::format_size;
 use super::vault::VaultPlace;
 use super::{advice, mount_table, output, state_folder};
+use crate::check::count;
 use crate::format::DeviceId;
 use crate::mount::{DaemonStatus, request_status};
-use crate::unlock::list_slots;
+use crate::store::Space;
+use crate::unlock::{UnlockError, list_slots};
+use crate::volume::reserve_bytes;
 
 /// Everything there is to say. `None` is what could not be asked.
 #[derive(Debug, Serialize)]
@@ -44,6 +48,8 @@ struct FolderReport {
     meta_files: u64,
     meta_bytes: u64,
     free_bytes: Option<u64>,
+    /// So little is free that nothing more is written.
+    is_full: bool,
     devices: Vec<DeviceReport>,
 }
 
@@ -67,6 +73,8 @@ struct LocalReport {
     /// Bytes of local files: journal, staging, copies.
     bytes: u64,
     free_bytes: Option<u64>,
+    /// So little is free that nothing more is written.
+    is_full: bool,
 }
 
 /// Runs the command.
@@ -77,14 +85,11 @@ pub fn run(arguments: &StatusArguments) -> anyhow::Result<Exit> {
             if arguments.json { output::print_json(&report)? } else { output::print(&describe(&report))? }
         }
         None => {
-            let (reports, silent) = all_mounted()?;
+            let mounted = all_mounted()?;
             if arguments.json {
-                output::print_json(&reports)?;
-            } else if reports.is_empty() && silent == 0 {
-                output::print("No vault is mounted.\n")?;
+                output::print_json(&mounted.reports)?;
             } else {
-                let texts: Vec<String> = reports.iter().map(describe).collect();
-                output::print(&texts.join("\n"))?;
+                output::print(&mounted.describe())?;
             }
         }
     }
@@ -106,31 +111,73 @@ fn of_mount(mountpoint: &Path) -> anyhow::Result<Report> {
     // The folder may be gone, which the daemon has survived.
     let place = VaultPlace::find(&daemon.vault_folder).ok();
     let folder = place.as_ref().and_then(|place| folder_report(place).ok());
-    let local = place.as_ref().map(local_report);
+    // Root sees its own local state, and not that of the user who mounted.
+    let table = mount_table::read().unwrap_or_default();
+    let is_ours = mount_table::at(&table, mountpoint).is_none_or(is_ours);
+    let local = place.as_ref().filter(|_| is_ours).map(local_report);
     Ok(Report { folder, local, daemon: Some(daemon) })
 }
 
 fn of_folder(folder: &Path) -> anyhow::Result<Report> {
-    let place = VaultPlace::find(folder)?;
+    let place = VaultPlace::find(folder).map_err(|error| match error.downcast_ref() {
+        Some(UnlockError::NotAVault) => failure(
+            Exit::NotVault,
+            format!("nothing is mounted at {}, and it is no vault folder: it has neither vault.json nor keys", folder.display()),
+            "`passkeyfs status` lists what is mounted. If it is a vault folder, let the sync client bring its files first.",
+        ),
+        _ => error,
+    })?;
     let local = local_report(&place);
     let daemon = local.mountpoint.as_ref().and_then(|mountpoint| request_status(Path::new(mountpoint)).ok());
     Ok(Report { folder: Some(folder_report(&place)?), local: Some(local), daemon })
 }
 
-/// All that answer, and how many do not: those that died, and other people's.
-fn all_mounted() -> anyhow::Result<(Vec<Report>, usize)> {
+/// All vaults that are mounted on this machine.
+#[derive(Default)]
+struct Mounted {
+    /// Those whose daemons answer.
+    reports: Vec<Report>,
+    /// How many do not, which was said.
+    silent: usize,
+    /// How many are other people's, whose daemons answer only them and root.
+    foreign: u64,
+}
+
+impl Mounted {
+    fn describe(&self) -> String {
+        let mut texts: Vec<String> = self.reports.iter().map(describe).collect();
+        if self.reports.is_empty() && self.silent == 0 {
+            let by = if self.foreign == 0 { "" } else { " by this user" };
+            texts.push(format!("No vault is mounted{by}.\n"));
+        }
+        if self.foreign > 0 {
+            texts.push(format!("{} of other users, which they and root can look at.\n", count(self.foreign, "vault")));
+        }
+        texts.join("\n")
+    }
+}
+
+fn is_ours(entry: &mount_table::MountEntry) -> bool {
+    entry.user.is_none_or(|user| user == nix::unistd::geteuid().as_raw())
+}
+
+fn all_mounted() -> anyhow::Result<Mounted> {
     let table = mount_table::read().context("cannot read the list of mounts")?;
-    let (mut reports, mut silent) = (Vec::new(), 0);
+    let mut mounted = Mounted::default();
     for entry in table.iter().filter(|entry| entry.is_passkeyfs) {
+        if !is_ours(entry) && !nix::unistd::geteuid().is_root() {
+            mounted.foreign += 1;
+            continue;
+        }
         match of_mount(&entry.mountpoint) {
-            Ok(report) => reports.push(report),
+            Ok(report) => mounted.reports.push(report),
             Err(error) => {
-                silent += 1;
+                mounted.silent += 1;
                 advice::report(&error);
             }
         }
     }
-    Ok((reports, silent))
+    Ok(mounted)
 }
 
 fn folder_report(place: &VaultPlace) -> anyhow::Result<FolderReport> {
@@ -147,6 +194,7 @@ fn folder_report(place: &VaultPlace) -> anyhow::Result<FolderReport> {
         meta_files: 0,
         meta_bytes: 0,
         free_bytes: free_bytes(&place.folder),
+        is_full: is_full(&place.folder),
         devices: Vec::new(),
     };
     for (name, path) in entries(&place.folder.join("devices")) {
@@ -194,6 +242,7 @@ fn local_report(place: &VaultPlace) -> LocalReport {
         mountpoint: known.and_then(|holder| holder.mountpoint).map(|path| path.to_string_lossy().into_owned()),
         bytes: bytes_below(&place.state),
         free_bytes: free_bytes(&place.state),
+        is_full: is_full(&place.state),
     }
 }
 
@@ -214,9 +263,22 @@ fn bytes_below(folder: &Path) -> u64 {
 
 /// Room for us on the disk that this folder lies on, or would lie on.
 pub fn free_bytes(folder: &Path) -> Option<u64> {
+    space(folder).map(|space| space.free_bytes)
+}
+
+/// Whether so little is free there that a daemon takes no more changes.
+fn is_full(folder: &Path) -> bool {
+    space(folder).is_some_and(|space| space.free_bytes <= reserve_bytes(&space))
+}
+
+fn space(folder: &Path) -> Option<Space> {
     let existing = folder.ancestors().find(|folder| folder.exists())?;
     let space = nix::sys::statvfs::statvfs(existing).ok()?;
-    Some(space.blocks_available() * space.fragment_size())
+    Some(Space {
+        total_bytes: space.blocks() * space.fragment_size(),
+        free_bytes: space.blocks_available() * space.fragment_size(),
+        reserved_bytes: space.blocks_free().saturating_sub(space.blocks_available()) * space.fragment_size(),
+    })
 }
 
 fn describe(report: &Report) -> String {
@@ -229,24 +291,28 @@ fn describe(report: &Report) -> String {
         line("folder", folder.path.clone());
         line("keys", format!("{} (see passkeyfs key list)", folder.slots));
         folder.slot_problems.iter().for_each(|problem| line("warning", problem.clone()));
-        line("data", format!("{} in {} files", format_size(folder.data_bytes), folder.data_files));
-        line("metadata", format!("{} in {} files", format_size(folder.meta_bytes), folder.meta_files));
-        line("free", folder.free_bytes.map_or_else(|| "not known".to_owned(), format_size));
+        line("data", format!("{} in {}", format_size(folder.data_bytes), count(folder.data_files, "file")));
+        line("metadata", format!("{} in {}", format_size(folder.meta_bytes), count(folder.meta_files, "file")));
+        line("free", describe_room(folder.free_bytes, folder.is_full));
         for device in &folder.devices {
             let newest = format_seconds(device.newest_seconds);
             let size = format_size(device.bytes);
-            line("device", format!("{}: {size} in {} files, newest {newest}", device.device, device.files));
+            let files = count(device.files, "file");
+            line("device", format!("{}: {size} in {files}, newest {newest}", device.device));
         }
     }
     if let Some(local) = &report.local {
-        line("state", format!("{} ({})", local.path, format_size(local.bytes)));
+        let room = describe_room(local.free_bytes, local.is_full);
+        line("state", format!("{} ({}; free there: {room})", local.path, format_size(local.bytes)));
         line("mounted", mounted(report.daemon.as_ref(), local));
     }
     if let Some(daemon) = &report.daemon {
         let volume = &daemon.volume;
-        if report.local.is_none() {
+        if report.folder.is_none() {
             line("vault", volume.vault.clone());
             line("folder", daemon.vault_folder.display().to_string());
+        }
+        if report.local.is_none() {
             line("mounted", format!("{} by process {}", daemon.mountpoint.display(), daemon.pid));
         }
         line("this device", volume.device.clone());
@@ -261,8 +327,9 @@ fn describe(report: &Report) -> String {
             line("vault key", format!("in use since {}", format_seconds(i64::try_from(since).unwrap_or(i64::MAX))));
         }
         let dirty = format_size(volume.dirty_bytes);
-        line("unpublished", format!("{} items, {dirty} not written yet", volume.unpublished_items));
-        line("awaited", format!("{} files that have not arrived", volume.awaited_segments));
+        line("unpublished", format!("{}, {dirty} not written yet", count(volume.unpublished_items, "item")));
+        let have = if volume.awaited_segments == 1 { "has" } else { "have" };
+        line("awaited", format!("{} that {have} not arrived", count(volume.awaited_segments, "file")));
         if let Some(reason) = &volume.read_only {
             line("read-only", reason.clone());
         }
@@ -270,6 +337,11 @@ fn describe(report: &Report) -> String {
         volume.warnings.iter().filter(|warning| !said(warning)).for_each(|warning| line("warning", warning.clone()));
     }
     text
+}
+
+fn describe_room(free_bytes: Option<u64>, is_full: bool) -> String {
+    let free = free_bytes.map_or_else(|| "not known".to_owned(), format_size);
+    if is_full { format!("{free}, so no changes are taken until there is more") } else { free }
 }
 
 fn mounted(daemon: Option<&DaemonStatus>, local: &LocalReport) -> String {

@@ -5,7 +5,7 @@
 //! and no process holds the vault: a copy of it may be taken at once.
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -14,9 +14,11 @@ use super::args::UmountArguments;
 use super::daemon::Process;
 use super::exit::Exit;
 use super::failure::failure;
+use super::find_mount::{self, Names};
 use super::holders::{self, How};
-use super::{mount_table, output, state_folder};
-use crate::mount::{ControlError, UnmountError, request_publish, request_status, unmount};
+use super::output::shell_word;
+use super::{mount_table, output, publishing, state_folder};
+use crate::mount::{ControlError, UnmountError, request_status, unmount};
 
 /// How long a wait is before a person at a terminal is told about it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -24,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Runs the command.
 pub fn run(arguments: &UmountArguments) -> anyhow::Result<Exit> {
     // Outline: 1) find the mount, 2) publish, 3) detach, or refuse where it is busy, 4) wait for the daemon.
-    let mountpoint = find_mount(&arguments.mountpoint)?;
+    let mountpoint = find_mount::find(&arguments.mountpoint, Names::MountPoint, "umount")?;
     // Called from inside the mount, this process would be in its own way.
     std::env::set_current_dir("/").context("cannot enter /")?;
     let show = mountpoint.display();
@@ -46,12 +48,15 @@ pub fn run(arguments: &UmountArguments) -> anyhow::Result<Exit> {
     };
     // Held before the detach: afterwards the number could come to mean another process.
     let process = Process::open(daemon).context("cannot watch the daemon")?;
-    let published = request_publish(&mountpoint);
+    let published = publishing::publish(&mountpoint);
     if let Err(error @ ControlError::NotPublished { is_kept: false, .. }) = &published {
         return Err(failure(
             Exit::Failed,
             format!("{show} stays mounted, for its last changes would be lost: {error}"),
-            format!("Make room on both disks or see to them, then try again. To give the changes up: umount {show}"),
+            format!(
+                "Make room on both disks or see to them, then try again. To give the changes up: umount {}",
+                shell_word(&mountpoint)
+            ),
         ));
     }
     unmount(&mountpoint).map_err(|error| match error {
@@ -71,19 +76,6 @@ pub fn run(arguments: &UmountArguments) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Where the vault is mounted that the path names, in whatever form it is given.
-fn find_mount(given: &Path) -> anyhow::Result<PathBuf> {
-    let not_mounted =
-        |what: String| failure(Exit::Failed, what, "`passkeyfs status` lists the vaults that are mounted, and where.");
-    let path = mount_table::resolve(given).map_err(|error| not_mounted(format!("{}: {error}", given.display())))?;
-    let table = mount_table::read().context("cannot read the list of mounts")?;
-    match mount_table::at(&table, &path) {
-        Some(entry) if entry.is_passkeyfs => Ok(path),
-        Some(_) => Err(not_mounted(format!("what is mounted at {} is not a vault", path.display()))),
-        None => Err(not_mounted(format!("nothing is mounted at {}", path.display()))),
-    }
-}
-
 /// Who is in the way, as far as it can be seen.
 fn busy(mountpoint: &Path, daemon: u32) -> anyhow::Error {
     let show = mountpoint.display();
@@ -91,7 +83,7 @@ fn busy(mountpoint: &Path, daemon: u32) -> anyhow::Error {
     if let Some(entry) = mount_table::below(&table, mountpoint).last() {
         let inner = entry.mountpoint.display();
         let what = format!("{show} is busy: something is mounted at {inner}");
-        return failure(Exit::Failed, what, format!("Unmount that first: umount {inner}"));
+        return failure(Exit::Failed, what, format!("Unmount that first: umount {}", shell_word(&entry.mountpoint)));
     }
     let holders = holders::find(mountpoint, &[daemon, std::process::id()]);
     let what = match holders.as_slice() {
@@ -101,7 +93,7 @@ fn busy(mountpoint: &Path, daemon: u32) -> anyhow::Error {
     };
     let shell = std::os::unix::process::parent_id();
     let next = if holders.is_empty() {
-        format!("Run `fuser -vm {show}` as root to see who uses it; end that, then try again.")
+        format!("Run `fuser -vm {}` as root to see who uses it; end that, then try again.", shell_word(mountpoint))
     } else if holders.iter().any(|holder| holder.pid == shell && holder.how == How::WorkingDirectory) {
         "Leave that folder (`cd`), then try again.".to_owned()
     } else {

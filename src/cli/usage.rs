@@ -5,7 +5,32 @@
 
 use std::io::Write;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+/// Commands that are planned and not in this version, each with what does the same now.
+const NOT_IN_THIS_VERSION: [(&str, &str); 12] = [
+    ("restore", COPY),
+    ("ls", COPY),
+    ("cat", COPY),
+    ("find", COPY),
+    ("export", COPY),
+    ("snapshot", NO_HISTORY),
+    ("versions", NO_HISTORY),
+    ("diff", NO_HISTORY),
+    (
+        "gc",
+        "The vault folder grows with each change; a new vault, filled from a mount of this one, is as small as can be.",
+    ),
+    (
+        "repair",
+        "`passkeyfs check VAULT --data` names what is damaged: bring those files back from the sync client's older versions.",
+    ),
+    ("device", DEVICES),
+    ("conflicts", DEVICES),
+];
+const COPY: &str = "Mount the vault (`passkeyfs mount -o ro VAULT MOUNTPOINT`), and look, search or copy there.";
+const NO_HISTORY: &str = "Older states of files are not shown: copy out of a mount what is to be kept as it is.";
+const DEVICES: &str = "`passkeyfs status VAULT` lists the devices that have written.";
 
 /// Prints what clap has to say, and answers with the exit code: `usage_code` unless help or the version was asked for.
 pub fn report(error: &clap::Error, usage_code: u8) -> u8 {
@@ -20,10 +45,19 @@ pub fn report(error: &clap::Error, usage_code: u8) -> u8 {
             usage_code
         }
         _ => {
-            let _ = std::io::stderr().lock().write_all(in_our_form(&error.render().to_string()).as_bytes());
+            let planned = not_in_this_version(error);
+            let text = planned.unwrap_or_else(|| in_our_form(&error.render().to_string()));
+            let _ = std::io::stderr().lock().write_all(text.as_bytes());
             usage_code
         }
     }
+}
+
+/// What to say of a command that is planned.
+fn not_in_this_version(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return None };
+    let (word, next) = NOT_IN_THIS_VERSION.iter().find(|(planned, _)| planned == word)?;
+    Some(format!("passkeyfs: '{word}' is not in this version\n{next}\n"))
 }
 
 /// Joins the first paragraph to one line and puts the others below it without blank lines between.

@@ -40,7 +40,7 @@ pub enum HistoryError {
         source: BlockError,
     },
     /// A file of the local state is not what this program wrote.
-    #[error("{path} in the local state is not valid: {detail}")]
+    #[error("{path} is not valid: {detail}")]
     State {
         /// The file.
         path: FilePath,

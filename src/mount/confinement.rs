@@ -52,13 +52,13 @@ pub fn is_allowed_place(mountpoint: &Path) -> bool {
     }
 }
 
-/// The lines that let the helper mount at `mountpoint` too, for `local/fusermount3` beside the profile.
-pub fn local_rules(mountpoint: &Path) -> String {
-    let place = mountpoint.display();
-    format!(
-        "mount fstype=fuse.passkeyfs options=(nosuid,nodev) options in (ro,rw,noexec,sync,dirsync) -> \"{place}/\",\n\
-         umount \"{place}/\",\n"
-    )
+/// The command by which root lets the helper mount at `mountpoint` too: lines in `local/` beside the profile.
+pub fn allow_place_command(mountpoint: &Path) -> String {
+    let place = mountpoint.display().to_string().replace('\'', "'\\''");
+    let mount =
+        format!("mount fstype=fuse.passkeyfs options=(nosuid,nodev) options in (ro,rw,noexec,sync) -> \"{place}/\",");
+    let umount = format!("umount \"{place}/\",");
+    format!("printf '%s\\n' '{mount}' '{umount}' >>/etc/apparmor.d/local/fusermount3 && apparmor_parser -r {PROFILE}")
 }
 
 #[cfg(test)]
@@ -113,6 +113,7 @@ mod tests {
         for place in ["/home/me", "/home", "/root", "/srv/backup", "/tmp", "/media", "/run/user/1000", "/", "/data"] {
             assert!(!is_allowed_place(Path::new(place)), "{place}");
         }
-        assert!(local_rules(Path::new("/srv/my backup")).contains("-> \"/srv/my backup/\","));
+        let command = allow_place_command(Path::new("/srv/my backup"));
+        assert!(command.contains("-> \"/srv/my backup/\",' 'umount \"/srv/my backup/\",' >>"), "{command}");
     }
 }

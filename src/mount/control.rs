@@ -1,7 +1,8 @@
 //! How another process speaks with the daemon: an ioctl on the root directory of the mount.
 //!
 //! Both sides lie here. The ioctl needs no socket, no pid file and no path but the mount point, ends with the mount, and
-//! the kernel itself says who is asking. Only the user who mounted and root are answered.
+//! the kernel itself says who is asking. Only the user who mounted and root are answered; root asks as that user
+//! (`as_owner.rs`), for the kernel lets nobody else in.
 //!
 //! ```text
 //! code    _IOR(0xB4, request, 8192)        request: 1 status, 2 publish
@@ -34,7 +35,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
 use super::answer::{Adapter, Call};
+use super::as_owner::as_owner;
 use super::key_request::{ChangeRequest, KeyAnswer, KeyRequest};
+use super::mountinfo::{self, mounted_at};
 use crate::format::EpochId;
 use crate::unlock::EpochKeyEntry;
 use crate::volume::{KeyChange, KeyChanged, SlotError, UsedSlot, ValidSlot, Volume, VolumeError, VolumeStatus};
@@ -234,10 +237,27 @@ fn answer_of_another_kind(mountpoint: &Path) -> ControlError {
 
 type Answer = [u8; ANSWER_BYTES_MAX];
 
-fn ask<T: DeserializeOwned>(
+/// Asks; where root is kept out of the mount of another user, as that user.
+fn ask<T: DeserializeOwned + Send>(
+    mountpoint: &Path,
+    request: Answer,
+    ioctl: impl Fn(&File, &mut Answer) -> nix::Result<i32> + Sync,
+) -> Result<T, ControlError> {
+    let ask = || ask_directly(mountpoint, request, &ioctl);
+    match ask() {
+        Err(error @ ControlError::NotAllowed { .. }) if nix::unistd::geteuid().is_root() => {
+            let entry = mountinfo::resolve(mountpoint).and_then(|resolved| mounted_at(&resolved));
+            let Some(owner) = entry.ok().flatten().and_then(|entry| entry.owner) else { return Err(error) };
+            as_owner(owner, ask).unwrap_or(Err(error))
+        }
+        answer => answer,
+    }
+}
+
+fn ask_directly<T: DeserializeOwned>(
     mountpoint: &Path,
     mut answer: Answer,
-    ioctl: impl FnOnce(&File, &mut Answer) -> nix::Result<i32>,
+    ioctl: &impl Fn(&File, &mut Answer) -> nix::Result<i32>,
 ) -> Result<T, ControlError> {
     let name = |source: io::Error| name_error(mountpoint, source);
     let root = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(mountpoint).map_err(name)?;

@@ -10,6 +10,7 @@
 //! readers.rs ── vigil.rs (burst.rs, processors.rs), lookout.rs  which thread serves, where, and how it is woken cheaply
 //! session.rs ── attach.rs, mountinfo.rs, negotiate.rs           how the mount comes and goes (confinement.rs: or may not)
 //! stale_attributes.rs                                           what the kernel is told without having asked
+//! control.rs ── as_owner.rs                                     how another process asks the daemon
 //! ```
 //!
 //! What FUSE or `fuser` 0.18 keep from us: `O_TMPFILE`, `syncfs`, the time of creation, and the flags that ask to drop
@@ -17,6 +18,7 @@
 
 mod adapter;
 mod answer;
+mod as_owner;
 mod attach;
 mod attributes;
 mod burst;
@@ -37,7 +39,7 @@ mod stale_attributes;
 mod vigil;
 
 pub use attach::is_kernel_option;
-pub use confinement::{ALLOWED_PLACES, PROFILE as HELPER_PROFILE, helper_is_confined, local_rules};
+pub use confinement::{ALLOWED_PLACES, PROFILE as HELPER_PROFILE, allow_place_command, helper_is_confined};
 pub use control::{
     ControlError, DaemonInfo, DaemonStatus, request_key_change, request_publish, request_slots, request_status,
 };

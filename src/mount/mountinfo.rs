@@ -15,6 +15,17 @@ pub(super) struct MountEntry {
     pub(super) mountpoint: PathBuf,
     /// Its type.
     pub(super) kind: String,
+    /// Of a FUSE filesystem: who mounted it.
+    pub(super) owner: Option<Owner>,
+}
+
+/// The user and the group that a FUSE filesystem belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Owner {
+    /// The user's number.
+    pub(super) user: u32,
+    /// The group's number.
+    pub(super) group: u32,
 }
 
 /// The mount that is seen at `mountpoint` (the last one made there), which must be an absolute path without symlinks.
@@ -52,12 +63,21 @@ fn entry(line: &[u8]) -> Option<MountEntry> {
     let mut fields = line.split(|&byte| byte == b' ');
     let device = fields.nth(2)?;
     let mountpoint = fields.nth(1)?;
-    let kind = fields.skip_while(|field| field != b"-").nth(1)?;
+    let mut behind_dash = fields.skip_while(|field| field != b"-").skip(1);
+    let kind = behind_dash.next()?;
     Some(MountEntry {
         device: String::from_utf8(device.to_vec()).ok()?,
         mountpoint: PathBuf::from(OsString::from_vec(unescape(mountpoint))),
         kind: String::from_utf8(kind.to_vec()).ok()?,
+        owner: behind_dash.nth(1).and_then(owner),
     })
+}
+
+/// `rw,user_id=1000,group_id=1000,…`
+fn owner(options: &[u8]) -> Option<Owner> {
+    let options = std::str::from_utf8(options).ok()?;
+    let number = |name: &str| options.split(',').find_map(|option| option.strip_prefix(name)?.parse().ok());
+    Some(Owner { user: number("user_id=")?, group: number("group_id=")? })
 }
 
 /// Undoes the kernel's `\040` for a space (and tab, newline, backslash).
@@ -85,7 +105,7 @@ mod tests {
     use super::*;
 
     const TABLE: &[u8] = b"22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
-        99 22 0:51 / /mnt/my\\040vault\\134x rw,nosuid shared:2 master:3 - fuse.passkeyfs /home/me/vault rw,user_id=0\n\
+        99 22 0:51 / /mnt/my\\040vault\\134x rw,nosuid shared:2 master:3 - fuse.passkeyfs /home/me/vault rw,user_id=0,group_id=7\n\
         not a line\n";
 
     #[test]
@@ -94,6 +114,7 @@ mod tests {
         assert_eq!(found.len(), 2);
         assert_eq!(found[1].mountpoint, Path::new("/mnt/my vault\\x"));
         assert_eq!((found[1].device.as_str(), found[1].kind.as_str()), ("0:51", "fuse.passkeyfs"));
+        assert_eq!((found[0].owner, found[1].owner), (None, Some(Owner { user: 0, group: 7 })));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use super::FilePath;
+use super::{Area, FilePath};
 
 /// The path that an error is about: in the store, and on the disk where there is one.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -33,7 +33,7 @@ impl From<&FilePath> for Place {
 impl fmt::Display for Place {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.on_disk {
-            Some(on_disk) => write!(formatter, "{} ({})", self.path, on_disk.display()),
+            Some(on_disk) => on_disk.display().fmt(formatter),
             None => self.path.fmt(formatter),
         }
     }
@@ -44,7 +44,7 @@ impl fmt::Display for Place {
 #[allow(missing_docs)] // the fields: the place, and what the system said
 pub enum StoreError {
     /// There is no such file; in a vault folder: perhaps not yet.
-    #[error("{path}: not found")]
+    #[error("{}", describe_absence(path))]
     NotFound { path: Place },
     /// Something of that name is there already.
     #[error("{path}: already exists")]
@@ -73,6 +73,18 @@ pub enum StoreError {
     /// Anything else the system said.
     #[error("{path}: cannot {action}")]
     Io { path: Place, action: &'static str, source: io::Error },
+}
+
+/// One of the store's own two folders is not simply absent: it was there when the store was opened.
+fn describe_absence(path: &Place) -> String {
+    let shown = || path.on_disk.as_ref().map_or_else(String::new, |on_disk| format!(" {}", on_disk.display()));
+    match (path.path.area, path.path.name.as_str()) {
+        (Area::Vault, "") => {
+            format!("the vault folder{} is not there any more (moved, or its disk was taken out)", shown())
+        }
+        (Area::State, "") => format!("the folder{} of the local state is not there any more", shown()),
+        _ => format!("{path}: not found"),
+    }
 }
 
 impl StoreError {
@@ -143,9 +155,17 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_its_path_in_the_store_and_on_the_disk() {
-        assert_eq!(of(libc::EIO).to_string(), "vault:keys/a: cannot read the file");
-        let place = Place { path: FilePath::vault("keys/a"), on_disk: Some("/home/u/Vault/keys/a".into()) };
-        assert_eq!(StoreError::NotFound { path: place }.to_string(), "vault:keys/a (/home/u/Vault/keys/a): not found");
+    fn an_error_names_its_path_on_the_disk_or_its_folder_in_plain_words() {
+        assert_eq!(of(libc::EIO).to_string(), "keys/a in the vault folder: cannot read the file");
+        let not_found = |path: FilePath, on_disk: &str| {
+            StoreError::NotFound { path: Place { path, on_disk: Some(on_disk.into()) } }.to_string()
+        };
+        let file = not_found(FilePath::vault("keys/a"), "/home/u/Vault/keys/a");
+        assert_eq!(file, "/home/u/Vault/keys/a: not found");
+        let moved = not_found(FilePath::vault(""), "/home/u/Vault");
+        let expected = "the vault folder /home/u/Vault is not there any more (moved, or its disk was taken out)";
+        assert_eq!(moved, expected);
+        let state = StoreError::NotFound { path: FilePath::state("").into() }.to_string();
+        assert_eq!(state, "the folder of the local state is not there any more");
     }
 }

@@ -82,7 +82,7 @@ pub struct Call {
 
 impl fmt::Display for Call {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} {}", format!("{:?}", self.kind).to_lowercase(), self.path)
+        write!(formatter, "{} {}", format!("{:?}", self.kind).to_lowercase(), self.path.key())
     }
 }
 

@@ -52,7 +52,7 @@ impl fmt::Display for Area {
 /// The place of a file or folder in a store: an area, and a name relative to it.
 ///
 /// Components are separated by `/`; none is empty, `.` or `..`, and none holds a NUL. The empty name is the area's own
-/// folder, which can be listed and nothing else. Prints as `vault:keys/ab.json`.
+/// folder, which can be listed and nothing else. Prints as `keys/ab.json in the vault folder`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct FilePath {
     /// The area it lies in.
@@ -70,6 +70,11 @@ impl FilePath {
     /// A place in this device's state folder.
     pub fn state(name: impl Into<String>) -> Self {
         Self { area: Area::State, name: name.into() }
+    }
+
+    /// Area and name in one word, `vault:keys/ab.json`: for records of calls, and not for people.
+    pub fn key(&self) -> String {
+        format!("{}:{}", self.area, self.name)
     }
 
     /// The place of `name` inside this folder.
@@ -116,7 +121,12 @@ impl FilePath {
 
 impl fmt::Display for FilePath {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}:{}", self.area, self.name)
+        match (self.area, self.name.as_str()) {
+            (Area::Vault, "") => formatter.write_str("the vault folder"),
+            (Area::Vault, name) => write!(formatter, "{name} in the vault folder"),
+            (Area::State, "") => formatter.write_str("the folder of the local state"),
+            (Area::State, name) => write!(formatter, "{name} in the local state"),
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! A waiting touch as a desktop notification (org.freedesktop.Notifications), taken back when the touch is done.
+//! Desktop notifications (org.freedesktop.Notifications): of a waiting touch, taken back when the touch is done, and of
+//! trouble with a mounted vault, which stays until its user has seen it.
 //!
 //! Relies on `zbus`. Where there is no session bus nothing happens. All talk is on a thread of its own: a bus that does not
 //! answer holds up nobody for longer than [`PATIENCE`], once.
@@ -23,6 +24,8 @@ const CALL_TIME_LIMIT: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_millis(500);
 /// When a notification goes by itself, should this process not live to take it back: keys wait no longer.
 const SHOWN_MILLISECONDS: i32 = 60_000;
+/// Of a notification that does not go by itself.
+const SHOWN_UNTIL_SEEN: i32 = 0;
 /// `urgency`: critical. It is shown over windows that fill the screen.
 const CRITICAL: u8 = 2;
 
@@ -41,11 +44,32 @@ pub(super) struct DesktopNotification {
 impl DesktopNotification {
     /// `None` where this process can have no session bus.
     pub(super) fn where_there_is_a_bus() -> Option<Self> {
-        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-        let usual = set("XDG_RUNTIME_DIR").is_some_and(|folder| Path::new(&folder).join("bus").exists());
-        let there = set("DBUS_SESSION_BUS_ADDRESS").is_some() || usual;
-        there.then(|| Self { thread: Mutex::new(None) })
+        is_there_a_bus().then(|| Self { thread: Mutex::new(None) })
     }
+}
+
+fn is_there_a_bus() -> bool {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let usual = set("XDG_RUNTIME_DIR").is_some_and(|folder| Path::new(&folder).join("bus").exists());
+    set("DBUS_SESSION_BUS_ADDRESS").is_some() || usual
+}
+
+/// Shows a notification that stays until the user has seen it; nothing where there is no desktop. May take seconds.
+pub fn show_on_desktop(summary: &str, body: &str) {
+    if !is_there_a_bus() {
+        return;
+    }
+    let shown = connect().and_then(|bus| {
+        let hints = HashMap::from([("urgency", Value::from(CRITICAL))]);
+        notify(&bus, "dialog-warning", summary, &plain(body), hints, SHOWN_UNTIL_SEEN)
+    });
+    if let Err(error) = shown {
+        log::debug!("no desktop notification: {error}");
+    }
+}
+
+fn connect() -> zbus::Result<Connection> {
+    connection::Builder::session()?.method_timeout(CALL_TIME_LIMIT).build()
 }
 
 impl Announcer for DesktopNotification {
@@ -84,7 +108,7 @@ fn serve(orders: &Receiver<Order>) {
 }
 
 fn talk(orders: &Receiver<Order>) -> zbus::Result<()> {
-    let bus = connection::Builder::session()?.method_timeout(CALL_TIME_LIMIT).build()?;
+    let bus = connect()?;
     let mut shown = None;
     let mut next = orders.recv().ok();
     while let Some(order) = next {
@@ -106,15 +130,25 @@ fn talk(orders: &Receiver<Order>) -> zbus::Result<()> {
     Ok(())
 }
 
-/// Shows it, and answers with its number.
+/// Shows that a touch is waited for, and answers with the notification's number.
 fn show(bus: &Connection, authenticator: &str) -> zbus::Result<u32> {
-    // The text may hold markup, which a device's name must not bring in.
-    let name = authenticator.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    let body = format!("passkeyfs waits for a touch of {name}.");
+    let body = format!("passkeyfs waits for a touch of {authenticator}.");
     let hints = HashMap::from([("urgency", Value::from(CRITICAL)), ("transient", Value::from(true))]);
+    notify(bus, "dialog-password", "Touch your security key", &body, hints, SHOWN_MILLISECONDS)
+}
+
+fn notify(
+    bus: &Connection,
+    icon: &str,
+    summary: &str,
+    body: &str,
+    hints: HashMap<&str, Value<'_>>,
+    shown_milliseconds: i32,
+) -> zbus::Result<u32> {
+    // The text may hold markup, which the name of a device or a file must not bring in.
+    let body = body.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     let no_actions: &[&str] = &[];
-    let notification =
-        ("passkeyfs", 0_u32, "dialog-password", "Touch your security key", body, no_actions, hints, SHOWN_MILLISECONDS);
+    let notification = ("passkeyfs", 0_u32, icon, summary, body, no_actions, hints, shown_milliseconds);
     let reply = bus.call_method(Some(SERVICE), OBJECT, Some(SERVICE), "Notify", &notification)?;
     reply.body().deserialize()
 }

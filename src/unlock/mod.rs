@@ -23,7 +23,8 @@
 //!   recovery code belongs in `recovery.rs`, as a second [`SlotMethod`](crate::format::slot_file::SlotMethod).
 //!   [`open_authenticators`] is where both come in.
 //! - [`interaction`]: asking for a PIN, announcing a touch; [`scripted`] stands in for the user in tests. `ways.rs` chooses
-//!   between `terminal.rs`, `helpers.rs` and `stored.rs`; `announcers.rs` and `desktop.rs` tell of a waiting touch;
+//!   between `terminal.rs`, `helpers.rs` and `stored.rs`; `announcers.rs` and `desktop.rs` tell of a waiting touch, the
+//!   latter of trouble with a mounted vault, too;
 //!   `signals.rs` keeps back what would end the process in the middle of a question.
 //! - [`conformance`]: what every authenticator must do, as claims that are tried on one.
 //! - [`enroll`]: making slots and vaults. [`open`]: using them. [`list`]: looking at them from outside.
@@ -59,6 +60,7 @@ mod ways;
 pub use announcers::{set_service_status, tell_service_manager};
 pub use authenticator::{Authenticator, AuthenticatorError};
 pub use choice::{AuthenticatorChoice, Purpose, open_authenticators};
+pub use desktop::show_on_desktop;
 pub use enroll::{
     CreatedVault, EnrolledSlot, NewSlot, NewVault, create_vault, discard_created_vault, enroll_slot, write_slot,
 };

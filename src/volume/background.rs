@@ -13,6 +13,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::space::RoomEstimate;
 use super::state::State;
+use super::types::Trouble;
 use super::{Result, Volume, VolumeError};
 
 /// How often the journal is written while there are changes.
@@ -161,6 +162,12 @@ impl Volume {
     /// Whether all is published but blocks that cannot be put together.
     fn is_held_back(&self, error: &VolumeError) -> bool {
         error.is_of_stored_bytes() && self.state.read().frozen.is_none()
+    }
+
+    /// What keeps changes out of the vault folder now, if something does.
+    pub fn trouble(&self) -> Option<Trouble> {
+        let read_only = self.state.read().read_only.clone().map(Trouble::ReadOnly);
+        read_only.or_else(|| self.pressure.publish_error().map(Trouble::NotPublished))
     }
 
     pub(super) fn want_publish(&self) {

@@ -63,6 +63,7 @@ pub use newest::{find_heads, known_keys};
 pub use open::{Environment, OpenKeys, VolumeOptions};
 pub use open_error::OpenError;
 pub use slots::{UsedSlot, check_used_slot};
+pub use space::reserve_bytes;
 pub use types::*;
 
 use crate::format::VaultFile;

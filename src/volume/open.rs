@@ -177,7 +177,9 @@ impl Volume {
         let device = match loaded {
             Some(state) if state.identity == environment.identity => state,
             Some(copied) => {
-                log::warn!("the local state was copied from another machine: this one writes as a device of its own");
+                log::warn!(
+                    "the local state was copied from elsewhere or made anew: from here this vault is written to as a new device"
+                );
                 let fresh = DeviceState::fresh(&*environment.randomness, &environment.identity);
                 DeviceState { seen: copied.seen, adopted: copied.adopted, next_sequence: copied.next_sequence, ..fresh }
             }

@@ -39,7 +39,7 @@ pub enum OpenError {
         slot: SlotId,
     },
     /// A file of the local state cannot be used.
-    #[error("{path} in the local state is not valid: {detail}")]
+    #[error("{path} is not valid: {detail}")]
     State {
         /// The file.
         path: FilePath,

@@ -76,6 +76,7 @@ impl Answer {
     }
 }
 
-fn reserve_bytes(space: &Space) -> u64 {
+/// How much of a disk is kept free: with no more than this, changes are refused.
+pub fn reserve_bytes(space: &Space) -> u64 {
     RESERVE_BYTES_MAX.min(space.total_bytes / 16)
 }

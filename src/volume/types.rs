@@ -212,6 +212,15 @@ impl Place {
     }
 }
 
+/// What keeps changes out of the vault folder, with the reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// No changes are taken.
+    ReadOnly(String),
+    /// Changes are taken, and the last publish failed.
+    NotPublished(String),
+}
+
 /// What `passkeyfs status` shows of a mounted volume.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct VolumeStatus {

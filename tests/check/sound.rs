@@ -7,12 +7,12 @@ use passkeyfs::crypto::{Randomness, SeededRandomness};
 use passkeyfs::format::{DeviceId, InodeNumber};
 use passkeyfs::store::memory::chosen_by;
 use passkeyfs::volume::{
-    Allocate, RenameMode, SetAttributes, SetExtendedAttribute, Volume, VolumeError, VolumeOptions,
+    Allocate, Place, RenameMode, SetAttributes, SetExtendedAttribute, Volume, VolumeError, VolumeOptions,
 };
 
 use super::forge::Forge;
 use super::support::{OWNER, ROOT, World};
-use super::{check, noise, sample, whole, write_file};
+use super::{Sample, check, noise, sample, whole, write_file};
 
 /// Does something at random to one of a few directories. What cannot be done is passed over.
 fn act(volume: &Volume, choose: &mut dyn FnMut(u64) -> u64, open: &mut Vec<InodeNumber>) -> Result<(), VolumeError> {
@@ -222,4 +222,22 @@ fn a_million_files_are_checked_in_less_than_a_gibibyte() {
     let taken = most_memory_kib();
     assert!(taken < 1 << 20, "{taken} KiB");
     println!("{taken} KiB for a million files");
+}
+
+#[test]
+fn blocks_that_two_files_share_count_once_where_content_is_read() {
+    let Sample { world, file, directory, .. } = sample();
+    let volume = world.open();
+    let copy = volume.create_file(directory, b"copy", &OWNER).unwrap().inode;
+    let (source, target) = (Place { inode: file, offset: 0 }, Place { inode: copy, offset: 0 });
+    assert_eq!(volume.copy_range(source, target, 10_000, false).unwrap(), 10_000);
+    volume.close_file(copy);
+    volume.close().unwrap();
+    let counts = |percent| {
+        let summary = check(&world, &CheckOptions { data_percent: percent, ..CheckOptions::default() }).summary;
+        (summary.content_blocks, summary.content_blocks_verified)
+    };
+    assert_eq!(counts(Some(100)), (4, 4));
+    let (blocks, verified) = counts(Some(50));
+    assert!(blocks == 4 && verified <= 4, "{verified} of {blocks}");
 }

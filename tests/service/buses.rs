@@ -116,6 +116,31 @@ fn a_bus_that_does_not_answer_and_one_without_a_desktop_hold_up_nobody() {
     }
 }
 
+#[test]
+fn the_desktop_is_told_once_when_changes_do_not_reach_the_vault_folder() {
+    let (Some(rig), Some(bus)) = (Rig::where_fuse_works(), Bus::start()) else { return };
+    let desktop = Desktop::default();
+    let _server = bus.serve("org.freedesktop.Notifications", "/org/freedesktop/Notifications", desktop.clone());
+    let mut command = rig.mount_in_front("publish=1,notify=1");
+    let mut service = Running::mounted(&rig, command.env("DBUS_SESSION_BUS_ADDRESS", &bus.address));
+    std::fs::write(rig.mount().join("file"), "written before the folder was moved").expect("written");
+    std::fs::rename(rig.vault(), rig.path("elsewhere")).expect("moved");
+    let shown = || {
+        let shown = desktop.shown.lock().expect("unhurt").clone();
+        shown.into_iter().filter(|text| text.starts_with("passkeyfs: ")).collect::<Vec<_>>()
+    };
+    assert!(wait_for(|| !shown().is_empty()));
+    std::thread::sleep(Duration::from_secs(2));
+    let text = shown().join("\n");
+    assert_eq!(shown().len(), 1, "{text}");
+    assert!(text.starts_with("passkeyfs: Changes do not reach the vault folder: "), "{text}");
+    assert!(text.contains("is not there any more") && text.contains("passkeyfs status '"), "{text}");
+    std::fs::rename(rig.path("elsewhere"), rig.vault()).expect("moved back");
+    service.signal(Signal::SIGTERM);
+    let (status, said) = service.finish();
+    assert_eq!(status.code(), Some(0), "{said}");
+}
+
 #[derive(Debug, Clone, Default)]
 struct Logind {
     /// The ends of pipes whose other ends the inhibitors are.

@@ -8,6 +8,8 @@ mod buses;
 mod interrupted;
 mod locking;
 mod mounted_keys;
+mod mounting;
+mod other_users;
 mod rig;
 mod screen;
 mod secrets;

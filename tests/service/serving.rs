@@ -110,5 +110,18 @@ fn the_example_configuration_is_one() {
     configure(&rig, include_str!("../../systemd/example.conf"));
     let refused = rig.command().args(["mount", "--config", "backup"]).output().expect("it runs");
     // It is read; the vault that it names is not there.
-    assert!(words(&refused).contains("Sync/backup does not exist"), "{}", words(&refused));
+    assert!(words(&refused).contains("Sync/vault does not exist"), "{}", words(&refused));
+}
+
+/// The unit has no environment but the user manager's: what a shell exported is not there.
+#[test]
+fn a_service_finds_the_software_authenticator_that_its_options_name_in_the_home_directory() {
+    let Some(rig) = Rig::where_fuse_works() else { return };
+    configure(&rig, "VAULT=~/the vault\nMOUNTPOINT=~/mount\nOPTIONS=authenticator=software:~/key.json\n");
+    let mut command = rig.command();
+    command.args(["mount", "--foreground", "--config", "backup"]).env_remove("PASSKEYFS_AUTHENTICATOR");
+    let mut service = Running::mounted(&rig, &mut command);
+    service.signal(Signal::SIGTERM);
+    let (status, said) = service.finish();
+    assert_eq!(status.code(), Some(0), "{said}");
 }

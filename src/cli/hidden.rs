@@ -1,0 +1,50 @@
+//! What a mount would hide: files that lie in the folder it is mounted on.
+//!
+//! They would be out of sight until the vault is unmounted, and whoever wrote them there while it was not mounted would
+//! take them for lost. Empty folders and empty files (a marker like `NOT-MOUNTED`) hide nothing.
+
+use std::path::{Path, PathBuf};
+
+/// More entries than these are not looked at: so many are not there for nothing.
+const ENTRIES_MAX: usize = 1000;
+
+/// The first thing found below `folder` that a mount would hide. None where the folder cannot be listed.
+pub fn find(folder: &Path) -> Option<PathBuf> {
+    let mut waiting = vec![folder.to_owned()];
+    let mut seen = 0;
+    while let Some(next) = waiting.pop() {
+        let entries = std::fs::read_dir(&next).into_iter().flatten().flatten().take(ENTRIES_MAX + 1);
+        let mut entries: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+        entries.sort();
+        for path in entries {
+            seen += 1;
+            let Ok(metadata) = path.symlink_metadata() else { continue };
+            if metadata.is_dir() && seen <= ENTRIES_MAX {
+                waiting.push(path);
+            } else if !metadata.is_file() || metadata.len() > 0 || seen > ENTRIES_MAX {
+                return Some(path);
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_empty_is_not_hidden_and_all_else_is_found() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let inner = folder.path().join("a/b");
+        std::fs::create_dir_all(&inner).expect("made");
+        std::fs::write(folder.path().join("NOT-MOUNTED"), "").expect("written");
+        assert_eq!(find(folder.path()), None);
+        assert_eq!(find(&folder.path().join("absent")), None);
+        std::fs::write(inner.join("letter"), "x").expect("written");
+        assert_eq!(find(folder.path()), Some(inner.join("letter")));
+        std::fs::remove_file(inner.join("letter")).expect("removed");
+        std::os::unix::fs::symlink("anywhere", folder.path().join("link")).expect("made");
+        assert_eq!(find(folder.path()), Some(folder.path().join("link")));
+    }
+}
