@@ -156,15 +156,36 @@ fn a_link_out_of_the_folder_is_not_followed() {
 }
 
 #[test]
-fn a_vault_file_that_says_it_is_newer_is_left_as_it_is() {
+fn a_vault_file_that_says_it_is_newer_is_named_and_left_and_believed_by_new_devices_alone() {
     let scene = Scene::new();
     let path = scene.vault().join("vault.json");
-    fs::write(&path, br#"{"format": 99}"#).expect("written");
-    fs::remove_dir_all(scene.vault().join("keys")).expect("removed");
-    for command in ["check", "key rotate"] {
+    fs::write(&path, br#"{"format": 2}"#).expect("written");
+    for command in ["check", "status", "key list", "key test", "key rotate"] {
         let arguments: Vec<_> = command.split(' ').chain(["vault"]).collect();
-        assert_eq!(scene.run(&arguments).status.code(), Some(6), "{command}");
+        let done = scene.run(&arguments);
+        assert!(done.status.success(), "{command}: {done:?}");
+        assert!(String::from_utf8_lossy(&done.stderr).contains("vault.json"), "{command}: {done:?}");
     }
-    assert_eq!(fs::read(&path).expect("there"), br#"{"format": 99}"#);
-    assert!(!scene.vault().join("keys").exists());
+    assert_eq!(fs::read(&path).expect("there"), br#"{"format": 2}"#);
+    fs::rename(scene.folder.path().join("state"), scene.folder.path().join("put aside")).expect("moved");
+    let refused = scene.run(&["key", "test", "vault"]);
+    assert_eq!(refused.status.code(), Some(6), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("delete vault.json"), "{refused:?}");
+    fs::remove_file(&path).expect("removed");
+    let done = scene.run(&["key", "test", "vault"]);
+    assert!(done.status.success(), "{done:?}");
+}
+
+#[test]
+fn devices_that_somebody_adds_do_not_hide_which_vault_a_folder_is() {
+    let scene = Scene::new();
+    for number in 0..40 {
+        let device = scene.vault().join(format!("devices/00000000000000{number:02x}/0000000"));
+        fs::create_dir_all(&device).expect("a folder");
+        fs::write(device.join("0000000001-00000000000000bb.data"), "no segment").expect("written");
+    }
+    fs::write(scene.vault().join("vault.json"), "no vault").expect("written");
+    fs::remove_dir_all(scene.vault().join("keys")).expect("removed");
+    let done = scene.run(&["key", "test", "vault"]);
+    assert!(done.status.success(), "{done:?}");
 }

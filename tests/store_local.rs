@@ -175,3 +175,28 @@ fn a_folder_that_a_sync_client_removed_is_made_again() {
     store.rename(&FilePath::state("a"), &FilePath::vault("keys/b/d")).expect("renamed");
     assert!(folder.path().join("vault/keys/b/d").exists());
 }
+
+#[test]
+fn what_root_makes_in_another_user_s_folders_is_that_user_s() {
+    if !nix::unistd::geteuid().is_root() {
+        return eprintln!("not tested: this is not root");
+    }
+    let folder = folder();
+    let store = store_in(&folder);
+    let (vault, home) = (folder.path().join("vault"), folder.path().join("made"));
+    fs::create_dir(&home).expect("created");
+    for (place, user) in [(&vault, 1234), (&home, 5678)] {
+        std::os::unix::fs::chown(place, Some(user), Some(user)).expect("given away");
+    }
+    put(&store, &FilePath::state("journal/a"), b"content");
+    let store: &dyn Store = &store;
+    store.put_whole(&FilePath::vault("keys/b"), b"content").expect("put");
+    store.put_whole(&FilePath::state("device.json"), b"content").expect("put");
+    let owner = |path: &Path| path.symlink_metadata().map(|metadata| (metadata.uid(), metadata.gid())).expect("there");
+    for name in ["state", "state/journal", "state/journal/a", "state/device.json"] {
+        assert_eq!(owner(&home.join(name)), (5678, 5678), "{name}");
+    }
+    for name in ["keys", "keys/b"] {
+        assert_eq!(owner(&vault.join(name)), (1234, 1234), "{name}");
+    }
+}

@@ -40,6 +40,7 @@ const WALLS: &[(&str, &[&str], &str)] = &[
     ("p256::", &["unlock/software.rs", "unlock/software_file.rs", "unlock/assertion.rs"], "CTAP's own cryptography"),
     ("hmac::", &["unlock/software.rs", "unlock/software_file.rs", "unlock/assertion.rs"], "CTAP's own cryptography"),
     ("sha2::", &["unlock/software.rs", "unlock/software_file.rs", "unlock/assertion.rs"], "CTAP's own cryptography"),
+    ("unicode_normalization::", &["unlock/pin.rs"], "PINs are normalised in one place"),
     ("zbus::", &["unlock/desktop.rs", "cli/sleep.rs"], "one file for each bus"),
     ("sd_notify::", &["unlock/announcers.rs", "cli/"], "the service manager is told in one place"),
     ("qrcodegen::", &["cli/recovery_kit.rs"], "only the recovery kit has a QR code"),

@@ -13,7 +13,7 @@ use super::output::shell_word;
 use super::state_folder::StateError;
 use crate::mount::{ALLOWED_PLACES, ControlError, MountError, UnmountError, allow_place_command};
 use crate::store::StoreError;
-use crate::unlock::interaction::InteractionError;
+use crate::unlock::interaction::{InteractionError, Question};
 use crate::unlock::{AuthenticatorError, UnlockError};
 use crate::volume::{OpenError, SlotError, VolumeError};
 
@@ -105,8 +105,9 @@ pub fn helper_exit(error: &anyhow::Error) -> HelperExit {
 }
 
 fn was_cancelled(cause: &(dyn std::error::Error + 'static)) -> bool {
+    use InteractionError as E;
     let cancelled =
-        |error: &AuthenticatorError| matches!(error, AuthenticatorError::Interaction(InteractionError::Cancelled));
+        |error: &AuthenticatorError| matches!(error, AuthenticatorError::Interaction(E::Cancelled | E::Interrupted));
     match cause.downcast_ref() {
         Some(UnlockError::Authenticator(error)) => cancelled(error),
         _ => cause.downcast_ref().is_some_and(cancelled),
@@ -124,7 +125,17 @@ fn for_unlock(error: &UnlockError) -> Advice {
         E::AlreadyAVault { .. } => {
             advice(Exit::Failed, "Mount it with `passkeyfs mount`, or choose an empty folder for a new vault.")
         }
-        E::NewerFormat { .. } => advice(Exit::NotVault, "Install a newer version of passkeyfs."),
+        E::NewerFormat { .. } => advice(
+            Exit::NotVault,
+            "Install a newer version of passkeyfs. If there is none, somebody has replaced that file: delete vault.json (the \
+             files in keys/ hold copies of it), then try again.",
+        ),
+        E::Crowded { error, .. } => advice(
+            for_unlock(error).exit,
+            "Somebody has filled keys/ with files. Delete those that are not yours (the recovery kit names its slot; your keys' \
+             files have the dates on which they were enrolled), or bring keys/ back with the sync client's older versions; \
+             then try again.",
+        ),
         E::VaultFileDamaged { .. } => advice(Exit::Damage, RESTORE_FILE),
         E::VaultFileChanged { .. } => advice(
             Exit::Damage,
@@ -188,9 +199,15 @@ fn for_unlock(error: &UnlockError) -> Advice {
 pub(super) fn for_interaction(error: &InteractionError) -> Advice {
     use InteractionError as E;
     match error {
+        E::Interrupted => advice(Exit::Interrupted, "Run the command again when you like."),
         E::Cancelled => advice(Exit::Pin, "Nothing was changed. Run the command again when you have the PIN."),
         E::TimedOut => advice(Exit::Pin, "Run the command again, and type the PIN when it is asked for."),
-        E::NobodyToAsk => advice(
+        E::NobodyToAsk { question: Question::RecoveryCode } => advice(
+            Exit::Pin,
+            "Say --recovery-code-file FILE (-: standard input), run it in a terminal, set PASSKEYFS_ASKPASS to a program that \
+             asks, or pass the systemd credential passkeyfs.recovery-code.",
+        ),
+        E::NobodyToAsk { .. } => advice(
             Exit::Pin,
             "Run it in a terminal, set PASSKEYFS_ASKPASS to a program that asks, or pass the systemd credential \
              passkeyfs.pin.",
@@ -449,7 +466,10 @@ mod tests {
             (UnlockError::NoKeys.into(), Exit::NotArrived),
             (UnlockError::Store(full()).into(), Exit::Failed),
             (
-                UnlockError::Authenticator(AuthenticatorError::Interaction(InteractionError::NobodyToAsk)).into(),
+                UnlockError::Authenticator(AuthenticatorError::Interaction(InteractionError::NobodyToAsk {
+                    question: Question::Pin,
+                }))
+                .into(),
                 Exit::Pin,
             ),
             (OpenError::Damaged("x".to_owned()).into(), Exit::Damage),

@@ -32,9 +32,10 @@ pub(super) fn for_authenticator(error: &AuthenticatorError) -> Advice {
         E::NoHmacSecret { .. } => {
             advice(Exit::Failed, "Use a FIDO2 key with the hmac-secret extension (most made since 2019 have it).")
         }
-        E::PinNotSet { .. } => {
-            advice(Exit::Pin, "Set a PIN on the key first, with its maker's program or `fido2-token -S DEVICE`.")
-        }
+        E::PinNotSet { .. } => advice(
+            Exit::Pin,
+            "Set a PIN on the key first, with its maker's program or `fido2-token -S DEVICE` (on a software authenticator with `passkeyfs key pin`).",
+        ),
         E::PinWrong { tries_left, .. } => advice(Exit::Pin, pin_wrong(*tries_left)),
         E::PinUnusable => advice(Exit::Pin, "Type the key's own PIN; no try was used up."),
         E::PinPaused { .. } => advice(Exit::Pin, "Pull the key out, put it in again, and take care with the PIN."),

@@ -227,6 +227,8 @@ pub enum KeyCommand {
     Remove(KeyRemoveArguments),
     /// Unlock the vault, to see that a key works, and open nothing
     Test(KeyTestArguments),
+    /// Set the PIN of a software authenticator
+    Pin(KeyPinArguments),
     /// Replace the vault key: a key that was removed cannot follow what is written from then on
     Rotate(KeyRotateArguments),
 }
@@ -352,6 +354,14 @@ pub struct KeyTestArguments {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub authenticator: AuthenticatorArgument,
+}
+
+/// `passkeyfs key pin`
+#[derive(Debug, Args)]
+pub struct KeyPinArguments {
+    /// The software authenticator: software:FILE (made when it is not there)
+    #[arg(long, value_name = "A", env = "PASSKEYFS_AUTHENTICATOR", default_value = DEFAULT_AUTHENTICATOR, hide_env_values = true)]
+    pub authenticator: String,
 }
 
 /// `passkeyfs check`

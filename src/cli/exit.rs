@@ -31,11 +31,13 @@ pub enum Exit {
     Damage = 10,
     /// The sync client has not brought all data yet.
     NotArrived = 11,
+    /// Ctrl-C was pressed at a question; what a shell says of a program that SIGINT ends.
+    Interrupted = 130,
 }
 
 impl Exit {
     /// Every code with the words that the manual has for it.
-    pub const ALL: [(Exit, &str); 11] = [
+    pub const ALL: [(Exit, &str); 12] = [
         (Exit::Done, "All was done."),
         (Exit::Failed, "It failed for a reason that has no number of its own."),
         (Exit::Usage, "The command line makes no sense, or asks for what this version does not have."),
@@ -47,6 +49,7 @@ impl Exit {
         (Exit::Rollback, "The folder is older than what this device has seen of it."),
         (Exit::Damage, "Damage was found: stored bytes are not what was written."),
         (Exit::NotArrived, "Data has not arrived yet: the sync client may still bring it."),
+        (Exit::Interrupted, "Interrupted by Ctrl-C at a question; nothing was changed."),
     ];
 
     /// The number that the process ends with.
@@ -106,7 +109,7 @@ mod tests {
     #[test]
     fn the_numbers_are_those_of_the_contract() {
         let numbers: Vec<u8> = Exit::ALL.iter().map(|(exit, _)| exit.code()).collect();
-        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11]);
+        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 130]);
         let numbers: Vec<u8> = HelperExit::ALL.iter().map(|(exit, _)| exit.code()).collect();
         assert_eq!(numbers, [0, 1, 2, 4, 8, 16, 32]);
     }

@@ -13,7 +13,7 @@
 //! | its user is told that something is wrong | `trouble.rs` |
 //! | it runs as a service | `service_config.rs`, `mount.rs` |
 //! | an error becomes two lines and a number | `advice.rs`, `advice_authenticator.rs`, `failure.rs`, `usage.rs`, `exit.rs` |
-//! | what unlocks a vault is changed | `key_change.rs`, `recovery.rs`, `recovery_kit.rs` |
+//! | what unlocks a vault is changed | `key_change.rs`, `key_pin.rs`, `recovery.rs`, `recovery_kit.rs` |
 //! | local state is placed and locked | `state_folder.rs`, `staging.rs` |
 
 pub mod advice;
@@ -39,6 +39,7 @@ pub mod holders;
 pub mod init;
 pub mod key;
 pub mod key_change;
+pub mod key_pin;
 pub mod logging;
 pub mod mount;
 pub mod mount_helper;
@@ -97,6 +98,7 @@ fn run(command: &Command) -> anyhow::Result<u8> {
         Command::Key(KeyCommand::Add(arguments)) => key_change::add(arguments),
         Command::Key(KeyCommand::Remove(arguments)) => key_change::remove(arguments),
         Command::Key(KeyCommand::Test(arguments)) => key::test(arguments),
+        Command::Key(KeyCommand::Pin(arguments)) => key_pin::run(arguments),
         Command::Key(KeyCommand::Rotate(arguments)) => key_change::rotate(arguments),
         Command::Recovery(RecoveryCommand::Create(arguments)) => recovery::create(arguments),
         Command::Recovery(RecoveryCommand::Test(arguments)) => recovery::test(arguments),

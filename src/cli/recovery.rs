@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::{IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
@@ -29,6 +29,8 @@ const TERMINAL: &str = "/dev/tty";
 /// Groups of the code that are to be typed back.
 const GROUPS_ASKED: usize = 2;
 const TRIES: usize = 3;
+/// As on the kit; a row fits a terminal of 40 columns.
+const GROUPS_IN_A_ROW: usize = 3;
 
 /// Runs `passkeyfs recovery create`.
 pub fn create(arguments: &RecoveryCreateArguments) -> anyhow::Result<Exit> {
@@ -59,6 +61,16 @@ impl NewRecovery {
     /// Looks whether the code can be handed over: on a terminal, or in a kit that can be written.
     pub fn prepare(kit: Option<&Path>, vault_folder: &Path) -> anyhow::Result<Self> {
         let kit = kit.map(|file| KitFile::prepare(file, vault_folder)).transpose()?;
+        let home = std::env::var_os("HOME").map(PathBuf::from);
+        let synced = kit.as_ref().and_then(|kit| Some((kit.path(), kit.synced_folder(vault_folder, home.as_deref())?)));
+        if let Some((path, synced)) = synced {
+            output::notice(&format!(
+                "{} is likely to be synced, and the kit {} with it: whoever gets the vault gets its code too. Move the kit \
+                 elsewhere, or print it and delete the file at once.",
+                synced.display(),
+                path.display()
+            ));
+        }
         let has_terminal = std::io::stdin().is_terminal() && File::open(TERMINAL).is_ok();
         if kit.is_none() && !has_terminal {
             return Err(failure(
@@ -128,9 +140,9 @@ fn hand_over(
     let groups = code.groups();
     writeln!(output, "\nThis is the recovery code. With it, and without any key, the vault can be opened.")?;
     writeln!(output, "Write it down on paper now: it is not shown again.\n")?;
-    for (row, line) in groups.chunks(GROUPS / 2).enumerate() {
+    for (row, line) in groups.chunks(GROUPS_IN_A_ROW).enumerate() {
         for (column, group) in line.iter().enumerate() {
-            write!(output, "{:4}. {group}", row * GROUPS / 2 + column + 1)?;
+            write!(output, "{:4}. {group}", row * GROUPS_IN_A_ROW + column + 1)?;
         }
         writeln!(output)?;
     }
@@ -139,7 +151,14 @@ fn hand_over(
         let mut right = false;
         for _ in 0..TRIES {
             let typed = ask(&format!("To see that you have it, type group {}", group + 1));
-            let typed = typed.map_err(AuthenticatorError::from)?;
+            let typed = typed.map_err(|error| match error {
+                InteractionError::Interrupted => failure(
+                    Exit::Interrupted,
+                    "interrupted; nothing was made",
+                    "The code that was shown opens nothing. Run the command again: it will be another one.",
+                ),
+                error => AuthenticatorError::from(error).into(),
+            })?;
             right = RecoveryCode::is_group(&typed, &groups[group]);
             if right {
                 break;
@@ -181,6 +200,8 @@ mod tests {
         for (number, group) in RecoveryCode::generate(&SeededRandomness::new(1)).groups().iter().enumerate() {
             assert!(shown.contains(&format!("{}. {group}", number + 1)), "{shown}");
         }
+        let rows = shown.lines().filter(|line| line.contains(". ") && line.starts_with(' '));
+        assert!(rows.clone().count() > 0 && rows.into_iter().all(|row| row.len() <= 40), "{shown}");
     }
 
     #[test]
@@ -190,6 +211,15 @@ mod tests {
         assert!(refused.0.is_err());
         assert!(dialogue(&|groups| format!("{}\n", groups[2])).0.is_err(), "the second group is asked for, too");
         assert!(dialogue(&|_| String::new()).0.is_err());
+    }
+
+    #[test]
+    fn an_interrupted_question_says_that_nothing_was_made() {
+        let code = RecoveryCode::generate(&SeededRandomness::new(1));
+        let ask = |_: &str| Err(InteractionError::Interrupted);
+        let error = hand_over(&code, [2, 9], &ask, &mut Vec::new()).expect_err("interrupted");
+        assert_eq!(error.to_string(), "interrupted; nothing was made");
+        assert_eq!(super::super::advice::of(&error).exit, Exit::Interrupted);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The printable recovery kit: one HTML page that needs nothing else, with the code as text and as a QR code.
 //!
 //! Promises of the file: mode 0600, never in the vault folder (where the sync client would take it to the cloud), never in
-//! the place of another file, and whole or not there.
+//! the place of another file, and whole or not there. One that would lie in a folder that is likely synced is warned of.
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
@@ -16,10 +16,13 @@ use zeroize::Zeroizing;
 
 use super::exit::Exit;
 use super::failure::failure;
-use super::status::format_seconds;
 use crate::crypto::{KernelRandomness, Randomness};
-use crate::format::{SlotId, VaultId};
+use crate::format::{SlotId, VaultFile, VaultId};
 use crate::unlock::RecoveryCode;
+
+/// What sync clients leave at the head of a folder that they carry.
+const SYNC_CLIENT_MARKS: [&str; 6] =
+    [".stfolder", ".dropbox", ".dropbox.cache", ".nextcloudsync.log", ".owncloudsync.log", ".insync"];
 
 /// What a kit says.
 pub struct Kit<'a> {
@@ -68,6 +71,14 @@ impl KitFile {
         Ok(Self { path })
     }
 
+    /// The folder that it would lie in and that is likely synced, if there is one.
+    pub fn synced_folder(&self, vault_folder: &Path, home: Option<&Path>) -> Option<PathBuf> {
+        let marked = |folder: &&Path| SYNC_CLIENT_MARKS.iter().any(|mark| folder.join(mark).exists());
+        let beside = || vault_folder.parent().filter(|parent| Some(*parent) != home && parent.parent().is_some());
+        let synced = vault_folder.ancestors().find(marked).or_else(beside)?;
+        self.path.starts_with(synced).then(|| synced.to_owned())
+    }
+
     /// Where it lies.
     pub fn path(&self) -> &Path {
         &self.path
@@ -102,7 +113,8 @@ fn put(staged: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// The page. It loads nothing, and runs nothing.
 fn page(kit: &Kit<'_>) -> Zeroizing<String> {
-    let now = jiff::Timestamp::now().as_second();
+    // With the zone: whoever reads it may be elsewhere.
+    let now = jiff::Zoned::now().strftime("%Y-%m-%d %H:%M (UTC%:z)").to_string();
     let mut rows = Zeroizing::new(String::with_capacity(2048));
     for (number, group) in kit.code.groups().iter().enumerate() {
         let _ = write!(rows, "<li><small>{}</small> {group}</li>", number + 1);
@@ -116,7 +128,9 @@ fn page(kit: &Kit<'_>) -> Zeroizing<String> {
         slot = kit.slot,
         folder = escape(&kit.folder.to_string_lossy()),
         label = label,
-        date = escape(&format_seconds(now)),
+        date = escape(&now),
+        version = env!("CARGO_PKG_VERSION"),
+        format = VaultFile::FORMAT,
         code = rows.as_str(),
         qr = qr(&kit.code.text()).as_str(),
     );
@@ -183,6 +197,30 @@ mod tests {
             assert!(!page.contains(word), "{word}");
         }
         assert!(page.contains(&VaultId([7; 16]).to_string()));
+        let version = format!("passkeyfs {}", env!("CARGO_PKG_VERSION"));
+        for words in [version.as_str(), "vault format 1", "(UTC", "free software"] {
+            assert!(page.contains(words), "{words}");
+        }
+    }
+
+    #[test]
+    fn a_kit_in_a_folder_that_is_likely_synced_is_warned_of() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let home = folder.path().canonicalize().expect("there");
+        let vault = home.join("Sync/deep/vault");
+        std::fs::create_dir_all(&vault).expect("made");
+        let synced = |kit: &str, vault: &Path| {
+            KitFile::prepare(&home.join(kit), vault).expect("a place for it").synced_folder(vault, Some(&home))
+        };
+        assert_eq!(synced("Sync/deep/kit.html", &vault), Some(home.join("Sync/deep")), "beside the vault");
+        assert_eq!(synced("Sync/kit.html", &vault), None);
+        std::fs::create_dir(home.join("Sync/.stfolder")).expect("made");
+        assert_eq!(synced("Sync/kit.html", &vault), Some(home.join("Sync")));
+        assert_eq!(synced("kit.html", &vault), None);
+        // A vault right in the home does not make the home a synced folder.
+        let vault = home.join("vault");
+        std::fs::create_dir(&vault).expect("made");
+        assert_eq!(synced("kit.html", &vault), None);
     }
 
     #[test]

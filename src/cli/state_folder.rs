@@ -21,6 +21,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::format::VaultId;
+use crate::store::ownership::{give_name_to_owner_of, give_to_owner_of};
 
 /// Why the state folder cannot be used.
 #[derive(Debug, Error)]
@@ -82,10 +83,26 @@ pub fn path_of(vault: VaultId) -> Result<PathBuf, StateError> {
     Ok(states_folder()?.join(vault.to_string()))
 }
 
-/// Makes the folder if need be, for this user alone, and gives it to nobody else if it was there.
+/// The vaults of which this device has state.
+pub fn known_vaults() -> Vec<VaultId> {
+    let entries =
+        states_folder().ok().and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Makes the folder if need be, for its user alone, and gives it to nobody else if it was there. What root makes in a home
+/// is that home's owner's.
 pub fn create(folder: &Path) -> Result<(), StateError> {
     let failed = |action, source| StateError::Io { action, path: folder.to_owned(), source };
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|source| failed("create", source))?;
+    let missing: Vec<&Path> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
+    for missing in missing.into_iter().rev() {
+        let made = DirBuilder::new().mode(0o700).create(missing);
+        let given = made.and_then(|()| give_name_to_owner_of(missing.parent().unwrap_or(Path::new(".")), missing));
+        match given {
+            Err(source) if source.kind() != io::ErrorKind::AlreadyExists => return Err(failed("create", source)),
+            _ => {}
+        }
+    }
     std::fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(|source| failed("set the mode of", source))
 }
 
@@ -163,7 +180,9 @@ pub fn holder_at(mountpoint: &Path) -> Option<LockHolder> {
 }
 
 fn open_lock(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    give_to_owner_of(path.parent().unwrap_or(Path::new(".")), &file)?;
+    Ok(file)
 }
 
 fn holder_text(mountpoint: Option<&Path>) -> Vec<u8> {
@@ -201,6 +220,22 @@ mod tests {
         drop(lock);
         assert_eq!(holder_of(folder.path()), None);
         StateLock::take(folder.path()).expect("free again");
+    }
+
+    #[test]
+    fn what_root_makes_in_a_home_is_that_home_s_owner_s() {
+        if !nix::unistd::geteuid().is_root() {
+            return eprintln!("not tested: this is not root");
+        }
+        let home = tempfile::tempdir().expect("a temporary folder");
+        std::os::unix::fs::chown(home.path(), Some(1234), Some(4321)).expect("given away");
+        let state = home.path().join(".local/state/passkeyfs/id");
+        create(&state).expect("created");
+        drop(StateLock::take(&state).expect("free"));
+        for made in [".local", ".local/state", ".local/state/passkeyfs/id", ".local/state/passkeyfs/id/lock"] {
+            let metadata = std::fs::metadata(home.path().join(made)).expect("there");
+            assert_eq!((metadata.uid(), metadata.gid()), (1234, 4321), "{made}");
+        }
     }
 
     #[test]

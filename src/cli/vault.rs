@@ -1,5 +1,6 @@
 //! A vault folder together with this device's state of it: found, locked, unlocked. What most commands begin with.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -16,6 +17,7 @@ use super::hardening;
 use super::state_folder::{self, StateLock};
 use crate::crypto::KernelRandomness;
 use crate::format::{VaultFile, VaultId};
+use crate::history::DeviceState;
 use crate::store::{LocalStore, Store, SystemClock};
 use crate::unlock::folder::vault_file_path;
 use crate::unlock::{
@@ -40,17 +42,17 @@ pub struct VaultPlace {
 impl VaultPlace {
     /// Reads what lies open in the folder. Needs no key and changes nothing.
     ///
-    /// The state's place hangs on the vault's id. If the segments in the folder are those of a vault that this device knows,
-    /// it is that one, whatever `vault.json` says; of several, the one that `vault.json` names.
+    /// The state's place hangs on the vault's id. If the folder has segments of devices that this device has seen in a vault,
+    /// or of such a vault by their headers, it is that vault, whatever `vault.json` says or is; of several, the one that
+    /// `vault.json` names.
     pub fn find(folder: &Path) -> anyhow::Result<Self> {
         let folder = existing_folder(folder)?;
         let alone = LocalStore::new(folder.clone(), PathBuf::from("/nonexistent"));
         let read = read_vault_file(&alone);
-        if let Err(error @ UnlockError::NewerFormat { .. }) = read {
-            return Err(not_a_vault(error, &folder));
-        }
         let shown = read.as_ref().ok().map(VaultFile::vault);
-        let mut vaults: Vec<_> = vaults_of_segments(&alone).unwrap_or_default().into_iter().collect();
+        let mut vaults = Self::known_by_devices(&folder);
+        vaults.extend(vaults_of_segments(&alone).unwrap_or_default().difference(&vaults.clone()));
+        let mut vaults: Vec<_> = vaults.into_iter().collect();
         vaults.sort_by_key(|vault| Some(*vault) != shown);
         for vault in vaults {
             let (state, store) = Self::parts(&folder, vault)?;
@@ -59,7 +61,10 @@ impl VaultPlace {
             {
                 if shown != Some(vault) {
                     let show = folder.display();
-                    log::warn!("vault.json in {show} is not that of vault {vault}: this device's copy takes its place");
+                    let problem = read.as_ref().err().map_or_else(String::new, |error| format!(" ({error})"));
+                    log::warn!(
+                        "vault.json in {show} is not that of vault {vault}{problem}: this device's copy takes its place"
+                    );
                 }
                 return Ok(Self { folder, state, file, store });
             }
@@ -67,6 +72,18 @@ impl VaultPlace {
         let file = read.map_err(|error| not_a_vault(error, &folder))?;
         let (state, store) = Self::parts(&folder, file.vault())?;
         Ok(Self { folder, state, file, store })
+    }
+
+    /// The vaults that this device knows and of which a device that it has seen writes in the folder. Files that somebody adds
+    /// do not hide these.
+    fn known_by_devices(folder: &Path) -> BTreeSet<VaultId> {
+        let is_here = |vault: &VaultId| {
+            let Ok((_, store)) = Self::parts(folder, *vault) else { return false };
+            let Ok(Some(state)) = DeviceState::load(&*store) else { return false };
+            let mut devices = state.seen.0.keys().chain([&state.device]);
+            devices.any(|device| folder.join("devices").join(device.to_string()).is_dir())
+        };
+        state_folder::known_vaults().into_iter().filter(is_here).collect()
     }
 
     /// The state of a vault, and both folders as a store.

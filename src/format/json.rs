@@ -28,6 +28,12 @@ pub enum JsonError {
         /// What the parser says.
         source: serde_json::Error,
     },
+    /// A slot file's passkey is one of another site or program.
+    #[error("its passkey is of {relying_party:?}, and not of passkeyfs: it is a stranger's")]
+    ForeignRelyingParty {
+        /// The relying party that it names.
+        relying_party: String,
+    },
     /// The file says that it needs something this build does not know.
     #[error("{structure} needs the feature {feature:?}, which this passkeyfs does not know")]
     UnknownFeature {

@@ -34,6 +34,9 @@ const FEATURES: &[&str] = &[];
 const EPOCH_KEY_MAGIC: &[u8; 8] = b"pkfs-key";
 const EPOCH_KEY_FORMAT: u16 = 1;
 
+/// The relying party of every passkey in format 1. It is no domain name, so no web page can claim it.
+pub const RELYING_PARTY: &str = "passkeyfs";
+
 /// What everyone may know of a slot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -75,7 +78,7 @@ pub struct PasskeyMethod {
     /// The credential's ES256 public key: a P-256 point, x ‖ y.
     #[serde(with = "json::base64_array")]
     pub public_key: [u8; 64],
-    /// The relying party id the credential was made for.
+    /// The relying party id the credential was made for: [`RELYING_PARTY`].
     pub relying_party: String,
     /// The user-verification bit as the authenticator's data showed it when the slot was made. `hmac-secret` answers
     /// differently with and without.
@@ -147,8 +150,9 @@ impl SlotPublic {
         if passkey.credential_id.is_empty() || passkey.credential_id.len() > Self::CREDENTIAL_ID_BYTES_MAX {
             return Err(invalid("credential_id").into());
         }
-        if passkey.relying_party.is_empty() || passkey.relying_party.len() > 253 {
-            return Err(invalid("relying_party").into());
+        // A key is not to be touched for somebody else's passkey that was put into a slot file.
+        if passkey.relying_party != RELYING_PARTY {
+            return Err(JsonError::ForeignRelyingParty { relying_party: passkey.relying_party.clone() });
         }
         Ok(public)
     }
@@ -323,6 +327,28 @@ mod tests {
         bytes.pop();
         bytes[8] = 2;
         assert!(matches!(EpochKeyFile::decode(&bytes), Err(FormatError::Newer { found: 2, .. })));
+    }
+
+    #[test]
+    fn a_passkey_of_another_relying_party_does_not_read() {
+        let public = |relying_party: &str| {
+            let passkey = PasskeyMethod {
+                credential_id: vec![1; 32],
+                public_key: [2; 64],
+                relying_party: relying_party.to_owned(),
+                user_verified: true,
+                discoverable: false,
+                hardware: true,
+                aaguid: [0; 16],
+            };
+            let method = SlotMethod::Passkey(passkey);
+            SlotPublic::decode(&SlotPublic { slot: SlotId([3; 8]), method, label: None, created_seconds: 0 }.encode())
+        };
+        assert!(public("passkeyfs").is_ok());
+        for relying_party in ["", "example.com", "Passkeyfs", "passkeyfs ", "login.passkeyfs"] {
+            let error = public(relying_party).expect_err("refused");
+            assert!(matches!(error, JsonError::ForeignRelyingParty { .. }), "{relying_party}: {error}");
+        }
     }
 
     #[test]

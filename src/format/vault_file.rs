@@ -95,6 +95,9 @@ struct VaultFileFields {
 }
 
 impl VaultFile {
+    /// The format's version: the one that this build writes, and the newest that it reads.
+    pub const FORMAT: u32 = FORMAT;
+
     /// Composes a new vault's file.
     ///
     /// # Errors

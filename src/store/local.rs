@@ -7,6 +7,7 @@
 //!   synced once in a process: also a folder that an earlier process made and was killed before it could sync.
 //! - The state folder and what is in it belong to the user alone (0700, 0600). Files in the vault folder follow the
 //!   umask, wherever they were staged, so that a sync client of the same group may read them.
+//! - What root makes in another user's folders belongs to that user (`ownership.rs`).
 //! - The folder at the head of an area may be a symlink, and so may folders below it: they are the user's to arrange.
 //!   A file never is: neither created nor read through a link, nor through anything else that is not a regular file.
 
@@ -21,6 +22,7 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 
 use super::local_rename::{move_file, sync_folder};
+use super::ownership::{give_name_to_owner_of, give_to_owner_of};
 use super::{Area, FileEntry, FilePath, FileReader, FileWriter, Place, Space, Store, StoreError};
 
 /// Two folders on local filesystems, the same or different ones.
@@ -52,6 +54,7 @@ impl Store for LocalStore {
             .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
             .open(folders.on_disk(path))
             .map_err(|source| folders.error(path, "create the file", source))?;
+        folders.give_to_owner(path, &file)?;
         let writer =
             LocalWriter { folders: folders.clone(), path: path.clone(), file, bytes: 0, state: State::Unnamed };
         Ok(Box::new(writer))
@@ -95,7 +98,11 @@ impl Store for LocalStore {
         folders.sync_way_to(target)?;
         let replace = target.area == Area::State;
         move_file(&source_on_disk, &folders.on_disk(target), replace)
-            .map_err(|error| folders.error(target, "rename a file to this name", error))
+            .map_err(|error| folders.error(target, "rename a file to this name", error))?;
+        if source.area != target.area {
+            folders.give_name_to_owner(target)?;
+        }
+        Ok(())
     }
 
     fn sync_name(&self, path: &FilePath) -> Result<(), StoreError> {
@@ -276,7 +283,10 @@ impl Folders {
             let mode = if folder.area == Area::State { 0o700 } else { 0o777 };
             match DirBuilder::new().mode(mode).create(self.on_disk(&folder)) {
                 // Another process, a sync client say, may have removed it since it was durable.
-                Ok(()) => drop(durable.remove(&folder)),
+                Ok(()) => {
+                    durable.remove(&folder);
+                    self.give_name_to_owner(&folder)?;
+                }
                 Err(source) if source.raw_os_error() == Some(libc::EEXIST) => {}
                 Err(source) => return Err(self.error(&folder, "create the folder", source)),
             }
@@ -289,12 +299,29 @@ impl Folders {
         let error = |source| self.error(&FilePath::state(""), "create the state folder", source);
         let missing: Vec<&Path> = self.state.ancestors().take_while(|folder| !folder.exists()).collect();
         for folder in missing.into_iter().rev() {
+            let parent = folder.parent().unwrap_or(Path::new("."));
             match DirBuilder::new().mode(0o700).create(folder) {
-                Err(source) if source.raw_os_error() != Some(libc::EEXIST) => return Err(error(source)),
-                _ => sync_folder(folder.parent().unwrap_or(Path::new("."))).map_err(error)?,
+                Ok(()) => give_name_to_owner_of(parent, folder).map_err(error)?,
+                Err(source) if source.raw_os_error() == Some(libc::EEXIST) => {}
+                Err(source) => return Err(error(source)),
             }
+            sync_folder(parent).map_err(error)?;
         }
         Ok(())
+    }
+
+    /// Gives what root has just made to the owner of the folder it lies in.
+    fn give_to_owner(&self, path: &FilePath, made: &File) -> Result<(), StoreError> {
+        let on_disk = self.on_disk(path);
+        let given = give_to_owner_of(on_disk.parent().unwrap_or(Path::new(".")), made);
+        given.map_err(|source| self.error(path, "give the file to the folder's owner", source))
+    }
+
+    /// The same for what was made under a name.
+    fn give_name_to_owner(&self, path: &FilePath) -> Result<(), StoreError> {
+        let on_disk = self.on_disk(path);
+        let given = give_name_to_owner_of(on_disk.parent().unwrap_or(Path::new(".")), &on_disk);
+        given.map_err(|source| self.error(path, "give it to the folder's owner", source))
     }
 
     /// Makes the names of all folders that `path` lies in durable, unless they are known to be.

@@ -23,6 +23,7 @@ pub mod local;
 mod local_rename;
 pub mod memory;
 mod memory_disk;
+pub mod ownership;
 mod whole;
 
 pub use clock::{Clock, SimulatedClock, SystemClock};

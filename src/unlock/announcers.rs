@@ -33,6 +33,10 @@ impl Announcer for ServiceStatus {
     fn touch_done(&self) {
         set_service_status("unlocking");
     }
+
+    fn in_use(&self, authenticator: &str) {
+        set_service_status(&format!("unlocking with {authenticator}"));
+    }
 }
 
 /// The log, where there is no terminal.
@@ -41,5 +45,9 @@ pub(super) struct LogAnnouncer;
 impl Announcer for LogAnnouncer {
     fn touch_wanted(&self, authenticator: &str) {
         log::info!("touch {}", plain(authenticator));
+    }
+
+    fn in_use(&self, authenticator: &str) {
+        log::info!("using {}", plain(authenticator));
     }
 }

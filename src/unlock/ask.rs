@@ -2,10 +2,10 @@
 //!
 //! Credentials that were enrolled without user verification are asked for first, for who has none of them says so without
 //! PIN or touch; then those with. An answer that opens nothing is not the last word: a file that somebody added may have
-//! brought it about. A list longer than the device takes is probed in pieces without a touch, and only the credential that
+//! brought it about. Where this device knows the vault, credentials that it does not know come last. A list longer than the device takes is probed in pieces without a touch, and only the credential that
 //! is there is asserted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::assertion::{self, AuthenticatorData};
 use super::authenticator::{
@@ -16,7 +16,7 @@ use super::folder::SlotCandidate;
 use super::interaction::Interaction;
 use crate::crypto::Randomness;
 use crate::format::VaultFile;
-use crate::format::slot_file::PasskeyMethod;
+use crate::format::slot_file::{PasskeyMethod, RELYING_PARTY};
 use crate::store::Area;
 
 /// An authenticator's answer, whose form was checked.
@@ -24,7 +24,6 @@ pub(super) struct Answer {
     pub description: AuthenticatorDescription,
     pub assertion: Assertion,
     pub client_data_hash: [u8; 32],
-    pub relying_party: String,
     pub user_verified: bool,
 }
 
@@ -33,20 +32,25 @@ pub(super) fn passkey(slot: &SlotCandidate) -> Option<&PasskeyMethod> {
     slot.file.public().passkey()
 }
 
-/// The credentials to ask for, by user verification and relying party; those without user verification come first.
+/// How late a credential is asked for: whether it is a stranger's, and whether it wants user verification.
+type Class = (bool, bool);
+
+/// The credentials to ask for, by class; those without user verification come before those with.
 ///
 /// A credential of which this device has a copy is asked for as the copy says: a file that somebody added does not make it
-/// answer in another way. Such credentials also come before others of their class, for a key that holds several.
-fn classes(slots: &[SlotCandidate]) -> BTreeMap<(bool, &str), Vec<Vec<u8>>> {
+/// answer in another way. Where there are copies, other credentials are strangers', and asked for last.
+fn classes(slots: &[&SlotCandidate]) -> BTreeMap<Class, Vec<Vec<u8>>> {
     let is_copy = |slot: &&SlotCandidate| slot.path.area == Area::State;
-    let copied: BTreeSet<_> = slots.iter().filter(is_copy).filter_map(passkey).map(|one| &one.credential_id).collect();
-    let copies = slots.iter().filter(is_copy).filter_map(passkey);
-    let others = slots.iter().filter_map(passkey).filter(|passkey| !copied.contains(&passkey.credential_id));
-    let mut classes: BTreeMap<(bool, &str), Vec<Vec<u8>>> = BTreeMap::new();
-    for passkey in copies.chain(others) {
-        let allow = classes.entry((passkey.user_verified, &passkey.relying_party)).or_default();
-        if !allow.contains(&passkey.credential_id) {
-            allow.push(passkey.credential_id.clone());
+    let passkeys =
+        |of_copies: bool| slots.iter().copied().filter(move |slot| is_copy(slot) == of_copies).filter_map(passkey);
+    let copied: HashSet<&[u8]> = passkeys(true).map(|one| one.credential_id.as_slice()).collect();
+    let others = passkeys(false).filter(|passkey| !copied.contains(passkey.credential_id.as_slice()));
+    let of_strangers = others.map(|passkey| (!copied.is_empty(), passkey));
+    let (mut classes, mut listed) = (BTreeMap::<Class, Vec<Vec<u8>>>::new(), HashSet::new());
+    for (is_strangers, passkey) in passkeys(true).map(|passkey| (false, passkey)).chain(of_strangers) {
+        let class = (is_strangers, passkey.user_verified);
+        if listed.insert((class, passkey.credential_id.as_slice())) {
+            classes.entry(class).or_default().push(passkey.credential_id.clone());
         }
     }
     classes
@@ -68,7 +72,7 @@ fn may_be_of_a_false_file(error: &UnlockError) -> bool {
 /// What authenticators are asked.
 pub(super) struct Question<'a> {
     pub vault: &'a VaultFile,
-    pub slots: &'a [SlotCandidate],
+    pub slots: &'a [&'a SlotCandidate],
     pub interaction: &'a dyn Interaction,
     pub randomness: &'a dyn Randomness,
 }
@@ -86,10 +90,10 @@ impl Question<'_> {
         }
         let (mut failure, mut unable) = (None, None);
         let mut without_pin = BTreeSet::new();
-        for ((verify_user, relying_party), mut allow) in classes(self.slots) {
+        for ((_, verify_user), mut allow) in classes(self.slots) {
             for authenticator in authenticators.iter_mut() {
                 while !allow.is_empty() {
-                    let request = self.request(relying_party, &allow, verify_user);
+                    let request = self.request(&allow, verify_user);
                     let error = match assert_any(authenticator.as_mut(), &request, self.interaction) {
                         Ok(assertion) => {
                             let credential = assertion.credential_id.clone();
@@ -125,10 +129,10 @@ impl Question<'_> {
         Err(failure.or(unable.map(UnlockError::from)).unwrap_or_else(none))
     }
 
-    fn request(&self, relying_party: &str, allow: &[Vec<u8>], verify_user: bool) -> GetAssertion {
+    fn request(&self, allow: &[Vec<u8>], verify_user: bool) -> GetAssertion {
         GetAssertion {
             client_data_hash: assertion::fresh_client_data_hash(self.randomness),
-            relying_party: relying_party.to_owned(),
+            relying_party: RELYING_PARTY.to_owned(),
             allow: allow.to_vec(),
             hmac_salt: assertion::map_salt(self.vault.salt()),
             verify_user,
@@ -175,6 +179,6 @@ fn check_answer(
     if !request.allow.contains(&assertion.credential_id) {
         return Err(invalid("it answered with a credential that was not asked for"));
     }
-    let (client_data_hash, relying_party) = (request.client_data_hash, request.relying_party);
-    Ok(Answer { user_verified: data.user_verified(), description, assertion, client_data_hash, relying_party })
+    let client_data_hash = request.client_data_hash;
+    Ok(Answer { user_verified: data.user_verified(), description, assertion, client_data_hash })
 }

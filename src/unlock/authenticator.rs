@@ -179,7 +179,9 @@ pub enum AuthenticatorError {
         tries_left: u32,
     },
     /// The PIN is too short or too long for any authenticator; no try was used up.
-    #[error("a PIN has 4 to 63 bytes")]
+    #[error(
+        "a PIN has at least 4 characters, and at most 63 bytes (an accented letter has two, most symbols three or four)"
+    )]
     PinUnusable,
     /// Too many wrong PINs in a row: it wants to be pulled out and put in again.
     #[error("{authenticator} takes no more PINs until it is pulled out and put in again; tries left: {tries_left}")]

@@ -417,8 +417,17 @@ impl Interaction for Watched<'_> {
         false
     }
 
-    fn confirm_last_try(&self, authenticator: &str) -> bool {
+    fn confirm_last_try(&self, authenticator: &str) -> Result<bool, InteractionError> {
         self.inner.confirm_last_try(authenticator)
+    }
+
+    fn ask_new_pin(&self, authenticator: &str, again: bool) -> Result<Zeroizing<String>, InteractionError> {
+        self.inner.ask_new_pin(authenticator, again)
+    }
+
+    fn announce_played_touch(&self, authenticator: &str) {
+        self.seen.lock().touches += 1;
+        self.inner.announce_played_touch(authenticator);
     }
 
     fn announce_touch(&self, authenticator: &str) {

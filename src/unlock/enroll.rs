@@ -24,15 +24,13 @@ use super::epoch_keys::{EpochKeyEntry, seal_epoch_key};
 use super::error::UnlockError;
 use super::folder;
 use super::interaction::Interaction;
+use super::vault_json;
 use crate::crypto::{self, EpochKey, Randomness, SealingKeyPair, Secret};
-use crate::format::slot_file::{PasskeyMethod, SlotMethod, epoch_key_file_name, slot_file_name};
+use crate::format::slot_file::{PasskeyMethod, RELYING_PARTY, SlotMethod, epoch_key_file_name, slot_file_name};
 use crate::format::{
     EpochId, EpochKeyFile, FormatError, SlotFile, SlotId, SlotPublic, SlotRecord, VaultFile, VaultId, VaultParameters,
 };
 use crate::store::{Clock, Store, StoreError};
-
-/// The relying party of passkeyfs. It is no domain name, so no web page can claim it.
-pub const RELYING_PARTY: &str = "passkeyfs";
 
 /// What is chosen for a new vault.
 #[derive(Debug, Clone, Copy)]
@@ -87,15 +85,15 @@ pub fn create_vault(
     randomness: &dyn Randomness,
     clock: &dyn Clock,
 ) -> Result<CreatedVault, UnlockError> {
-    folder::refuse_a_vault(store)?;
+    vault_json::refuse_a_vault(store)?;
     let vault = VaultFile::new(new_vault.vault, randomness.array(), new_vault.parameters)?;
     let epoch = EpochKeyEntry { epoch: EpochId(randomness.array()), key: EpochKey::generate(randomness) };
     let slot = enroll_slot(&vault, &epoch, new_slot, authenticator, interaction, randomness, clock)?;
     // Someone may have brought a vault while the user was looking for the key.
-    folder::refuse_a_vault(store)?;
+    vault_json::refuse_a_vault(store)?;
     write_slot(store, &slot)?;
     store.put_whole(&folder::vault_file_path(), vault.raw())?;
-    folder::pin_vault_file(store, &vault)?;
+    vault_json::pin_vault_file(store, &vault)?;
     Ok(CreatedVault { vault, epoch, slots: vec![slot.record] })
 }
 

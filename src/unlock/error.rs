@@ -67,6 +67,14 @@ pub enum UnlockError {
         /// What is wrong with its file.
         problem: String,
     },
+    /// Nothing that was read opens, and there are more files than are read.
+    #[error("{error}; but there are too many files in keys/, and {left_out} of them were not looked at")]
+    Crowded {
+        /// How many were not.
+        left_out: usize,
+        /// Why those that were do not open.
+        error: Box<UnlockError>,
+    },
     /// No authenticator was given or found.
     #[error("no security key is attached")]
     NoAuthenticator,

@@ -10,18 +10,13 @@
 //! file is a *candidate*, the folder's own before this device's copy, and the first that opens under the authenticator's
 //! secret is the real one. What is odd on the way becomes a [`Notice`]. Files with other names are not ours and ignored.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
-use super::error::UnlockError;
 use super::known_keys::KnownKeys;
-use crate::crypto;
-use crate::format::json::{self, SMALL_FILE_BYTES_MAX};
-use crate::format::segment::{HEADER_BYTES, SegmentHeader};
+use crate::format::json::SMALL_FILE_BYTES_MAX;
 use crate::format::slot_file::{KeyFileName, slot_file_name};
-use crate::format::{EpochId, SlotFile, SlotId, SlotRecord, VaultFile, VaultId};
+use crate::format::{EpochId, EpochKeyFile, SlotFile, SlotId, SlotRecord};
 use crate::store::{Area, FileEntry, FilePath, Store, StoreError};
 
 /// The place of `vault.json`.
@@ -97,6 +92,11 @@ pub enum Notice {
         /// How many were left out.
         left_out: usize,
     },
+    /// More files are odd in a way of which enough were named.
+    More {
+        /// How many.
+        left_out: usize,
+    },
     /// A slot's file is in the folder, and the vault knows no such slot.
     Stranger {
         /// The slot that the file's name says.
@@ -125,6 +125,21 @@ impl Notice {
     }
 }
 
+/// The notices, with those beyond the first of each kind counted instead: files that somebody adds in great number are not to
+/// fill the log.
+pub(super) fn bounded(mut notices: Vec<Notice>) -> Vec<Notice> {
+    let mut named = HashMap::new();
+    let before = notices.len();
+    notices.retain(|notice| {
+        let of_kind: &mut usize = named.entry(std::mem::discriminant(notice)).or_default();
+        *of_kind += 1;
+        *of_kind <= NOTICES_OF_A_KIND_MAX
+    });
+    let left_out = before - notices.len();
+    notices.extend((left_out > 0).then_some(Notice::More { left_out }));
+    notices
+}
+
 impl fmt::Display for Notice {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -151,6 +166,7 @@ impl fmt::Display for Notice {
                     "{folder} is crowded: {left_out} of its files are not looked at; no vault has so many"
                 )
             }
+            Self::More { left_out } => write!(formatter, "{left_out} more files are odd in the same ways"),
             Self::Stranger { slot, path } => {
                 write!(formatter, "{path}: slot {slot} is none of this vault; its file opens nothing")
             }
@@ -185,87 +201,165 @@ pub struct SlotCandidate {
     pub file: SlotFile,
 }
 
-/// The most slot files of a folder that are read. Each is asked for, so many would hold up an unlock.
-const SLOT_FILES_MAX: usize = 256;
-/// The most files of vault keys of a folder that are read: one for each slot and rotation is left there.
-const KEY_FILES_MAX: usize = 4096;
-/// The most bytes of a folder's files that are read, all in all.
-const FOLDER_BYTES_MAX: u64 = 8 << 20;
+/// The most slot files of a folder that are read.
+pub const SLOT_FILES_MAX: usize = 4096;
+/// The most files with keys of one slot that are read in a folder: one for each rotation is left there.
+pub const KEY_FILES_MAX: usize = 16_384;
+/// The most bytes of a folder's slot files that are read, and of one slot's key files.
+const FOLDER_BYTES_MAX: u64 = SLOT_FILES_MAX as u64 * SLOT_FILE_BYTES_USUAL;
+/// No slot file that passkeyfs writes is longer; longer ones are read last.
+const SLOT_FILE_BYTES_USUAL: u64 = 4096;
+/// The most notices of one kind that are given in full.
+const NOTICES_OF_A_KIND_MAX: usize = 20;
 
-/// All slot and key files, of the vault folder and of the local copies; the folder's come first in each list.
+/// All slot files, and the names of all key files, of the vault folder and of the local copies; the folder's come first in
+/// each list.
 #[derive(Default)]
 pub struct KeyFolder {
     /// By slot.
     pub slots: BTreeMap<SlotId, Vec<Candidate>>,
-    /// By slot and epoch.
-    pub epoch_keys: BTreeMap<(SlotId, EpochId), Vec<Candidate>>,
+    /// By slot and epoch. Not read yet: [`read_epoch_keys`](Self::read_epoch_keys) does.
+    pub epoch_keys: BTreeMap<(SlotId, EpochId), Vec<KeyFilePlace>>,
+    /// How many slot files were not read.
+    pub left_out: usize,
+    /// The slots that were valid when this device last opened the vault.
+    valid: BTreeSet<SlotId>,
     /// What was odd about the folders themselves.
     notices: Vec<Notice>,
 }
 
+/// A key file that was not read yet.
+pub struct KeyFilePlace {
+    /// Where it is.
+    pub path: FilePath,
+    bytes: u64,
+}
+
+impl KeyFilePlace {
+    fn has_the_size_of_one(&self) -> bool {
+        self.bytes == EpochKeyFile::BYTES as u64
+    }
+}
+
+/// The files of one slot's vault keys.
+pub struct EpochKeyCandidates {
+    /// By epoch, the likeliest first.
+    pub epochs: Vec<(EpochId, Vec<Candidate>)>,
+    /// How many files were not read.
+    pub left_out: usize,
+}
+
 impl KeyFolder {
-    /// Reads the files of these folders, those of slots that this device knows first, and not more than a vault may have.
-    /// One that cannot be read is a candidate that says so.
+    /// Reads the slot files of these folders: those of slots that this device knows first, then those that have a vault
+    /// key, and not more than a vault may have. One that cannot be read is a candidate that says so.
+    ///
+    /// **Errors**: the local copies cannot be listed, or nothing else can either.
     pub fn read(store: &dyn Store, folders: &[FilePath]) -> Result<Self, StoreError> {
         let valid = KnownKeys::load(store)?.map(|known| known.valid).unwrap_or_default();
-        let mut read = Self::default();
+        let mut read = Self { valid, ..Self::default() };
+        let mut not_listed = None;
         for folder in folders {
             let entries = match store.list(folder) {
-                Err(error @ StoreError::OtherKind { .. }) => {
+                Ok(entries) => entries,
+                Err(error) if folder.area == Area::State || error.is_not_found() => return Err(error),
+                // Somebody may have put something else there, or taken the right to look: the copies may do.
+                Err(error) => {
                     read.notices.push(Notice::Unusable { path: folder.clone(), problem: error.to_string() });
+                    not_listed = Some(error).filter(|error| !matches!(error, StoreError::OtherKind { .. }));
                     continue;
                 }
-                listed => listed?,
             };
-            let files = entries.into_iter().filter(|entry| !entry.is_folder);
-            let mut files: Vec<_> = files.filter_map(|entry| Some((KeyFileName::parse(&entry.name)?, entry))).collect();
-            files.sort_by_key(|(name, _)| !valid.contains(&name.slot()));
-            read.read_files(store, folder, &files)?;
+            let mut slot_files = Vec::new();
+            for entry in entries.into_iter().filter(|entry| !entry.is_folder) {
+                match KeyFileName::parse(&entry.name) {
+                    Some(KeyFileName::Slot(slot)) => slot_files.push((slot, entry)),
+                    Some(KeyFileName::EpochKey(slot, epoch)) => {
+                        let place = KeyFilePlace { path: folder.join(&entry.name), bytes: entry.bytes };
+                        read.epoch_keys.entry((slot, epoch)).or_default().push(place);
+                    }
+                    None => {}
+                }
+            }
+            let is_long = |entry: &FileEntry| entry.bytes > SLOT_FILE_BYTES_USUAL;
+            slot_files.sort_by_cached_key(|(slot, entry)| (read.rank(*slot), is_long(entry)));
+            read.read_slot_files(store, folder, &slot_files)?;
         }
-        Ok(read)
+        match not_listed {
+            Some(error) if read.slots.is_empty() => Err(error),
+            _ => Ok(read),
+        }
     }
 
-    fn read_files(
+    /// How late a slot comes when there are many: those that this device knows first, then those that have a vault key.
+    fn rank(&self, slot: SlotId) -> (bool, bool) {
+        let has_key = self.places_of(slot).any(|(_, places)| places.iter().any(KeyFilePlace::has_the_size_of_one));
+        (!self.valid.contains(&slot), !has_key)
+    }
+
+    /// The key files of a slot, by epoch.
+    pub fn places_of(&self, slot: SlotId) -> impl Iterator<Item = (EpochId, &[KeyFilePlace])> {
+        let of_slot = (slot, EpochId([0; 16]))..=(slot, EpochId([0xff; 16]));
+        self.epoch_keys.range(of_slot).map(|((_, epoch), places)| (*epoch, places.as_slice()))
+    }
+
+    fn read_slot_files(
         &mut self,
         store: &dyn Store,
         folder: &FilePath,
-        files: &[(KeyFileName, FileEntry)],
+        files: &[(SlotId, FileEntry)],
     ) -> Result<(), StoreError> {
-        let (mut slots_left, mut keys_left, mut bytes_left) = (SLOT_FILES_MAX, KEY_FILES_MAX, FOLDER_BYTES_MAX);
-        let mut left_out = 0;
-        for (name, entry) in files {
-            let count = if matches!(name, KeyFileName::Slot(_)) { &mut slots_left } else { &mut keys_left };
+        let (mut bytes_left, mut left_out) = (FOLDER_BYTES_MAX, 0);
+        for (number, (slot, entry)) in files.iter().enumerate() {
             // What is too long is not read at all.
             let bytes = if entry.bytes > SMALL_FILE_BYTES_MAX { 0 } else { entry.bytes };
-            if *count == 0 || bytes_left < bytes {
+            if number >= SLOT_FILES_MAX || bytes_left < bytes {
                 left_out += 1;
                 continue;
             }
-            *count -= 1;
             bytes_left -= bytes;
-            let path = folder.join(&entry.name);
-            let raw = match store.read_whole(&path, SMALL_FILE_BYTES_MAX) {
-                Err(StoreError::NotFound { .. }) => continue,
-                Ok(raw) if raw.is_empty() => Err("it is empty".to_owned()),
-                other => other.map_err(|error| error.to_string()),
-            };
-            let candidate = Candidate { path, raw };
-            match *name {
-                KeyFileName::Slot(slot) => self.slots.entry(slot).or_default().push(candidate),
-                KeyFileName::EpochKey(slot, epoch) => self.epoch_keys.entry((slot, epoch)).or_default().push(candidate),
-            }
+            let candidate = read_candidate(store, folder.join(&entry.name));
+            self.slots.entry(*slot).or_default().extend(candidate);
         }
         if left_out > 0 {
+            self.left_out += left_out;
             self.notices.push(Notice::Crowded { folder: folder.clone(), left_out });
         }
         Ok(())
     }
 
-    /// The slot files that read. Gives a notice for each that does not, is gone, or differs from its copy.
+    /// Reads the key files of a slot, not more than there may be: those that this device has a copy of first, then those
+    /// that have the size of one.
+    pub fn read_epoch_keys(&self, store: &dyn Store, slot: SlotId) -> EpochKeyCandidates {
+        let mut epochs: Vec<_> = self.places_of(slot).collect();
+        let is_copied = |places: &[KeyFilePlace]| places.iter().any(|place| place.path.area == Area::State);
+        let has_size = |places: &[KeyFilePlace]| places.iter().any(KeyFilePlace::has_the_size_of_one);
+        epochs.sort_by_key(|(_, places)| (!is_copied(places), !has_size(places)));
+        let mut read = EpochKeyCandidates { epochs: Vec::new(), left_out: 0 };
+        let (mut files_left, mut bytes_left) = (KEY_FILES_MAX, FOLDER_BYTES_MAX);
+        for (epoch, places) in epochs {
+            let mut candidates = Vec::new();
+            for place in places {
+                let bytes = if place.bytes > SMALL_FILE_BYTES_MAX { 0 } else { place.bytes };
+                if files_left == 0 || bytes_left < bytes {
+                    read.left_out += 1;
+                    continue;
+                }
+                (files_left, bytes_left) = (files_left - 1, bytes_left - bytes);
+                candidates.extend(read_candidate(store, place.path.clone()));
+            }
+            read.epochs.push((epoch, candidates));
+        }
+        read
+    }
+
+    /// The slot files that read, the likeliest first. Gives a notice for each that does not, is gone, or differs from its
+    /// copy.
     pub fn slot_candidates(&self, notices: &mut Vec<Notice>) -> Vec<SlotCandidate> {
         notices.extend(self.notices.iter().cloned());
         let mut slots = Vec::new();
-        for (slot, candidates) in &self.slots {
+        let mut by_rank: Vec<_> = self.slots.iter().collect();
+        by_rank.sort_by_cached_key(|(slot, _)| self.rank(**slot));
+        for (slot, candidates) in by_rank {
             notices.extend(compare_with_copy(candidates));
             for Candidate { path, raw } in candidates {
                 let decoded = raw.clone().and_then(|raw| Ok((decode_slot_file(*slot, &raw)?, raw)));
@@ -284,6 +378,16 @@ impl KeyFolder {
         let raw_of = |candidates: &Vec<Candidate>| candidates.iter().find(in_vault)?.raw.clone().ok();
         self.slots.iter().filter_map(|(slot, candidates)| Some((*slot, raw_of(candidates)?))).collect()
     }
+}
+
+/// A file as it is now; `None` if it is gone.
+fn read_candidate(store: &dyn Store, path: FilePath) -> Option<Candidate> {
+    let raw = match store.read_whole(&path, SMALL_FILE_BYTES_MAX) {
+        Err(error) if error.is_not_found() => return None,
+        Ok(raw) if raw.is_empty() => Err("it is empty".to_owned()),
+        other => other.map_err(|error| error.to_string()),
+    };
+    Some(Candidate { path, raw })
 }
 
 /// Reads a slot file found under the name of `slot`; the error is in words.
@@ -305,158 +409,6 @@ pub fn compare_with_copy(candidates: &[Candidate]) -> Option<Notice> {
             Some(Notice::OnlyCopyLeft { path: keys_folder().join(copy.path.file_name()) })
         }
         _ => None,
-    }
-}
-
-/// Refuses a folder that holds a vault, or what is left of one.
-pub(super) fn refuse_a_vault(store: &dyn Store) -> Result<(), UnlockError> {
-    let found = match store.open(&vault_file_path()) {
-        Ok(_) => Some(vault_file_path()),
-        Err(StoreError::NotFound { .. }) => None,
-        Err(error) => return Err(error.into()),
-    };
-    let slot_file = || -> Result<Option<FilePath>, StoreError> {
-        let is_slot = |name: &str| matches!(KeyFileName::parse(name), Some(KeyFileName::Slot(_)));
-        let entries = store.list(&keys_folder())?;
-        Ok(entries.iter().find(|entry| is_slot(&entry.name)).map(|entry| keys_folder().join(&entry.name)))
-    };
-    let devices = FilePath::vault("devices");
-    let found = match found {
-        Some(path) => Some(path),
-        None => slot_file()?.or((!store.list(&devices)?.is_empty()).then_some(devices)),
-    };
-    match found {
-        Some(found) => Err(UnlockError::AlreadyAVault { found }),
-        None => Ok(()),
-    }
-}
-
-/// Reads `vault.json`, or a slot file's copy of it, from the vault folder alone: the vault's id tells where the local
-/// state lies. What it says is not checked against anything yet.
-pub fn read_vault_file(store: &dyn Store) -> Result<VaultFile, UnlockError> {
-    // What is odd is told by the unlock that follows.
-    let mut notices = Vec::new();
-    let slots = KeyFolder::read(store, &[keys_folder()])?.slot_candidates(&mut notices);
-    let first = vault_file_candidates(store, &slots, None, &mut notices)?.into_iter().next();
-    Ok(first.expect("at least one candidate, or an error"))
-}
-
-/// The files that may be the vault's `vault.json`, the likeliest first; at least one. Which of them it is the slot shows,
-/// for it opens with no other. Gives a notice if the file itself cannot be it.
-///
-/// Outline: 1) the file itself, if it reads and is the pinned one, 2) the copies in slot files that are the pinned one, or
-/// without a pin all of them, those that most slot files hold first. A `vault.json` that says it is newer is believed.
-pub(super) fn vault_file_candidates(
-    store: &dyn Store,
-    slots: &[SlotCandidate],
-    pin: Option<&[u8; 32]>,
-    notices: &mut Vec<Notice>,
-) -> Result<Vec<VaultFile>, UnlockError> {
-    let itself = match store.read_whole(&vault_file_path(), SMALL_FILE_BYTES_MAX) {
-        Ok(raw) => match VaultFile::decode(&raw) {
-            Ok(file) if pin.is_none_or(|pin| *pin == crypto::hash(&raw)) => Ok(file),
-            Ok(_) => Err(UnlockError::VaultFileChanged { remembered_by: "this device".to_owned() }),
-            // Not mended from a copy: a newer passkeyfs may have written it, and the rest is still on its way.
-            Err(source) if source.is_newer() => {
-                return Err(UnlockError::NewerFormat { path: vault_file_path(), source });
-            }
-            Err(source) => Err(UnlockError::VaultFileDamaged { problem: source.to_string() }),
-        },
-        Err(StoreError::NotFound { .. }) if slots.is_empty() => return Err(UnlockError::NotAVault),
-        Err(StoreError::NotFound { .. }) => Err(UnlockError::VaultFileDamaged { problem: "it is missing".to_owned() }),
-        Err(error @ (StoreError::TooLong { .. } | StoreError::Short { .. } | StoreError::OtherKind { .. })) => {
-            Err(UnlockError::VaultFileDamaged { problem: error.to_string() })
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let mut copies: BTreeMap<&[u8], BTreeSet<SlotId>> = BTreeMap::new();
-    for slot in slots {
-        copies.entry(slot.file.vault_file_raw()).or_default().insert(slot.file.public().slot);
-    }
-    let mut copies: Vec<_> = copies.into_iter().collect();
-    copies.sort_by_key(|(_, slots)| std::cmp::Reverse(slots.len()));
-    let fitting = copies.into_iter().filter(|(raw, _)| pin.is_none_or(|pin| *pin == crypto::hash(raw)));
-    let mut candidates: Vec<VaultFile> = fitting.filter_map(|(raw, _)| VaultFile::decode(raw).ok()).collect();
-    match itself {
-        Ok(file) => {
-            candidates.retain(|copy| copy.raw() != file.raw());
-            candidates.insert(0, file);
-        }
-        Err(error) if candidates.is_empty() => return Err(error),
-        Err(error) => notices.push(Notice::VaultFileRecovered { problem: error.to_string() }),
-    }
-    Ok(candidates)
-}
-
-/// The `vault.json` that this device remembers, by the copies in its slot files; `None` if there is none.
-pub fn read_remembered_vault_file(store: &dyn Store) -> Result<Option<VaultFile>, UnlockError> {
-    let mut notices = Vec::new();
-    let Some(pin) = read_pin(store, &mut notices)? else { return Ok(None) };
-    let slots = KeyFolder::read(store, &[copies_folder()])?.slot_candidates(&mut notices);
-    let mut fitting = slots.iter().map(|slot| slot.file.vault_file_raw()).filter(|raw| pin == crypto::hash(raw));
-    Ok(fitting.find_map(|raw| VaultFile::decode(raw).ok()))
-}
-
-/// The vaults whose segments lie in the folder, by the headers of some of them. Nobody vouches for these.
-pub fn vaults_of_segments(store: &dyn Store) -> Result<BTreeSet<VaultId>, StoreError> {
-    let mut vaults = BTreeSet::new();
-    let folders = |folder: &FilePath| -> Result<Vec<FilePath>, StoreError> {
-        let listed = match store.list(folder) {
-            Err(StoreError::OtherKind { .. }) => Vec::new(),
-            listed => listed?,
-        };
-        Ok(listed.iter().filter(|entry| entry.is_folder).map(|entry| folder.join(&entry.name)).collect())
-    };
-    for device in folders(&FilePath::vault("devices"))?.into_iter().take(DEVICES_LOOKED_AT_MAX) {
-        let Some(first) = folders(&device)?.into_iter().next() else { continue };
-        for entry in store.list(&first)?.iter().filter(|entry| !entry.is_folder).take(HEADERS_LOOKED_AT_MAX) {
-            let mut header = [0; HEADER_BYTES];
-            let read = store.open(&first.join(&entry.name)).and_then(|file| file.read_at(0, &mut header));
-            vaults.extend(read.ok().and_then(|()| SegmentHeader::decode(&header).ok()).map(|header| header.vault));
-        }
-    }
-    Ok(vaults)
-}
-
-/// Of so many devices the first segments are looked at, to tell which vault a folder is without its `vault.json`.
-const DEVICES_LOOKED_AT_MAX: usize = 16;
-const HEADERS_LOOKED_AT_MAX: usize = 4;
-
-const PIN_STRUCTURE: &str = "vault-pin.json";
-const PIN_FORMAT: u32 = 1;
-
-/// What this device remembers of `vault.json`.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct VaultPin {
-    format: u32,
-    #[serde(with = "json::text")]
-    vault: VaultId,
-    #[serde(with = "json::base64_array")]
-    hash: [u8; 32],
-}
-
-/// Remembers the hash of `vault.json`. Durable on return.
-pub(super) fn pin_vault_file(store: &dyn Store, file: &VaultFile) -> Result<(), StoreError> {
-    let pin = VaultPin { format: PIN_FORMAT, vault: file.vault(), hash: crypto::hash(file.raw()) };
-    store.put_whole(&pin_path(), &json::encode(&pin))
-}
-
-/// The remembered hash of `vault.json`. A pin that does not read counts as none, and says so: it is this device's own
-/// file, so it was damaged, not forged.
-pub(super) fn read_pin(store: &dyn Store, notices: &mut Vec<Notice>) -> Result<Option<[u8; 32]>, UnlockError> {
-    let raw = match store.read_whole(&pin_path(), SMALL_FILE_BYTES_MAX) {
-        Ok(raw) => raw,
-        Err(StoreError::NotFound { .. }) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    match json::decode::<VaultPin>(PIN_STRUCTURE, PIN_FORMAT, &[], &raw) {
-        Ok(pin) => Ok(Some(pin.hash)),
-        Err(source) if source.is_newer() => Err(UnlockError::NewerFormat { path: pin_path(), source }),
-        Err(error) => {
-            notices.push(Notice::Unusable { path: pin_path(), problem: error.to_string() });
-            Ok(None)
-        }
     }
 }
 

@@ -49,11 +49,11 @@ impl Asker for SystemdAskPassword {
             let says = |words: &str| failure.message.contains(words);
             match failure.error {
                 InteractionError::Helper { source, .. } if source.kind() == ErrorKind::NotFound => {
-                    InteractionError::NobodyToAsk
+                    InteractionError::NobodyToAsk { question }
                 }
                 InteractionError::Cancelled if says("Timer expired") => InteractionError::TimedOut,
                 InteractionError::Cancelled if says("Permission denied") || says("unrecognized option") => {
-                    InteractionError::NobodyToAsk
+                    InteractionError::NobodyToAsk { question }
                 }
                 error => error,
             }

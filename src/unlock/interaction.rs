@@ -9,9 +9,11 @@
 //! knows where the person looks. Answers live in `Zeroizing` strings, and each question has a time limit
 //! ([`ANSWER_TIME_LIMIT`]).
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -82,10 +84,17 @@ pub trait Interaction: Send + Sync {
     fn may_ask_again(&self) -> bool;
 
     /// Asks whether to use the last try, after which a wrong PIN blocks the authenticator for good.
-    fn confirm_last_try(&self, authenticator: &str) -> bool;
+    fn confirm_last_try(&self, authenticator: &str) -> Result<bool, InteractionError>;
+
+    /// Asks for a PIN that an authenticator is to have from now on; `again` to see that it was typed right.
+    fn ask_new_pin(&self, authenticator: &str, again: bool) -> Result<Zeroizing<String>, InteractionError>;
 
     /// Says that `authenticator` waits for a touch.
     fn announce_touch(&self, authenticator: &str);
+
+    /// Says that `authenticator` is used, which nobody can touch: it plays the touch. Followed by
+    /// [`touch_done`](Self::touch_done), as a touch is.
+    fn announce_played_touch(&self, authenticator: &str);
 
     /// Says that it waits no longer, touched or not.
     fn touch_done(&self);
@@ -98,15 +107,27 @@ pub enum Question {
     Pin,
     /// The word `yes`, before the last PIN try is spent.
     LastTry,
+    /// A PIN that an authenticator is to have.
+    NewPin,
     /// A recovery code.
     RecoveryCode,
 }
 
 impl Question {
+    /// What is asked for, in words.
+    fn what(self) -> &'static str {
+        match self {
+            Self::Pin => "a PIN",
+            Self::NewPin => "a new PIN",
+            Self::LastTry => "consent to the last PIN try",
+            Self::RecoveryCode => "the recovery code",
+        }
+    }
+
     /// How long it waits for its answer.
     pub fn time_limit(self) -> Duration {
         match self {
-            Self::Pin | Self::LastTry => ANSWER_TIME_LIMIT,
+            Self::Pin | Self::LastTry | Self::NewPin => ANSWER_TIME_LIMIT,
             Self::RecoveryCode => CODE_TIME_LIMIT,
         }
     }
@@ -131,6 +152,9 @@ pub trait Announcer: Send + Sync {
 
     /// It waits no longer, touched or not.
     fn touch_done(&self) {}
+
+    /// `authenticator`, which nobody can touch, is used.
+    fn in_use(&self, _authenticator: &str) {}
 }
 
 /// A person who is asked in one way and told things in several.
@@ -139,9 +163,16 @@ pub struct User {
     pub asker: Box<dyn Asker>,
     /// Who is told.
     pub announcers: Vec<Box<dyn Announcer>>,
+    /// Which authenticators that nobody can touch were told of.
+    used: Mutex<BTreeSet<String>>,
 }
 
 impl User {
+    /// Somebody whom `asker` asks and `announcers` tell.
+    pub fn new(asker: Box<dyn Asker>, announcers: Vec<Box<dyn Announcer>>) -> Self {
+        Self { asker, announcers, used: Mutex::default() }
+    }
+
     fn ask(&self, question: Question, prompt: &str) -> Result<Zeroizing<String>, InteractionError> {
         self.announcers.iter().for_each(|announcer| announcer.asking(prompt));
         match self.asker.ask(question, prompt)? {
@@ -164,14 +195,28 @@ impl Interaction for User {
         self.asker.may_ask_again()
     }
 
-    fn confirm_last_try(&self, authenticator: &str) -> bool {
+    fn confirm_last_try(&self, authenticator: &str) -> Result<bool, InteractionError> {
         let prompt =
             format!("One PIN try is left. If it is wrong, {authenticator} is blocked for good. Type yes to go on");
-        self.ask(Question::LastTry, &prompt).is_ok_and(|answer| answer.as_str() == "yes")
+        match self.ask(Question::LastTry, &prompt) {
+            Err(interrupted @ InteractionError::Interrupted) => Err(interrupted),
+            answer => Ok(answer.is_ok_and(|answer| answer.as_str() == "yes")),
+        }
+    }
+
+    fn ask_new_pin(&self, authenticator: &str, again: bool) -> Result<Zeroizing<String>, InteractionError> {
+        let prompt = if again { "The same PIN again".to_owned() } else { format!("New PIN of {authenticator}") };
+        self.ask(Question::NewPin, &prompt)
     }
 
     fn announce_touch(&self, authenticator: &str) {
         self.announcers.iter().for_each(|announcer| announcer.touch_wanted(authenticator));
+    }
+
+    fn announce_played_touch(&self, authenticator: &str) {
+        if self.used.lock().insert(authenticator.to_owned()) {
+            self.announcers.iter().for_each(|announcer| announcer.in_use(authenticator));
+        }
     }
 
     fn touch_done(&self) {
@@ -190,14 +235,21 @@ pub enum InteractionError {
     /// The user gave it up, or did not confirm the last try.
     #[error("no PIN or recovery code was given")]
     Cancelled,
+    /// The user pressed Ctrl-C at the question.
+    #[error("interrupted; nothing was changed")]
+    Interrupted,
     /// No answer came in time.
     #[error("no PIN or recovery code was given in time")]
     TimedOut,
     /// There is nobody to ask.
     #[error(
-        "there is no way to ask for a PIN or recovery code: no terminal, no PASSKEYFS_ASKPASS, nobody whom systemd may ask"
+        "there is no way to ask for {}: no terminal, no PASSKEYFS_ASKPASS, nobody whom systemd may ask",
+        question.what()
     )]
-    NobodyToAsk,
+    NobodyToAsk {
+        /// What was to be asked for.
+        question: Question,
+    },
     /// The helper program failed.
     #[error("{} could not be asked: {source}", program.display())]
     Helper {

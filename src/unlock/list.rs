@@ -50,9 +50,9 @@ pub fn list_slots(store: &dyn Store) -> Result<Vec<SlotSummary>, UnlockError> {
     let mut summaries: Vec<_> = folder.slots.iter().map(|(slot, files)| summary(*slot, files)).collect();
     for summary in &mut summaries {
         summary.state = state(summary.slot, &folder.slots[&summary.slot], known.as_ref());
-        let of_slot = folder.epoch_keys.iter().filter(|((slot, _), _)| *slot == summary.slot);
+        let of_slot = folder.places_of(summary.slot);
         let in_folder = of_slot.filter(|(_, files)| files.iter().any(|file| file.path.area == Area::Vault));
-        summary.epochs = in_folder.map(|((_, epoch), _)| *epoch).collect();
+        summary.epochs = in_folder.map(|(epoch, _)| epoch).collect();
         if summary.epochs.is_empty() {
             summary.problems.push("it has no vault key in the folder".to_owned());
         }

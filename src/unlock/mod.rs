@@ -8,12 +8,13 @@
 //!
 //! ```text
 //! unlock_vault (open.rs)
-//!   ├─ KeyFolder::read (folder.rs)        vault.json, keys/*, and this device's copies of them
+//!   ├─ KeyFolder::read (folder.rs)        keys/*, and this device's copies of them
+//!   ├─ vault_json.rs                      vault.json, or a copy of it in a slot file
 //!   ├─ Question::ask (ask.rs)             one allow list, one PIN, one touch → hmac-secret(salt)
 //!   ├─ assertion.rs                       signature, relying party, user present, user verified
 //!   ├─ slot_wrapping_key, unwrap_key      secret ‖ hash of vault.json ‖ public bytes → the slot's X25519 key
 //!   ├─ open (HPKE)                        keys/<slot>-<epoch>.key → that epoch's vault key, for each epoch
-//!   └─ folder.rs                          remembers the hash of vault.json and copies of the slot's files
+//!   └─ vault_json.rs, folder.rs           remember the hash of vault.json and copies of the slot's files
 //! ```
 //!
 //! # Where things are
@@ -46,6 +47,7 @@ pub mod interaction;
 pub mod known_keys;
 pub mod list;
 pub mod open;
+mod pin;
 pub mod recovery;
 pub mod recovery_code;
 pub mod scripted;
@@ -55,6 +57,7 @@ pub mod software_file;
 mod stored;
 mod terminal;
 pub mod upkeep;
+pub mod vault_json;
 mod ways;
 
 pub use announcers::{set_service_status, tell_service_manager};
@@ -66,7 +69,7 @@ pub use enroll::{
 };
 pub use epoch_keys::{EpochKeyEntry, seal_epoch_key};
 pub use error::UnlockError;
-pub use folder::{Notice, keep_slot_copy, read_remembered_vault_file, read_vault_file, vaults_of_segments};
+pub use folder::{Notice, keep_slot_copy};
 pub use interaction::{Interaction, ask_for_recovery_code};
 pub use known_keys::KnownKeys;
 pub use list::{SlotState, SlotSummary, list_slots};
@@ -78,4 +81,5 @@ pub use signals::{HeldSignals, spawn_shielded};
 pub use software::SoftwareAuthenticator;
 pub use terminal::ask_on_terminal;
 pub use upkeep::{TreeKeys, keep_keys, write_epoch_keys};
+pub use vault_json::{read_remembered_vault_file, read_vault_file, vaults_of_segments};
 pub use ways::user_interaction;

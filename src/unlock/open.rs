@@ -9,9 +9,10 @@ use super::assertion;
 use super::authenticator::{Assertion, Authenticator, AuthenticatorDescription};
 use super::epoch_keys::{EpochKeyEntry, open_epoch_key};
 use super::error::UnlockError;
-use super::folder::{self, KeyFolder, Notice, SlotCandidate, copies_folder, keys_folder};
+use super::folder::{self, EpochKeyCandidates, KeyFolder, Notice, SlotCandidate, copies_folder, keys_folder};
 use super::interaction::Interaction;
 use super::recovery_code::RecoveryCode;
+use super::vault_json::{self, VaultFileCandidates};
 use crate::crypto::{self, Randomness, SealingKeyPair, Secret};
 use crate::format::slot_file::{SlotMethod, epoch_key_file_name, slot_file_name};
 use crate::format::{EpochId, EpochKeyFile, SlotFile, SlotId, VaultFile};
@@ -81,12 +82,13 @@ fn unlock_by(
     store: &dyn Store,
     open_a_slot: impl for<'a> FnMut(
         &VaultFile,
-        &'a [SlotCandidate],
+        &[&'a SlotCandidate],
         &mut Vec<Notice>,
     ) -> Result<OpenedSlot<'a>, UnlockError>,
 ) -> Result<UnlockedVault, UnlockError> {
     let mut notices = Vec::new();
     let unlocked = unlock_with_notices(store, open_a_slot, &mut notices);
+    let notices = folder::bounded(notices);
     notices.iter().for_each(|notice| log::warn!("{notice}"));
     unlocked.map(|unlocked| UnlockedVault { notices, ..unlocked })
 }
@@ -95,7 +97,7 @@ fn unlock_with_notices(
     store: &dyn Store,
     open_a_slot: impl for<'a> FnMut(
         &VaultFile,
-        &'a [SlotCandidate],
+        &[&'a SlotCandidate],
         &mut Vec<Notice>,
     ) -> Result<OpenedSlot<'a>, UnlockError>,
     notices: &mut Vec<Notice>,
@@ -104,14 +106,18 @@ fn unlock_with_notices(
     // keys, 4) note down what proved true.
     let key_folder = KeyFolder::read(store, &[keys_folder(), copies_folder()])?;
     let slots = key_folder.slot_candidates(notices);
-    let pin = folder::read_pin(store, notices)?;
-    let candidates = folder::vault_file_candidates(store, &slots, pin.as_ref(), notices)?;
+    let pin = vault_json::read_pin(store, notices)?;
+    let candidates = vault_json::vault_file_candidates(store, &slots, pin.as_ref(), notices)?;
     if slots.is_empty() {
         return Err(no_slot(&key_folder, notices));
     }
-    let (vault, (slot, pair, opened_by)) = open_with_any(candidates, &slots, open_a_slot, notices)?;
+    let opened = open_with_any(candidates, &slots, open_a_slot, notices);
+    let (vault, (slot, pair, opened_by)) = opened.map_err(|error| among_too_many(error, key_folder.left_out))?;
     let slot_id = slot.file.public().slot;
-    let (epochs, key_files) = open_epoch_keys(&vault, slot_id, &key_folder, &pair, notices)?;
+    let key_files = key_folder.read_epoch_keys(store, slot_id);
+    let left_out = key_files.left_out;
+    let opened = open_epoch_keys(&vault, slot_id, &key_files, &pair, notices);
+    let (epochs, key_files) = opened.map_err(|error| among_too_many(error, left_out))?;
     if let Err(error) = remember(store, &vault, slot, &key_files) {
         notices.push(Notice::NotRemembered { problem: error.to_string() });
     }
@@ -127,32 +133,68 @@ fn unlock_with_notices(
     })
 }
 
-/// Has a slot opened with the first `vault.json` that will do. Mostly there is one; another costs another touch.
+/// The error, with the number of files that were not looked at: the one that would have opened may be among them.
+fn among_too_many(error: UnlockError, left_out: usize) -> UnlockError {
+    use UnlockError as E;
+    match error {
+        E::NoneEnrolledHere { .. }
+        | E::NoRecoverySlot
+        | E::RecoveryCodeWrong
+        | E::WrongSecret { .. }
+        | E::SlotDamaged { .. }
+        | E::EpochKeysMissing { .. }
+        | E::EpochKeysDamaged { .. }
+            if left_out > 0 =>
+        {
+            E::Crowded { left_out, error: Box::new(error) }
+        }
+        other => other,
+    }
+}
+
+/// So many copies of `vault.json` are tried on slots that hold another one.
+const FOREIGN_COPIES_TRIED_MAX: usize = 4;
+
+/// Has a slot opened with the first `vault.json` that will do: the file itself, on all slots; copies, on the slots that hold
+/// them; some copies, on all slots. Mostly there is one; another costs another touch, and only for who holds the credential.
 fn open_with_any<'a>(
-    candidates: Vec<VaultFile>,
+    candidates: VaultFileCandidates,
     slots: &'a [SlotCandidate],
-    mut open_a_slot: impl FnMut(&VaultFile, &'a [SlotCandidate], &mut Vec<Notice>) -> Result<OpenedSlot<'a>, UnlockError>,
+    mut open_a_slot: impl FnMut(&VaultFile, &[&'a SlotCandidate], &mut Vec<Notice>) -> Result<OpenedSlot<'a>, UnlockError>,
     notices: &mut Vec<Notice>,
 ) -> Result<(VaultFile, OpenedSlot<'a>), UnlockError> {
-    let mut first_error = None;
-    for vault in candidates {
-        match open_a_slot(&vault, slots, notices) {
+    let VaultFileCandidates { itself, copies } = candidates;
+    let all: Vec<&SlotCandidate> = slots.iter().collect();
+    let holders =
+        |copy: &VaultFile| all.iter().copied().filter(|slot| slot.file.vault_file_raw() == copy.raw()).collect();
+    let on_all = |vault: VaultFile| (vault, all.clone());
+    let on_holders = copies.iter().map(|copy| (copy.clone(), holders(copy)));
+    let attempts = itself.into_iter().map(on_all).chain(on_holders);
+    let attempts = attempts.chain(copies.iter().take(FOREIGN_COPIES_TRIED_MAX).cloned().map(on_all));
+    let mut failure: Option<UnlockError> = None;
+    let lacks =
+        |error: &UnlockError| matches!(error, UnlockError::NoneEnrolledHere { .. } | UnlockError::NoRecoverySlot);
+    for (vault, asked) in attempts {
+        match open_a_slot(&vault, &asked, notices) {
             Ok(opened) => {
-                if let Some(error) = first_error {
+                if let Some(error) = failure {
                     let problem = format!("no slot opens with it: {error}");
                     notices.push(Notice::VaultFileRecovered { problem });
                 }
                 return Ok((vault, opened));
             }
+            // Another vault.json does not bring the credential here.
+            Err(error) if lacks(&error) && asked.len() == all.len() => return Err(failure.unwrap_or(error)),
+            Err(error) if lacks(&error) => {}
             Err(
                 error @ (UnlockError::WrongSecret { .. }
                 | UnlockError::VaultFileChanged { .. }
                 | UnlockError::RecoveryCodeWrong),
-            ) => first_error = first_error.or(Some(error)),
+            ) => failure = failure.or(Some(error)),
             Err(error) => return Err(error),
         }
     }
-    Err(first_error.unwrap_or(UnlockError::NotAVault))
+    Err(failure.unwrap_or(UnlockError::NotAVault))
 }
 
 /// Why no slot can be tried.
@@ -168,17 +210,15 @@ fn no_slot(key_folder: &KeyFolder, notices: &[Notice]) -> UnlockError {
 /// Each one that does not is reported; if none does, the failure that tells most is the error.
 fn open_slot<'a>(
     vault: &VaultFile,
-    slots: &'a [SlotCandidate],
+    slots: &[&'a SlotCandidate],
     answer: &Answer,
     notices: &mut Vec<Notice>,
 ) -> Result<(&'a SlotCandidate, SealingKeyPair), UnlockError> {
     let answers_for = |slot: &&SlotCandidate| {
-        passkey(slot).is_some_and(|passkey| {
-            passkey.credential_id == answer.assertion.credential_id && passkey.relying_party == answer.relying_party
-        })
+        passkey(slot).is_some_and(|passkey| passkey.credential_id == answer.assertion.credential_id)
     };
     let mut failure: Option<UnlockError> = None;
-    for slot in slots.iter().filter(answers_for) {
+    for slot in slots.iter().copied().filter(answers_for) {
         match try_slot(vault, slot, answer) {
             Ok(pair) => return Ok((slot, pair)),
             Err(error) => {
@@ -240,14 +280,14 @@ fn unwrap(vault: &VaultFile, slot: &SlotCandidate, secret: &Secret<32>) -> Optio
 /// Opens whichever recovery slot the code opens. Nothing public says which: each is tried.
 fn open_recovery_slot<'a>(
     vault: &VaultFile,
-    slots: &'a [SlotCandidate],
+    slots: &[&'a SlotCandidate],
     code: &RecoveryCode,
     notices: &mut Vec<Notice>,
 ) -> Result<(&'a SlotCandidate, SealingKeyPair), UnlockError> {
     let secret = code.secret();
     let is_recovery = |slot: &&SlotCandidate| matches!(slot.file.public().method, SlotMethod::Recovery(_));
     let (mut tried, mut other_vault_file) = (0, None);
-    for slot in slots.iter().filter(is_recovery) {
+    for slot in slots.iter().copied().filter(is_recovery) {
         if let Some(pair) = unwrap(vault, slot, &secret) {
             return Ok((slot, pair));
         }
@@ -272,16 +312,13 @@ type NamedFiles = Vec<(String, Vec<u8>)>;
 fn open_epoch_keys(
     vault: &VaultFile,
     slot: SlotId,
-    key_folder: &KeyFolder,
+    found: &EpochKeyCandidates,
     pair: &SealingKeyPair,
     notices: &mut Vec<Notice>,
 ) -> Result<(Vec<EpochKeyEntry>, NamedFiles), UnlockError> {
     let (mut epochs, mut key_files) = (Vec::new(), Vec::new());
     let mut damaged = None;
-    for ((of_slot, epoch), candidates) in &key_folder.epoch_keys {
-        if *of_slot != slot {
-            continue;
-        }
+    for (epoch, candidates) in &found.epochs {
         notices.extend(folder::compare_with_copy(candidates));
         for candidate in candidates {
             let opened = candidate.raw.as_deref().map_err(Clone::clone);
@@ -292,7 +329,7 @@ fn open_epoch_keys(
                     break;
                 }
                 Err(problem) => {
-                    damaged = Some((*epoch, problem.clone()));
+                    damaged.get_or_insert((*epoch, problem.clone()));
                     notices.push(Notice::Unusable { path: candidate.path.clone(), problem });
                 }
             }
@@ -326,7 +363,7 @@ fn remember(
     slot: &SlotCandidate,
     key_files: &NamedFiles,
 ) -> Result<(), StoreError> {
-    folder::pin_vault_file(store, vault)?;
+    vault_json::pin_vault_file(store, vault)?;
     // Of a slot file all is proved but its copy of vault.json, which may be another's: this device's copy holds the true one.
     let proved = SlotFile::new(slot.file.public_raw().to_vec(), *slot.file.wrapped(), vault.raw()).ok();
     let proved = proved.filter(|_| slot.file.vault_file_raw() != vault.raw()).map(|file| file.encode());

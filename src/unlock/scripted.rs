@@ -69,9 +69,17 @@ impl Interaction for ScriptedInteraction {
         !self.pins.lock().is_empty()
     }
 
-    fn confirm_last_try(&self, _: &str) -> bool {
+    fn confirm_last_try(&self, _: &str) -> Result<bool, InteractionError> {
         self.asked.lock().last_tries += 1;
-        self.last_try
+        Ok(self.last_try)
+    }
+
+    fn ask_new_pin(&self, _: &str, _: bool) -> Result<Zeroizing<String>, InteractionError> {
+        self.pins.lock().pop_front().ok_or(InteractionError::Cancelled)
+    }
+
+    fn announce_played_touch(&self, authenticator: &str) {
+        self.announce_touch(authenticator);
     }
 
     fn announce_touch(&self, _: &str) {

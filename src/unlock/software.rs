@@ -30,6 +30,7 @@ use super::authenticator::{
     UserVerification,
 };
 use super::interaction::{Interaction, InteractionError, PinRequest};
+use super::pin::normalize_pin;
 use super::software_file::{
     LockedState, PIN_TRIES, PinHash, SecretText, SoftwareFile, SoftwareState, StoredCredential, Touch,
 };
@@ -45,7 +46,6 @@ const UNPROTECTED: u8 = 1;
 const WRONG_PINS_IN_A_ROW_MAX: u32 = 3;
 /// How long a touch is waited for.
 const TOUCH_TIME_LIMIT: Duration = Duration::from_secs(30);
-const PIN_BYTES: std::ops::RangeInclusive<usize> = 4..=63;
 
 /// A session with a software authenticator, from plugging in to pulling out.
 pub struct SoftwareAuthenticator {
@@ -94,17 +94,21 @@ impl SoftwareAuthenticator {
     ///
     /// A real key would ask for the old PIN; whoever can write this file needs none.
     pub fn set_pin(&mut self, pin: &str) -> Result<(), AuthenticatorError> {
-        if !PIN_BYTES.contains(&pin.len()) {
-            return Err(AuthenticatorError::PinUnusable);
-        }
+        let pin = normalize_pin(pin)?;
         let mut locked = self.file.lock()?;
         let salt = self.randomness.array();
-        locked.state.pin = Some(PinHash { salt, hash: SecretText(hash_pin(&salt, pin)) });
+        locked.state.pin = Some(PinHash { salt, hash: SecretText(hash_pin(&salt, &pin)) });
         locked.state.pin_tries_left = PIN_TRIES;
         locked.save()?;
         self.user_verified = false;
         self.description.user_verification = UserVerification::Ready;
         Ok(())
+    }
+
+    /// How many of its passkeys answer users who were not verified: a PIN that was set later does not protect these.
+    pub fn passkeys_without_pin(&self) -> Result<usize, AuthenticatorError> {
+        let is_open = |credential: &&StoredCredential| credential.protection < PROTECTED;
+        Ok(self.file.read()?.credentials.iter().filter(is_open).count())
     }
 
     fn name(&self) -> String {
@@ -129,13 +133,10 @@ impl SoftwareAuthenticator {
             tries_left: Some(state.pin_tries_left),
             wrong_before: self.wrong_pins_in_a_row > 0,
         };
-        if state.pin_tries_left == 1 && !interaction.confirm_last_try(&self.description.name) {
+        if state.pin_tries_left == 1 && !interaction.confirm_last_try(&self.description.name)? {
             return Err(InteractionError::Cancelled.into());
         }
-        let pin = interaction.ask_pin(&request)?;
-        if !PIN_BYTES.contains(&pin.len()) {
-            return Err(AuthenticatorError::PinUnusable);
-        }
+        let pin = normalize_pin(&interaction.ask_pin(&request)?)?;
         let mut locked = self.file.lock()?;
         self.check_pin(&mut locked, &pin)?;
         Ok(locked)
@@ -171,10 +172,14 @@ impl SoftwareAuthenticator {
         Err(AuthenticatorError::PinWrong { authenticator, tries_left: locked.state.pin_tries_left })
     }
 
-    /// Announces a touch, and plays what the file says the user does.
+    /// Announces a touch, and plays what the file says the user does. A file that plays no user is not to be touched: that it
+    /// is used is said instead.
     fn await_touch(&self, state: &SoftwareState, interaction: &dyn Interaction) -> Result<(), AuthenticatorError> {
-        interaction.announce_touch(&self.description.name);
         let delay = Duration::from_millis(state.touch_delay_ms);
+        match state.touch {
+            Touch::Approve if delay.is_zero() => interaction.announce_played_touch(&self.description.name),
+            _ => interaction.announce_touch(&self.description.name),
+        }
         if state.touch != Touch::Timeout {
             std::thread::sleep(delay.min(TOUCH_TIME_LIMIT));
         }

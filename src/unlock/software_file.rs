@@ -12,11 +12,13 @@
 //! overwritten when dropped. The fields from `always_verify_user` to `touch_delay_ms` may be edited, to play an
 //! authenticator of another kind or a user who is slow or says no.
 //!
+//! A new file gets the old one's owner and mode: root may use the authenticator of a user, who must not lose it by that.
+//!
 //! Replaced as a whole, durably: a new file is written, synced, locked and renamed over the old one, so a reader without
 //! the lock sees one state or the other. The lock moves with the name: who gets a lock checks that the file still has it.
 //! A file that does not read is an error, and is never written to.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -226,7 +228,7 @@ impl SoftwareFile {
         if self.path.symlink_metadata().is_ok() {
             return Ok(());
         }
-        let (temporary, _lock) = write_temporary(&self.path, &SoftwareState::default())?;
+        let (temporary, _lock) = write_temporary(&self.path, &SoftwareState::default(), None)?;
         // A hard link fails where a rename would replace what another process just made.
         let linked = std::fs::hard_link(&temporary, &self.path);
         let _ = std::fs::remove_file(&temporary);
@@ -258,7 +260,8 @@ impl SoftwareFile {
 impl LockedState {
     /// Replaces the file by the state as it is now, and keeps the lock. Durable on return.
     pub fn save(&mut self) -> Result<(), AuthenticatorError> {
-        let (temporary, file) = write_temporary(&self.path, &self.state)?;
+        let before = self.file.metadata().map_err(|source| io_error(&self.path, "examine", source))?;
+        let (temporary, file) = write_temporary(&self.path, &self.state, Some(&before))?;
         std::fs::rename(&temporary, &self.path).map_err(|source| {
             let _ = std::fs::remove_file(&temporary);
             io_error(&self.path, "replace", source)
@@ -290,8 +293,12 @@ fn read_state(path: &Path, file: &mut File) -> Result<SoftwareState, Authenticat
     SoftwareState::decode(&bytes).map_err(damaged)
 }
 
-/// Writes `state` beside `path`, synced and locked.
-fn write_temporary(path: &Path, state: &SoftwareState) -> Result<(PathBuf, File), AuthenticatorError> {
+/// Writes `state` beside `path`, synced and locked, with the owner and the mode that the file had `before`.
+fn write_temporary(
+    path: &Path,
+    state: &SoftwareState,
+    before: Option<&Metadata>,
+) -> Result<(PathBuf, File), AuthenticatorError> {
     let Some(name) = path.file_name() else {
         let source = std::io::Error::from(ErrorKind::IsADirectory);
         return Err(io_error(path, "create", source));
@@ -305,6 +312,9 @@ fn write_temporary(path: &Path, state: &SoftwareState) -> Result<(PathBuf, File)
         let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&temporary)?;
         file.lock()?;
         file.write_all(&state.encode())?;
+        if let Some(before) = before {
+            give_back(&file, before)?;
+        }
         file.sync_all()?;
         Ok(file)
     };
@@ -315,6 +325,20 @@ fn write_temporary(path: &Path, state: &SoftwareState) -> Result<(PathBuf, File)
             Err(io_error(path, "write", source))
         }
     }
+}
+
+/// Gives a new file the owner and the mode of the one that it replaces. Only root can give files away: for others the file
+/// becomes their own, as before.
+fn give_back(file: &File, before: &Metadata) -> std::io::Result<()> {
+    let new = file.metadata()?;
+    if (new.uid(), new.gid()) != (before.uid(), before.gid()) {
+        match std::os::unix::fs::fchown(file, Some(before.uid()), Some(before.gid())) {
+            Err(error) if error.kind() != ErrorKind::PermissionDenied => return Err(error),
+            _ => {}
+        }
+    }
+    // Without set-id bits, and after the owner: changing that would clear them anyway.
+    file.set_permissions(std::fs::Permissions::from_mode(before.permissions().mode() & 0o777))
 }
 
 fn sync_folder(path: &Path) -> Result<(), AuthenticatorError> {

@@ -36,7 +36,7 @@ impl StoredAnswers {
 impl Asker for StoredAnswers {
     fn ask(&self, question: Question, prompt: &str) -> Result<Zeroizing<String>, InteractionError> {
         let name = match question {
-            Question::Pin | Question::LastTry => PIN_CREDENTIAL,
+            Question::Pin | Question::LastTry | Question::NewPin => PIN_CREDENTIAL,
             Question::RecoveryCode => CODE_CREDENTIAL,
         };
         if !self.has(name) {

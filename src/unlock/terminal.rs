@@ -38,7 +38,7 @@ pub(super) struct Terminal;
 impl Asker for Terminal {
     fn ask(&self, question: Question, prompt: &str) -> Result<Zeroizing<String>, InteractionError> {
         let echo = match question {
-            Question::Pin => Echo::Hidden,
+            Question::Pin | Question::NewPin => Echo::Hidden,
             // Nobody types seventy characters blindly.
             Question::LastTry | Question::RecoveryCode => Echo::Shown,
         };
@@ -53,11 +53,18 @@ impl Asker for Terminal {
 
 impl Announcer for Terminal {
     fn touch_wanted(&self, authenticator: &str) {
-        let line = format!("Touch {} now.", plain(authenticator));
-        // Best effort: what cannot be shown is still in the log.
-        if let Err(error) = open().and_then(|mut terminal| writeln!(terminal, "{line}")) {
-            log::info!("{line} (the terminal is gone: {error})");
-        }
+        say(&format!("Touch {} now.", plain(authenticator)));
+    }
+
+    fn in_use(&self, authenticator: &str) {
+        say(&format!("Using {}.", plain(authenticator)));
+    }
+}
+
+/// Best effort: what cannot be shown is still in the log.
+fn say(line: &str) {
+    if let Err(error) = open().and_then(|mut terminal| writeln!(terminal, "{line}")) {
+        log::info!("{line} (the terminal is gone: {error})");
     }
 }
 
@@ -141,6 +148,7 @@ fn ask_line(
         }
         match line.press(key[0]) {
             Pressed::Cancelled => return Err(InteractionError::Cancelled),
+            Pressed::Interrupted => return Err(InteractionError::Interrupted),
             Pressed::Finished => return line.finish().map_err(failed),
             Pressed::Added if echo == Echo::Shown => terminal.write_all(&*key).map_err(failed)?,
             Pressed::Erased if echo == Echo::Shown => {
@@ -175,6 +183,7 @@ enum Pressed {
     Nothing,
     Finished,
     Cancelled,
+    Interrupted,
 }
 
 /// What is typed so far, in a place that never moves.
@@ -197,7 +206,7 @@ impl Line {
         const DELETE: u8 = 127;
         match key {
             b'\n' | b'\r' => return Pressed::Finished,
-            CTRL_C => return Pressed::Cancelled,
+            CTRL_C => return Pressed::Interrupted,
             CTRL_D if self.bytes.is_empty() => return Pressed::Cancelled,
             CTRL_U => self.bytes.clear(),
             BACKSPACE | DELETE => {
@@ -241,8 +250,8 @@ mod tests {
     }
 
     #[test]
-    fn ctrl_c_cancels_always_and_ctrl_d_an_empty_line() {
-        assert_eq!(typed(b"12\x03").0, Pressed::Cancelled);
+    fn ctrl_c_interrupts_always_and_ctrl_d_cancels_an_empty_line() {
+        assert_eq!(typed(b"12\x03").0, Pressed::Interrupted);
         assert_eq!(typed(b"\x04").0, Pressed::Cancelled);
         assert_eq!(typed(b"12\x04"), (Pressed::Nothing, "12".to_owned()));
     }

@@ -24,6 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::epoch_keys::{EpochKeyEntry, seal_epoch_key};
 use super::folder::{self, Notice, copies_folder, keys_folder, vault_file_path};
 use super::known_keys::KnownKeys;
+use super::vault_json;
 use crate::format::json::SMALL_FILE_BYTES_MAX;
 use crate::format::slot_file::{KeyFileName, epoch_key_file_name, slot_file_name};
 use crate::format::{EpochId, EpochKeyFile, FormatError, SlotFile, SlotId, SlotRecord, VaultFile};
@@ -104,7 +105,7 @@ pub fn keep_keys(store: &dyn Store, tree: &TreeKeys<'_>, may_write: bool) -> Vec
     if may_note && let Err(error) = note_down(store, tree, &files, before.as_ref(), &known) {
         notices.push(Notice::NotRemembered { problem: error.to_string() });
     }
-    notices
+    folder::bounded(notices)
 }
 
 const MISSING: &str = "it is missing";
@@ -207,7 +208,7 @@ fn note_down(
     for (name, file) in files {
         folder::keep_copy(store, name, &file.raw)?;
     }
-    folder::pin_vault_file(store, tree.vault)
+    vault_json::pin_vault_file(store, tree.vault)
 }
 
 /// The key files in a folder that are of none of these slots.

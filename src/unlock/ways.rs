@@ -34,7 +34,7 @@ pub fn user_interaction() -> Box<dyn Interaction> {
     if let Some(desktop) = DesktopNotification::where_there_is_a_bus() {
         announcers.push(Box::new(desktop));
     }
-    Box::new(User { asker: asker(has_terminal), announcers })
+    Box::new(User::new(asker(has_terminal), announcers))
 }
 
 fn asker(has_terminal: bool) -> Box<dyn Asker> {

@@ -108,21 +108,29 @@ impl Scene {
         assert!(self.opens_rightly(&mended, "one", what) && self.opens_rightly(&mended, "two", what), "{what}");
     }
 
-    /// A `vault.json` that says it is of a newer format is believed: nothing opens, nothing is written, and putting the
-    /// file back mends all.
+    /// A `vault.json` that says it is of a newer format: this device opens with its copy, names the file and leaves it; a
+    /// new device believes it, writes nothing, and opens once the file is put back or deleted.
     fn expect_newer(&self, disk: &MemoryStore, what: &str) {
-        let before = folder_of(disk);
-        for disk in [disk.clone(), self.rig.new_device(&before)] {
-            match self.rig.open(&disk, "one") {
-                Err(Shut::Unlock(UnlockError::NewerFormat { .. })) => {}
-                Err(shut) => panic!("{what}: {shut:?}"),
-                Ok(_) => panic!("{what}: opened"),
-            }
-            assert!(folder_of(&disk) == before, "{what}: written");
-            let path = FilePath::vault("vault.json");
-            replace(&disk, &path, &key_files(&self.disk)[&path]);
-            assert!(self.opens_rightly(&disk, "two", what), "{what}: put back");
+        let (before, path) = (folder_of(disk), FilePath::vault("vault.json"));
+        let fresh = self.rig.new_device(&before);
+        match self.rig.open(&fresh, "one") {
+            Err(Shut::Unlock(UnlockError::NewerFormat { .. })) => {}
+            Err(shut) => panic!("{what}: {shut:?}"),
+            Ok(_) => panic!("{what}: opened"),
         }
+        assert!(folder_of(&fresh) == before, "{what}: written");
+        let deleted = fresh.fork();
+        deleted.withdraw(&path);
+        assert!(self.opens_rightly(&deleted, "one", what), "{what}: deleted");
+        replace(&fresh, &path, &key_files(&self.disk)[&path]);
+        assert!(self.opens_rightly(&fresh, "two", what), "{what}: put back");
+
+        let volume = self.rig.open(disk, "one").unwrap_or_else(|shut| panic!("{what}: {shut:?}"));
+        assert_eq!(read(&volume, "a").as_deref(), Some(&b"content"[..]), "{what}");
+        let warnings = volume.status().warnings;
+        assert!(warnings.iter().any(|text| text.contains("vault.json")), "{what}: not named in {warnings:?}");
+        drop(volume);
+        assert!(folder_of(disk)[&path] == before[&path], "{what}: not left as it is");
     }
 
     fn opens_rightly(&self, disk: &MemoryStore, name: &str, what: &str) -> bool {

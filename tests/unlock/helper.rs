@@ -188,6 +188,18 @@ fn wrong_pins_are_counted_and_the_last_try_is_confirmed() {
 }
 
 #[test]
+fn a_key_gets_the_pin_in_normal_form() {
+    let script = Script::of(&[Reply::Opened(with_pin()), Reply::PinTries(8), Reply::Done, Reply::Found(None)]);
+    let mut session = script.connect();
+    let user = ScriptedInteraction::with_pins(&["a\u{308}bcd"]);
+    session.find_credential(&get(true), &user).expect("asked");
+    drop(session);
+    let requests = std::fs::read(script.folder.path().join("requests")).expect("the requests");
+    let holds = |pin: &str| requests.windows(pin.len()).any(|bytes| bytes == pin.as_bytes());
+    assert!(holds("\u{e4}bcd") && !holds("\u{308}bcd"), "{requests:?}");
+}
+
+#[test]
 fn a_pin_that_no_key_takes_never_leaves_this_process() {
     let script = Script::of(&[Reply::Opened(with_pin()), Reply::PinTries(8), Reply::PinTries(8)]);
     let mut session = script.connect();

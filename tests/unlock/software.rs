@@ -1,6 +1,6 @@
 //! The software authenticator, against the words of CTAP 2.1.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use passkeyfs::unlock::assertion::{
     AuthenticatorData, FLAG_ATTESTED_CREDENTIAL, FLAG_EXTENSIONS, FLAG_USER_PRESENT, FLAG_USER_VERIFIED,
@@ -169,6 +169,43 @@ fn the_file_is_for_its_owner_only_and_holds_no_pin() {
     let names: Vec<_> =
         std::fs::read_dir(rig.path("")).expect("a folder").map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["one"], "no temporary file is left");
+}
+
+#[test]
+fn a_replaced_file_has_the_owner_and_the_mode_of_the_one_before() {
+    let rig = Rig::new();
+    rig.authenticator("one").set_pin("2468").expect("a PIN");
+    let path = rig.path("one");
+    let is_root = nix::unistd::geteuid().is_root();
+    if is_root {
+        std::os::unix::fs::chown(&path, Some(1234), Some(4321)).expect("given away");
+    }
+    for mode in [0o600, 0o640] {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("set");
+        let before = std::fs::metadata(&path).expect("there");
+        let user = ScriptedInteraction::with_pins(&["2468"]);
+        rig.authenticator("one").make_credential(&make(true), &user).expect("made");
+        let after = std::fs::metadata(&path).expect("there");
+        assert_ne!(before.ino(), after.ino(), "it is another file");
+        assert_eq!((after.uid(), after.gid(), after.mode()), (before.uid(), before.gid(), before.mode()));
+        assert!(!is_root || (after.uid(), after.gid()) == (1234, 4321));
+    }
+}
+
+#[test]
+fn a_pin_is_compared_in_normal_form_and_its_length_is_counted_in_characters() {
+    let rig = Rig::new();
+    rig.authenticator("one").set_pin("pa\u{308}sswo\u{308}rd").expect("a PIN");
+    for typed in ["p\u{e4}ssw\u{f6}rd", "pa\u{308}sswo\u{308}rd"] {
+        let user = ScriptedInteraction::with_pins(&[typed]);
+        rig.authenticator("one").make_credential(&make(true), &user).unwrap_or_else(|error| panic!("{typed}: {error}"));
+    }
+    let mut session = rig.authenticator("one");
+    let error = session.make_credential(&make(true), &ScriptedInteraction::with_pins(&["äöü"])).expect_err("too short");
+    assert!(matches!(error, AuthenticatorError::PinUnusable), "{error}");
+    assert_eq!(rig.stored("one")["pin_tries_left"], 8);
+    assert!(matches!(rig.authenticator("two").set_pin("äöü"), Err(AuthenticatorError::PinUnusable)));
+    rig.authenticator("two").set_pin("äöüß").expect("four characters");
 }
 
 #[test]

@@ -7,7 +7,7 @@
 //! to be sent, and how to read what comes back, is a [`Command`] made here.
 //!
 //! Guarded: a call that hangs ends the process by `SIGALRM`; one that panics on a device's answer is a failure; printing
-//! and debugging are off; credentials are always named by id; `uv` is always said; a PIN has 4 to 63 bytes before it comes
+//! and debugging are off; credentials are always named by id; `uv` is always said; a PIN is normalised and has its length before it comes
 //! here (longer ones make the crate panic). What the crate leaves in memory is gone with the process.
 //!
 //! The version is pinned: `HmacExt` is reached without its name, through the signature of the function that takes it.

@@ -20,7 +20,7 @@ pub const FRAME_BYTES_MAX: usize = 16 * 1024;
 /// The bytes of a frame's length.
 pub const LENGTH_BYTES: usize = 4;
 
-/// A PIN of 4 to 63 bytes, which is not printed.
+/// A PIN as `pin.rs` lets it through, which is not printed.
 #[derive(Clone)]
 pub struct HelperPin(pub Zeroizing<String>);
 

@@ -24,9 +24,8 @@ use crate::unlock::authenticator::{
     UserVerification,
 };
 use crate::unlock::interaction::{Interaction, InteractionError, PinRequest};
+use crate::unlock::pin::normalize_pin;
 
-/// The lengths of PINs, in bytes (CTAP 2.1, section 6.5.1).
-const PIN_BYTES: std::ops::RangeInclusive<usize> = 4..=63;
 /// More than any command announces.
 const EVENTS_MAX: usize = 16;
 /// What a message needs besides its list of credentials, and for each of them besides its id.
@@ -225,12 +224,12 @@ impl HidAuthenticator {
         if tries_left == 0 {
             return Err(AuthenticatorError::PinBlocked { authenticator });
         }
-        if tries_left == 1 && !interaction.confirm_last_try(&authenticator) {
+        if tries_left == 1 && !interaction.confirm_last_try(&authenticator)? {
             return Err(InteractionError::Cancelled.into());
         }
         let wrong_before = self.wrong_pins_in_a_row > 0;
         let pin = interaction.ask_pin(&PinRequest { authenticator, tries_left: Some(tries_left), wrong_before })?;
-        self.verify_pin(pin)?;
+        self.verify_pin(normalize_pin(&pin)?)?;
         Ok(Verification::Pin)
     }
 
@@ -242,9 +241,6 @@ impl HidAuthenticator {
     }
 
     fn verify_pin(&mut self, pin: Zeroizing<String>) -> Result<(), AuthenticatorError> {
-        if !PIN_BYTES.contains(&pin.len()) {
-            return Err(AuthenticatorError::PinUnusable);
-        }
         let authenticator = self.name();
         match self.ask(&Request::VerifyPin { pin: HelperPin(pin) }, self.limits.answer, None) {
             Ok(Reply::Done) => {

@@ -53,8 +53,8 @@ def a_wrong_pin_on_a_terminal_may_be_mended_at_once():
 @case
 def a_pin_that_no_key_can_have_uses_no_try():
     with key("red") as red:
-        refused(4, "a PIN has 4 to 63 bytes", answers=["12"])
-        refused(4, "a PIN has 4 to 63 bytes", answers=["1234567890" * 7])
+        refused(4, "a PIN has at least 4 characters", answers=["12"])
+        refused(4, "a PIN has at least 4 characters", answers=["1234567890" * 7])
         assert red.tries_left() == 8
 
 
