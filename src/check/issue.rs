@@ -22,6 +22,8 @@ pub enum Severity {
     NotArrived,
     /// The folder is older than what this device has seen.
     Rollback,
+    /// A newer version of this program wrote it.
+    Newer,
     /// What is there is not what was written, or contradicts itself.
     Damage,
 }
@@ -32,6 +34,7 @@ impl fmt::Display for Severity {
             Self::Warning => "warning",
             Self::NotArrived => "not arrived",
             Self::Rollback => "rollback",
+            Self::Newer => "newer format",
             Self::Damage => "damage",
         })
     }
@@ -45,6 +48,8 @@ pub enum Fault {
     NotArrived(String),
     /// The bytes are not what was written.
     Damaged(String),
+    /// A newer version of this program wrote them.
+    Newer(String),
     /// The disk or folder failed.
     Unreadable(String),
 }
@@ -54,6 +59,7 @@ impl Fault {
     pub fn severity(&self) -> Severity {
         match self {
             Self::NotArrived(_) => Severity::NotArrived,
+            Self::Newer(_) => Severity::Newer,
             Self::Damaged(_) | Self::Unreadable(_) => Severity::Damage,
         }
     }
@@ -61,7 +67,7 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::NotArrived(detail) | Self::Damaged(detail) | Self::Unreadable(detail)) = self;
+        let (Self::NotArrived(detail) | Self::Damaged(detail) | Self::Newer(detail) | Self::Unreadable(detail)) = self;
         formatter.write_str(detail)
     }
 }
@@ -71,6 +77,7 @@ impl From<&BlockError> for Fault {
         match error {
             BlockError::NotArrived { .. } => Self::NotArrived(error.to_string()),
             BlockError::Damaged { .. } => Self::Damaged(error.to_string()),
+            BlockError::Newer { .. } => Self::Newer(error.to_string()),
             BlockError::Store(error) => Self::Unreadable(error.to_string()),
         }
     }
@@ -192,6 +199,8 @@ pub enum Issue {
     },
     /// A newer commit than the one checked is incomplete or damaged.
     CommitUnusable { device: DeviceId, sequence: Sequence, fault: Fault },
+    /// A newer commit than the one checked is on its way.
+    Arriving { device: DeviceId, sequence: Sequence, detail: String },
     /// A commit is passed over: it was made by one who may not write, or who did not know of a new vault key.
     CommitRefused { device: DeviceId, sequence: Sequence, detail: String },
     /// No commit is complete.
@@ -280,7 +289,7 @@ impl Issue {
     pub fn severity(&self) -> Severity {
         match self {
             Self::Rollback { .. } => Severity::Rollback,
-            Self::NoCommit => Severity::NotArrived,
+            Self::NoCommit | Self::Arriving { .. } => Severity::NotArrived,
             Self::CommitRefused { .. } | Self::LocalState { .. } | Self::OrphanWithoutInode { .. } => Severity::Warning,
             Self::CommitUnusable { fault, .. }
             | Self::NodeUnreadable { fault, .. }
@@ -332,7 +341,7 @@ impl fmt::Display for Issue {
             Self::CommitUnusable { device, sequence, fault } => {
                 write!(f, "the commit in file {sequence} of device {device} cannot be used: {fault}")
             }
-            Self::CommitRefused { detail, .. } => f.write_str(detail),
+            Self::CommitRefused { detail, .. } | Self::Arriving { detail, .. } => f.write_str(detail),
             Self::NoCommit => write!(f, "the folder holds no complete commit"),
             Self::LocalState { file, detail } => write!(f, "{file} is not valid: {detail}"),
             Self::NodeUnreadable { from, before, fault, .. } => {

@@ -34,7 +34,7 @@ pub use report::{CheckReport, CheckedCommit, ListedIssue, Note, Summary};
 pub use words::count;
 
 use crate::format::{CommitNumber, Compression, DeviceId};
-use crate::history::{AcceptedHeads, DeviceState, Head, Heads, HistoryError, journal};
+use crate::history::{AcceptedHeads, DeviceState, Head, Heads, HistoryError, find_arriving, journal};
 use crate::segments::{BlockSource, KeyRing, Segments};
 use crate::store::StoreError;
 use crate::tree::Tree;
@@ -127,11 +127,24 @@ pub fn check_vault(
         return Err(removed.into());
     }
     let heads = &accepted.heads;
+    if let Some(newer) = heads.newer() {
+        return Err(OpenError::Newer(newer).into());
+    }
     // Again: all that these commits name was in the folder before they were, but maybe not yet when it was looked at.
     segments.scan()?;
     let mut report = CheckReport::new(segments.ring().vault);
     for (device, sequence, error) in &heads.awaited {
         findings.add(Issue::CommitUnusable { device: *device, sequence: *sequence, fault: error.into() });
+    }
+    for arriving in find_arriving(&*environment.store, &segments, &accepted, device.as_ref())? {
+        let is_said = heads
+            .awaited
+            .iter()
+            .any(|(device, sequence, _)| (*device, *sequence) == (arriving.device, arriving.sequence));
+        if !is_said {
+            let (device, sequence, detail) = (arriving.device, arriving.sequence, arriving.to_string());
+            findings.add(Issue::Arriving { device, sequence, detail });
+        }
     }
     for commit in &accepted.refused {
         let (device, sequence, detail) = (commit.device, commit.sequence, commit.to_string());
@@ -170,6 +183,9 @@ pub fn check_slot(environment: &Environment, keys: OpenKeys) -> Result<(), Check
     let segments = open_segments(environment, keys, None)?;
     let known = known_keys(&*environment.store, segments.ring().vault)?;
     let accepted = find_newest(&segments, known.as_ref())?;
+    if let Some(newer) = accepted.heads.newer() {
+        return Err(OpenError::Newer(newer).into());
+    }
     Ok(find_slot(&segments, &accepted, known.as_ref(), device.as_ref(), slot)?)
 }
 

@@ -39,6 +39,9 @@ const MAKE_ROOM: &str = "Make room on that disk (or raise the quota), then try a
 const WAIT_FOR_SYNC: &str = "Let the sync client finish, then try again; `passkeyfs status VAULT` shows what is there.";
 const RESTORE_FILE: &str =
     "Bring the file back from the sync client's older versions or from another device, then try again.";
+/// What to do about a newer format.
+pub const NEWER_VERSION: &str =
+    "Install a newer version of passkeyfs. `mount -o ro` shows the newest commit that this version reads.";
 const USE_ANOTHER_KEY: &str =
     "Use a key that was not removed (`passkeyfs key list VAULT` shows them), or the recovery code.";
 
@@ -293,11 +296,11 @@ fn for_open(error: &OpenError) -> Advice {
     match error {
         E::NotArrived(_) => advice(Exit::NotArrived, WAIT_FOR_SYNC),
         E::Damaged(_) => advice(Exit::Damage, RESTORE_FILE),
-        E::Diverged { .. } => advice(
-            Exit::Failed,
-            "Nothing is lost, but this version shows one device's changes only: `mount -o ro` shows this device's, and a newer \
-             version merges them.",
+        E::NoSuchHead { .. } => advice(
+            Exit::Usage,
+            "Give -o head= at least the first four digits of one device's id, and as many as it takes to tell it from others.",
         ),
+        E::Newer(_) => advice(Exit::NotVault, NEWER_VERSION),
         E::RolledBack { .. } => advice(
             Exit::Rollback,
             "Let the sync client bring what is missing, then try again. Should it be gone for good, mount with a key that was \
@@ -418,6 +421,7 @@ fn for_volume(error: &VolumeError) -> Advice {
         E::NoSpace(_) => advice(Exit::Failed, MAKE_ROOM),
         E::NotArrived(_) => advice(Exit::NotArrived, WAIT_FOR_SYNC),
         E::Damaged(_) => advice(Exit::Damage, RESTORE_FILE),
+        E::Newer(_) => advice(Exit::NotVault, NEWER_VERSION),
         E::Io(_) => advice(Exit::Failed, "See to the disk and the kernel's log (`dmesg`), then try again."),
         E::NotKept { .. } => advice(Exit::Failed, KEPT_IN_MEMORY),
         E::ReadOnly(_) => advice(Exit::Failed, "`passkeyfs status MOUNTPOINT` says why nothing can be written."),

@@ -66,6 +66,7 @@ fn verdict(report: &CheckReport, data_percent: Option<u8>) -> String {
             let place = if hit.is_empty() { "the metadata".to_owned() } else { count(hit.len() as u64, "file") };
             format!("damage found in {place} ({issues})")
         }
+        Some(Severity::Newer) => format!("a newer version of passkeyfs wrote parts of the vault ({issues})"),
         Some(Severity::Rollback) => format!("the folder is older than what this device has seen ({issues})"),
         Some(Severity::NotArrived) => format!("not everything has arrived ({issues})"),
     }
@@ -116,6 +117,7 @@ fn outcome(worst: Option<Severity>, verdict: &str) -> anyhow::Result<Exit> {
             "Bring the files that are named back from the sync client's older versions or from another device, then check \
              again. What is not named can be read.",
         )),
+        Some(Severity::Newer) => Err(failure(Exit::NotVault, verdict, advice::NEWER_VERSION)),
         Some(Severity::Rollback) => Err(failure(
             Exit::Rollback,
             verdict,
@@ -181,6 +183,7 @@ mod tests {
             (Some(Severity::Warning), Exit::Done),
             (Some(Severity::NotArrived), Exit::NotArrived),
             (Some(Severity::Rollback), Exit::Rollback),
+            (Some(Severity::Newer), Exit::NotVault),
             (Some(Severity::Damage), Exit::Damage),
         ] {
             let ended = outcome(worst, "words").unwrap_or_else(|error| advice::of(&error).exit);

@@ -126,7 +126,9 @@ pub fn test_slot(place: &VaultPlace, how: &Unlocking) -> anyhow::Result<Exit> {
         (false, false) => " (not hardware)",
     };
     match check_slot(&place.environment(), open_keys(unlocked)) {
-        Err(CheckError::Open(removed @ OpenError::SlotRemoved { .. })) => return Err(removed.into()),
+        Err(CheckError::Open(error @ (OpenError::SlotRemoved { .. } | OpenError::Newer(_)))) => {
+            return Err(error.into());
+        }
         // The key is what is tested here: whether the files have arrived is another question.
         Err(CheckError::Open(error)) => {
             log::warn!(

@@ -13,6 +13,7 @@ use super::exit::Exit;
 use super::failure::failure;
 use super::init::refuse_key_in_vault;
 use super::output;
+use super::read_only;
 use super::state_folder::{StateError, StateLock};
 use super::vault::VaultPlace;
 use crate::crypto::KernelRandomness;
@@ -24,7 +25,7 @@ use crate::unlock::{
     Authenticator, AuthenticatorChoice, AuthenticatorError, EnrolledSlot, EpochKeyEntry, Interaction, NewSlot, Purpose,
     UnlockError, ask_on_terminal, enroll_slot, open_authenticators, user_interaction,
 };
-use crate::volume::{KeyChange, KeyChanged, OpenError, SlotError, UsedSlot, ValidSlot, Volume};
+use crate::volume::{KeyChange, KeyChanged, OpenError, ReadOnlyCause, SlotError, UsedSlot, ValidSlot, Volume};
 
 /// A vault that was unlocked to change what unlocks it.
 pub struct Opened {
@@ -89,8 +90,15 @@ impl Opened {
         let (vault, used) = (unlocked.vault.clone(), unlocked.slot);
         let volume = place.open(unlocked)?;
         if let Some(reason) = volume.status().read_only {
-            let next = "Let the sync client bring what is missing, then try again.";
-            return Err(failure(Exit::Rollback, format!("the keys cannot be changed: {reason}"), next));
+            let (exit, next) = match volume.read_only_cause() {
+                Some(ReadOnlyCause::Diverged) => (Exit::Failed, read_only::next_step(&volume)),
+                Some(ReadOnlyCause::Arriving) => {
+                    (Exit::NotArrived, "To change the keys at once, mount with -o accept-rollback.".into())
+                }
+                _ => (Exit::Rollback, read_only::next_step(&volume)),
+            };
+            let next = format!("{next} Then change the keys, while it is mounted or after.");
+            return Err(failure(exit, format!("the keys cannot be changed: {reason}"), next));
         }
         let (epoch, slots) = (volume.current_epoch(), volume.valid_slots()?);
         let _lock = lock.expect("taken above");

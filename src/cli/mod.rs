@@ -7,7 +7,7 @@
 //! | to see how … | read |
 //! |---|---|
 //! | a command line is defined | `args.rs`; help, completions and manual come from it (`generate.rs`) |
-//! | a vault is mounted | `mount.rs`, `daemon.rs`; for mount(8) `mount_helper.rs`, `mount_options.rs` |
+//! | a vault is mounted | `mount.rs`, `daemon.rs`, `read_only.rs`; for mount(8) `mount_helper.rs`, `mount_options.rs` |
 //! | a vault is mounted over files | `hidden.rs`: refused |
 //! | a mount ends | `umount.rs`, `find_mount.rs`, `publishing.rs`, `holders.rs`, `mount_table.rs`; by itself: `watch.rs`, `sleep.rs`, `ending.rs` |
 //! | its user is told that something is wrong | `trouble.rs` |
@@ -47,6 +47,7 @@ pub mod mount_options;
 pub mod mount_table;
 pub mod output;
 pub mod publishing;
+mod read_only;
 pub mod recovery;
 pub mod recovery_kit;
 pub mod service_config;

@@ -28,7 +28,7 @@ use super::output::shell_word;
 use super::status::format_seconds;
 use super::vault::{VaultPlace, open_keys};
 use super::watch::{self, Watch};
-use super::{advice, allocation, hidden, logging, mount_table, output, service_config, staging, trouble};
+use super::{advice, allocation, hidden, logging, mount_table, output, read_only, service_config, staging, trouble};
 use crate::mount::{DaemonInfo, MountOptions, MountSession, is_dead, mount, unmount};
 use crate::unlock::{KnownKeys, set_service_status, tell_service_manager};
 use crate::volume::{Volume, VolumeError, VolumeOptions};
@@ -181,7 +181,7 @@ fn refuse_unwritable(folder: &Path) -> anyhow::Result<()> {
 fn serve(request: &MountRequest, place: &VaultPlace, mountpoint: &Path, detach: Option<Detach>) -> anyhow::Result<()> {
     allocation::prepare_for_a_daemon();
     let choices = &request.choices;
-    let lock = match choices.read_only {
+    let lock = match choices.is_read_only() {
         true => None,
         false => Some(place.lock()?),
     };
@@ -276,16 +276,10 @@ fn mount_and_watch(
 /// Whether the volume takes no changes; says why, where nobody asked for that. Other warnings the volume has logged.
 fn is_read_only(volume: &Volume, choices: &MountChoices) -> bool {
     let reason = volume.status().read_only;
-    if let (Some(reason), false) = (&reason, choices.read_only) {
-        let otherwise = match volume.rollback_can_be_accepted() {
-            true => "; to go on with what is here, mount with -o accept-rollback",
-            false => "",
-        };
-        output::notice(&format!(
-            "mounted read-only: {reason}\nLet the sync client bring what is missing, then mount again{otherwise}."
-        ));
+    if let (Some(reason), false) = (&reason, choices.is_read_only()) {
+        output::notice(&format!("mounted read-only: {reason}\n{}", read_only::next_step(volume)));
     }
-    choices.read_only || reason.is_some()
+    choices.is_read_only() || reason.is_some()
 }
 
 fn volume_options(choices: &MountChoices) -> VolumeOptions {
@@ -295,6 +289,7 @@ fn volume_options(choices: &MountChoices) -> VolumeOptions {
         cache_bytes_max: choices.cache_bytes_max.unwrap_or(usual.cache_bytes_max),
         publish_interval: choices.publish_interval.unwrap_or(usual.publish_interval),
         accept_rollback: choices.accept_rollback,
+        head: choices.head.clone(),
         read_only: choices.read_only,
         background: true,
     }

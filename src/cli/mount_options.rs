@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use super::size::{SizeError, parse_memory_size};
 use crate::mount::is_kernel_option;
-use crate::volume::AccessTimes;
+use crate::volume::{AccessTimes, DEVICE_DIGITS_MIN};
 
 /// Our own options, each with the words that the manual has for it.
 pub const OWN_OPTIONS: &[(&str, &str)] = &[
@@ -23,7 +23,15 @@ pub const OWN_OPTIONS: &[(&str, &str)] = &[
     ("cache=SIZE", "memory for decrypted blocks and tree nodes (default 64M)"),
     ("publish=SECONDS", "how long after a change it is published to the vault folder (default 30)"),
     ("staging=DIR", "where files are written before they get their place in the vault folder"),
-    ("accept-rollback", "mount for writing although the folder is older than what this device has seen"),
+    (
+        "accept-rollback",
+        "mount for writing although the folder is older than what this device has seen, or a newer commit is arriving",
+    ),
+    (
+        "head=DEVICE",
+        "show the newest commit of that device, read-only (at least four digits of its id; status lists the devices); where \
+         several have written at once, with accept-rollback: go on with that one, and show the others' changes no more",
+    ),
     ("writeback", "let the kernel collect small writes; it then owns sizes and times until it writes them"),
     (
         "relatime",
@@ -83,6 +91,8 @@ pub struct MountChoices {
     pub staging: Option<PathBuf>,
     /// `accept-rollback`
     pub accept_rollback: bool,
+    /// `head=`: the first digits of a device's id.
+    pub head: Option<String>,
     /// `writeback`
     pub writeback: bool,
     /// `threads=`
@@ -149,6 +159,11 @@ pub enum OptionError {
 }
 
 impl MountChoices {
+    /// Whether no changes are to be taken: `ro`, or `head=` without `accept-rollback`.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only || (self.head.is_some() && !self.accept_rollback)
+    }
+
     /// Reads what was given to one or several `-o`. With `sloppy`, unknown options are passed over.
     pub fn parse<T: AsRef<str>>(texts: &[T], sloppy: bool) -> Result<Self, OptionError> {
         let mut choices = Self::default();
@@ -189,6 +204,7 @@ impl MountChoices {
             }
             "staging" => self.staging = Some(PathBuf::from(text()?)),
             "accept-rollback" => self.accept_rollback = flag()?,
+            "head" => self.head = Some(device_digits(&text()?)?),
             "writeback" => self.writeback = flag()?,
             "lock-on-removal" => self.lock_on_removal = flag()?,
             "lock-on-suspend" => self.lock_on_suspend = flag()?,
@@ -221,6 +237,14 @@ impl MountChoices {
         }
         Ok(())
     }
+}
+
+/// At least four of the sixteen digits of a device's id.
+fn device_digits(text: &str) -> Result<String, OptionError> {
+    let is_id = (DEVICE_DIGITS_MIN..=16).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let problem = format!("'{text}' is not the beginning of a device's id (4 to 16 digits from 0 to f)");
+    let invalid = || OptionError::ValueInvalid { name: "head".to_owned(), problem };
+    if is_id { Ok(text.to_ascii_lowercase()) } else { Err(invalid()) }
 }
 
 fn size(name: &str, text: &str) -> Result<usize, OptionError> {
@@ -280,7 +304,7 @@ mod tests {
 
     #[test]
     fn our_own_options_are_read() {
-        let text = "authenticator=software:/k,dirty=256M,cache=32M,publish=5,staging=/s,accept-rollback,writeback,threads=3,\
+        let text = "authenticator=software:/k,dirty=256M,cache=32M,publish=5,staging=/s,accept-rollback,head=00AF,writeback,threads=3,\
              nonempty,notify=60";
         let expected = MountChoices {
             authenticator: Some("software:/k".to_owned()),
@@ -289,6 +313,7 @@ mod tests {
             publish_interval: Some(Duration::from_secs(5)),
             staging: Some(PathBuf::from("/s")),
             accept_rollback: true,
+            head: Some("00af".to_owned()),
             writeback: true,
             threads: Some(3),
             nonempty: true,
@@ -354,6 +379,14 @@ mod tests {
             ("cache=12", "mount option 'cache': '12' is too small (at least 1M)"),
             ("idle=0", "mount option 'idle': '0' is not a number of seconds from 1 to 31536000"),
             ("publish=0", "mount option 'publish': '0' is not a number of seconds from 1 to 86400"),
+            (
+                "head=12x4",
+                "mount option 'head': '12x4' is not the beginning of a device's id (4 to 16 digits from 0 to f)",
+            ),
+            (
+                "head=123",
+                "mount option 'head': '123' is not the beginning of a device's id (4 to 16 digits from 0 to f)",
+            ),
             ("threads=65", "mount option 'threads': '65' is not a number from 1 to 64"),
         ] {
             assert_eq!(parse(text).map_err(|error| error.to_string()), Err(message.to_owned()), "{text}");

@@ -107,6 +107,30 @@ impl CommitPage {
     }
 }
 
+/// Names one commit of a vault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CommitReference {
+    /// Whose.
+    pub device: DeviceId,
+    /// Its number.
+    pub number: CommitNumber,
+    /// Its id.
+    pub id: CommitId,
+}
+
+impl CommitReference {
+    /// Its place in clocks.
+    pub fn entry(&self) -> ClockEntry {
+        ClockEntry { number: self.number, id: self.id }
+    }
+}
+
+impl std::fmt::Display for CommitReference {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "commit {} of device {}", self.number.0, self.device)
+    }
+}
+
 /// One device's place in a clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockEntry {

@@ -15,12 +15,16 @@
 //!    4 remove         key 17
 //!    5 data           inode u64 | offset u64 | bytes (u32 length)
 //!    6 reset all                                 this file says all: earlier generations are void, too
+//!    7 base           device u64 | number u64 | id 16   the commit below this generation; first in the file's first frame
 //! ```
+//! Records are changes of one tree and mean nothing on another: a reader applies them to the tree of the base only. A second
+//! base record follows where the first names a commit that was not published yet and changes no file: that one's own base.
 //! A frame is whole or absent: the first that fails its tag ends the journal. Records take effect in order; to put or
 //! remove an extent drops earlier data records of that block. Replaying a journal twice gives what once gives.
 
 use super::bytes::{ByteReader, ByteWriter, FormatError};
-use super::ids::InodeNumber;
+use super::commit::CommitReference;
+use super::ids::{CommitId, CommitNumber, DeviceId, InodeNumber};
 use super::key::Key;
 
 /// What precedes a frame's ciphertext.
@@ -35,6 +39,8 @@ pub enum JournalRecord<'a> {
     Reset,
     /// The same for the files of earlier generations, too: what a mount writes after a replay.
     ResetAll,
+    /// The commit upon whose tree the records of this generation are to be applied.
+    Base(CommitReference),
     /// All items in the inclusive range are gone.
     RemoveRange(Key, Key),
     /// The item has this value.
@@ -58,6 +64,7 @@ impl<'a> JournalRecord<'a> {
         match self {
             Self::Reset => drop(writer.u8(1)),
             Self::ResetAll => drop(writer.u8(6)),
+            Self::Base(base) => drop(writer.u8(7).u64(base.device.0).u64(base.number.0).put(&base.id.0)),
             Self::RemoveRange(first, last) => {
                 writer.u8(2);
                 first.encode(writer);
@@ -81,6 +88,10 @@ impl<'a> JournalRecord<'a> {
         match reader.u8()? {
             1 => Ok(Self::Reset),
             6 => Ok(Self::ResetAll),
+            7 => {
+                let (device, number) = (DeviceId(reader.u64()?), CommitNumber(reader.u64()?));
+                Ok(Self::Base(CommitReference { device, number, id: CommitId(reader.array()?) }))
+            }
             2 => Ok(Self::RemoveRange(Key::decode(reader)?, Key::decode(reader)?)),
             3 => Ok(Self::Put(Key::decode(reader)?, reader.bytes32()?)),
             4 => Ok(Self::Remove(Key::decode(reader)?)),
@@ -92,6 +103,20 @@ impl<'a> JournalRecord<'a> {
         }
     }
 
+    /// What the first frame of a file says of the file.
+    pub fn beginning(first_frame: &'a [u8]) -> Result<JournalBeginning, FormatError> {
+        let mut beginning = JournalBeginning::default();
+        for record in Self::decode_all(first_frame) {
+            match record? {
+                Self::Base(base) => beginning.bases.push(base),
+                Self::ResetAll => beginning.says_all = true,
+                Self::Reset => {}
+                _ => break,
+            }
+        }
+        Ok(beginning)
+    }
+
     /// The records of a frame, one by one: all of them may be more than memory should hold. Ends with the first that is
     /// none.
     pub fn decode_all(bytes: &'a [u8]) -> impl Iterator<Item = Result<Self, FormatError>> {
@@ -101,6 +126,15 @@ impl<'a> JournalRecord<'a> {
             (!failed && reader.remaining() > 0).then(|| Self::decode(&mut reader).inspect_err(|_| failed = true))
         })
     }
+}
+
+/// What a journal file says of itself before it says anything of the tree.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JournalBeginning {
+    /// Commits of which each may be the one below its generation; none in journals of programs that did not note it.
+    pub bases: Vec<CommitReference>,
+    /// Whether it voids the journals of earlier generations.
+    pub says_all: bool,
 }
 
 /// The clear part of a frame that its tag covers: bytes 0 to 15.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::HistoryError;
 use super::device::DeviceState;
-use crate::format::commit::{ClockEntry, CommitPage, DataFile, VectorClock};
+use crate::format::commit::{ClockEntry, CommitPage, CommitReference, DataFile, VectorClock};
 use crate::format::segment::SegmentKind;
 use crate::format::{BlockKind, CommitId, CommitNumber, DeviceId, EpochId, InodeNumber, Pointer, SegmentId, Sequence};
 use crate::segments::{BlockError, BlockSink, BlockSource, FinishedSegment, SegmentWriter, Segments};
@@ -110,6 +110,11 @@ impl Head {
     pub fn entry(&self) -> ClockEntry {
         ClockEntry { number: self.page.number, id: self.page.id }
     }
+
+    /// Which commit it is.
+    pub fn reference(&self) -> CommitReference {
+        CommitReference { device: self.device, number: self.page.number, id: self.page.id }
+    }
 }
 
 /// What the folder is missing that this device has seen.
@@ -204,6 +209,13 @@ impl Heads {
         Ok(heads)
     }
 
+    /// The first of the awaited that a newer version of this program wrote.
+    pub fn newer(&self) -> Option<String> {
+        let is_newer = |error: &BlockError| matches!(error, BlockError::Newer { .. });
+        let newer = self.awaited.iter().find(|(_, _, error)| is_newer(error));
+        newer.map(|(device, sequence, error)| format!("the commit in file {sequence} of device {device}: {error}"))
+    }
+
     /// What this device has seen and the folder does not show: each is a sign of a rollback.
     pub fn rollbacks(&self, state: &DeviceState) -> Vec<Rollback> {
         let mut rollbacks = Vec::new();
@@ -221,7 +233,7 @@ impl Heads {
     }
 }
 
-fn read_head(
+pub(super) fn read_head(
     segments: &Segments,
     device: DeviceId,
     sequence: Sequence,

@@ -15,6 +15,7 @@ use crate::format::{CommitId, CommitNumber, DeviceId, Sequence};
 use crate::store::{FilePath, Store, StoreError};
 
 const FILE: &str = "device.json";
+const FORMAT: u32 = 1;
 const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Leases of inode numbers have 40 bits.
 const LEASE_MAX: u64 = (1 << 40) - 1;
@@ -39,6 +40,15 @@ pub struct DeviceState {
     /// Other devices whose journals were found in this state (it was copied), each with the commit of this device that
     /// holds what they said: once that is there they are void, should a crash bring their files back.
     pub adopted: BTreeMap<DeviceId, CommitNumber>,
+    /// Per device the greatest sequence number of what was arriving when the user went on without it: signs up to there do
+    /// not count any more.
+    pub given_up: BTreeMap<DeviceId, Sequence>,
+}
+
+/// What of the file every version has.
+#[derive(Deserialize)]
+struct DeviceFileVersion {
+    format: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -55,6 +65,8 @@ struct DeviceFile {
     seen: BTreeMap<String, SeenFile>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     adopted: BTreeMap<String, u64>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    given_up: BTreeMap<String, u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -100,6 +112,7 @@ impl DeviceState {
             published: None,
             seen: VectorClock::default(),
             adopted: BTreeMap::new(),
+            given_up: BTreeMap::new(),
         }
     }
 
@@ -114,9 +127,16 @@ impl DeviceState {
             other => other?,
         };
         let invalid = |detail: String| HistoryError::State { path: path.clone(), detail };
+        // Before the fields: a newer version may have others.
+        if let Ok(DeviceFileVersion { format }) = serde_json::from_slice(&bytes)
+            && format > FORMAT
+        {
+            let detail = format!("version {format}, and this passkeyfs reads version {FORMAT}");
+            return Err(HistoryError::NewerState { path, detail });
+        }
         let file: DeviceFile = serde_json::from_slice(&bytes).map_err(|error| invalid(error.to_string()))?;
-        if file.format != 1 {
-            return Err(invalid(format!("format {} is newer than this passkeyfs", file.format)));
+        if file.format != FORMAT {
+            return Err(invalid(format!("there is no format {}", file.format)));
         }
         let read = || {
             let mut seen = VectorClock::default();
@@ -131,6 +151,10 @@ impl DeviceState {
             for (device, number) in &file.adopted {
                 adopted.insert(device.parse().ok()?, CommitNumber(*number));
             }
+            let mut given_up = BTreeMap::new();
+            for (device, sequence) in &file.given_up {
+                given_up.insert(device.parse().ok()?, Sequence(*sequence));
+            }
             let in_bounds = (1..=LEASE_MAX).contains(&file.inode_lease) && file.next_sequence <= Sequence::MAX.0;
             Some(Self {
                 device: file.device.parse().ok().filter(|device| *device != DeviceId(0) && in_bounds)?,
@@ -141,6 +165,7 @@ impl DeviceState {
                 published,
                 seen,
                 adopted,
+                given_up,
             })
         };
         read().map(Some).ok_or_else(|| invalid("an id or a number is not valid".into()))
@@ -152,7 +177,7 @@ impl DeviceState {
     /// When the state folder fails; the old record is then still there.
     pub fn save(&self, store: &dyn Store) -> Result<(), StoreError> {
         let file = DeviceFile {
-            format: 1,
+            format: FORMAT,
             device: self.device.to_string(),
             identity: self.identity.clone(),
             inode_lease: self.inode_lease,
@@ -161,6 +186,7 @@ impl DeviceState {
             published: self.published.as_ref().map(SeenFile::new),
             seen: self.seen.0.iter().map(|(device, entry)| (device.to_string(), SeenFile::new(entry))).collect(),
             adopted: self.adopted.iter().map(|(device, number)| (device.to_string(), number.0)).collect(),
+            given_up: self.given_up.iter().map(|(device, sequence)| (device.to_string(), sequence.0)).collect(),
         };
         let bytes = serde_json::to_vec_pretty(&file).expect("a record of plain values");
         store.put_whole(&FilePath::state(FILE), &bytes)

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::crypto::{Randomness, Tag};
 use crate::format::journal::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FrameHeader};
 use crate::format::segment::{HEADER_BYTES, SegmentHeader, SegmentKind};
-use crate::format::{CommitNumber, DeviceId, EpochId, SegmentId, Sequence};
+use crate::format::{CommitNumber, DeviceId, EpochId, FormatError, SegmentId, Sequence};
 use crate::segments::writer::WriteOnceCipher;
 use crate::segments::{EpochKeys, KeyRing};
 use crate::store::{FilePath, FileReader, FileWriter, Store, StoreError};
@@ -170,7 +170,10 @@ pub fn read(store: &dyn Store, ring: &KeyRing, path: &FilePath) -> Result<Option
         // A power cut can leave a file's length without its content; nothing in it was ever acknowledged.
         return Ok(None);
     }
-    let header = SegmentHeader::decode(&bytes).map_err(|error| invalid(error.to_string()))?;
+    let header = SegmentHeader::decode(&bytes).map_err(|error| match error {
+        FormatError::Newer { .. } => HistoryError::NewerState { path: path.clone(), detail: error.to_string() },
+        error => invalid(error.to_string()),
+    })?;
     if header.vault != ring.vault || header.kind != SegmentKind::Journal {
         return Err(invalid("it belongs to another vault".into()));
     }

@@ -6,13 +6,17 @@
 //!
 //! - [`journal`]: frames appended and read back
 //! - [`commit`]: a commit written, and the newest ones found in the folder
+//! - [`lookup`]: one commit by its name
+//! - [`arriving`]: signs that a newer commit is on its way
 //! - [`epochs`]: which of them count after the vault key was replaced
 //! - [`device`]: this device's own record: its id, its lease of inode numbers, the newest commits it has seen
 
+pub mod arriving;
 pub mod commit;
 pub mod device;
 pub mod epochs;
 pub mod journal;
+pub mod lookup;
 
 use thiserror::Error;
 
@@ -21,10 +25,12 @@ use crate::segments::BlockError;
 use crate::store::{FilePath, StoreError};
 use crate::tree::TreeError;
 
+pub use arriving::{Arriving, find_arriving};
 pub use commit::{CommitDraft, CommitWriter, Head, Heads, Rollback};
 pub use device::DeviceState;
 pub use epochs::{AcceptedHeads, KnownEpochs, RefusedCommit};
 pub use journal::{Journal, JournalFile};
+pub use lookup::{find_commit, find_older};
 
 /// Why history could not be read or written.
 #[derive(Debug, Error)]
@@ -45,6 +51,14 @@ pub enum HistoryError {
         /// The file.
         path: FilePath,
         /// What is wrong with it.
+        detail: String,
+    },
+    /// A newer version of this program wrote a file of the local state.
+    #[error("{path} in the local state is of a newer format: {detail}")]
+    NewerState {
+        /// The file.
+        path: FilePath,
+        /// Which version.
         detail: String,
     },
     /// A structure of history is not valid although it is authentic: a mistake of its writer.

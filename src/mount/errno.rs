@@ -37,7 +37,7 @@ pub(super) fn errno(error: &VolumeError) -> Errno {
         VolumeError::NotSupported => Errno::EOPNOTSUPP,
         // Told apart from damage: "Remote I/O error" goes away by itself when the sync client has brought the file.
         VolumeError::NotArrived(_) => Errno::from_i32(libc::EREMOTEIO),
-        VolumeError::Damaged(_) => Errno::EIO,
+        VolumeError::Damaged(_) | VolumeError::Newer(_) => Errno::EIO,
         VolumeError::Io(_) | VolumeError::NotKept { .. } => Errno::EIO,
     }
 }
@@ -58,7 +58,7 @@ impl Failure {
         match error {
             VolumeError::NoSpace(_) => Some(Self::Full),
             VolumeError::NotArrived(_) => Some(Self::NotArrived),
-            VolumeError::Damaged(_) => Some(Self::Damaged),
+            VolumeError::Damaged(_) | VolumeError::Newer(_) => Some(Self::Damaged),
             VolumeError::Io(_) | VolumeError::NotKept { .. } => Some(Self::Io),
             VolumeError::NotFound
             | VolumeError::Exists

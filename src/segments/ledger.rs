@@ -16,7 +16,8 @@ use crate::store::{FilePath, Store, StoreError};
 
 const DEVICES: &str = "devices";
 const STAGING: &str = "staging";
-const FILES_PER_FOLDER: u64 = 1000;
+/// How many sequence numbers share a folder.
+pub const FILES_PER_FOLDER: u64 = 1000;
 
 /// Where a segment lies.
 #[derive(Debug, Clone, PartialEq, Eq)]

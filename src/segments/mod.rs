@@ -20,7 +20,7 @@ pub mod writer;
 
 use thiserror::Error;
 
-use crate::format::{BlockKind, Pointer, SegmentId};
+use crate::format::{BlockKind, FormatError, Pointer, SegmentId};
 use crate::store::StoreError;
 
 pub use codec::PreparedBlock;
@@ -49,6 +49,14 @@ pub enum BlockError {
         offset_bytes: u64,
         /// What is wrong.
         detail: String,
+    },
+    /// A newer version of this program wrote it.
+    #[error("segment {segment} is of a newer format: {source}")]
+    Newer {
+        /// The segment.
+        segment: SegmentId,
+        /// Which version.
+        source: FormatError,
     },
     /// The disk or folder failed.
     #[error(transparent)]

@@ -365,9 +365,7 @@ impl Segments {
         }
         let header = match SegmentHeader::decode(&bytes) {
             Ok(header) => header,
-            Err(error @ FormatError::Newer { .. }) => {
-                return Err(BlockError::Damaged { segment, offset_bytes: 0, detail: error.to_string() });
-            }
+            Err(source @ FormatError::Newer { .. }) => return Err(BlockError::Newer { segment, source }),
             Err(error) => return Err(self.judge(&*file, segment, 0, &error.to_string())),
         };
         if header.segment != segment || header.vault != self.ring.vault {

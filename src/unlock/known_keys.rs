@@ -85,6 +85,18 @@ impl KnownKeys {
         }))
     }
 
+    /// What is wrong if a newer version of this program wrote the file: without it, this device would forget which keys were
+    /// removed.
+    pub fn newer_format(store: &dyn Store) -> Result<Option<String>, StoreError> {
+        let raw = match store.read_whole(&path(), SMALL_FILE_BYTES_MAX) {
+            Ok(raw) => raw,
+            Err(StoreError::NotFound { .. } | StoreError::TooLong { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let decoded: Result<KnownKeysFile, _> = json::decode(STRUCTURE, FORMAT, &[], &raw);
+        Ok(decoded.err().filter(json::JsonError::is_newer).map(|error| format!("{}: {error}", path())))
+    }
+
     /// Replaces what was known. Durable on return.
     pub fn save(&self, store: &dyn Store) -> Result<(), StoreError> {
         fn names<T: ToString>(ids: &BTreeSet<T>) -> Vec<String> {

@@ -68,6 +68,9 @@ pub enum VolumeError {
     /// Stored bytes are not what was written.
     #[error("damaged: {0}")]
     Damaged(String),
+    /// A newer version of this program wrote what is stored.
+    #[error("of a newer format: {0}")]
+    Newer(String),
     /// The disk or folder failed.
     #[error("input/output failed: {0}")]
     Io(String),
@@ -84,7 +87,7 @@ pub enum VolumeError {
 impl VolumeError {
     /// Whether stored bytes cannot be had, though no disk has failed: a matter of one file, not of all.
     pub(super) fn is_of_stored_bytes(&self) -> bool {
-        matches!(self, Self::NotArrived(_) | Self::Damaged(_))
+        matches!(self, Self::NotArrived(_) | Self::Damaged(_) | Self::Newer(_))
     }
 }
 
@@ -93,6 +96,7 @@ impl From<BlockError> for VolumeError {
         match error {
             BlockError::NotArrived { .. } => Self::NotArrived(error.to_string()),
             BlockError::Damaged { .. } => Self::Damaged(error.to_string()),
+            BlockError::Newer { .. } => Self::Newer(error.to_string()),
             BlockError::Store(error) => error.into(),
         }
     }
@@ -110,7 +114,10 @@ impl From<StoreError> for VolumeError {
 
 impl From<FormatError> for VolumeError {
     fn from(error: FormatError) -> Self {
-        Self::Damaged(error.to_string())
+        match error {
+            FormatError::Newer { .. } => Self::Newer(error.to_string()),
+            _ => Self::Damaged(error.to_string()),
+        }
     }
 }
 
@@ -131,6 +138,7 @@ impl From<HistoryError> for VolumeError {
             HistoryError::Tree(error) => error.into(),
             HistoryError::Format(error) => error.into(),
             HistoryError::State { .. } => Self::Damaged(error.to_string()),
+            HistoryError::NewerState { .. } => Self::Newer(error.to_string()),
         }
     }
 }

@@ -192,8 +192,13 @@ impl Volume {
     fn take_records(&self, number: CommitNumber, kept: &GenerationJournal) -> Option<Vec<u8>> {
         let mut state = self.state.write();
         let block_bytes = self.context.block_bytes as u64;
+        let bases = state.bases_of(number, self.context.device);
         let generation = state.generation_mut(number)?;
         let mut writer = ByteWriter::new();
+        if kept.rewrite || kept.journal.is_none() {
+            bases.iter().for_each(|base| JournalRecord::Base(*base).encode(&mut writer));
+        }
+        let nothing_said = writer.len();
         let changed = if kept.rewrite {
             let first = if kept.after_replay { JournalRecord::ResetAll } else { JournalRecord::Reset };
             first.encode(&mut writer);
@@ -207,7 +212,7 @@ impl Volume {
             let offset = block * block_bytes + start as u64;
             JournalRecord::Data { inode, offset, bytes }.encode(&mut writer);
         });
-        (!writer.is_empty()).then(|| writer.finish())
+        (writer.len() > nothing_said).then(|| writer.finish())
     }
 
     /// Takes no more changes from here on, and says why. What is there can still be read.

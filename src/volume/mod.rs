@@ -8,7 +8,8 @@
 //!   can become of that)
 //! - on its way to the disk: [`flush`] (dirty blocks into segments), [`data_segments`] (those segments, also when a disk
 //!   fails), [`journaling`] (fsync), [`publish`] (commits), [`flusher`] and [`background`] (when)
-//! - mounting: [`open`], [`newest`] (which commit) and [`replay`]
+//! - mounting: [`open`] and [`opening`], [`newest`] (which commit), [`heads`] (of several, and their names), [`unpublished`] (what only the
+//!   journal holds, and on which commit it belongs) and [`replay`]
 //!
 //! How a write travels: `mount::adapter` → [`Volume::write`] puts pieces into the current generation's dirty data →
 //! `flush` encrypts a block into a data segment and puts the pointer into the overlay → `publish` writes the overlay into
@@ -28,6 +29,7 @@ mod dirty;
 mod error;
 mod flush;
 mod flusher;
+mod heads;
 mod inode_numbers;
 mod journaling;
 mod key_change;
@@ -35,6 +37,7 @@ mod names;
 mod newest;
 mod open;
 mod open_error;
+mod opening;
 mod overlay;
 mod publish;
 mod ranges;
@@ -46,6 +49,7 @@ mod slots;
 mod space;
 mod state;
 mod types;
+mod unpublished;
 mod uses;
 mod xattr;
 
@@ -58,8 +62,9 @@ pub use attributes::SetIdHook;
 pub use background::WaitHook;
 pub(crate) use directory::back_reference_key;
 pub use error::VolumeError;
+pub use heads::DEVICE_DIGITS_MIN;
 pub use key_change::{KeyChange, KeyChanged, SlotError, ValidSlot};
-pub use newest::{find_heads, known_keys};
+pub use newest::{ReadOnlyCause, find_heads, known_keys};
 pub use open::{Environment, OpenKeys, VolumeOptions};
 pub use open_error::OpenError;
 pub use slots::{UsedSlot, check_used_slot};
@@ -93,6 +98,7 @@ pub struct Volume {
     warnings: Mutex<Vec<String>>,
     vault: VaultFile,
     can_be_accepted: bool,
+    cause: Option<ReadOnlyCause>,
 }
 
 /// The state, locked for looking.

@@ -1,15 +1,21 @@
-//! Which commit a volume opens, and what speaks against writing on it.
+//! Which commit is opened, and what speaks against writing on it.
 //!
 //! Relies on history for what was seen and for which vault key replaced which. Whatever shows that the folder is older than
 //! it should be, or not all here, makes a volume read-only, and says why. Most of it the user can set aside with
 //! `accept_rollback`, which takes an older state for the newest there is. Not what is written under a newer vault key that
 //! is not open here: every other device would refuse what is added beside it.
+//!
+//! Where several commits count, none of which has seen the others, the newest by time is shown, on every device the same, and
+//! nothing is written until the user names the one to go on with (`head` with `accept_rollback`): the next commit then covers
+//! the others.
 
 use super::VolumeOptions;
+use super::heads::{Candidates, describe, find_device, list as list_heads, newest_of, usable};
 use super::open_error::OpenError;
 use super::slots::{UsedSlot, check_used_slot};
+use super::unpublished::{Place, UncoveredJournal};
 use crate::format::{EpochId, VaultId};
-use crate::history::{AcceptedHeads, DeviceState, Head, KnownEpochs, Rollback};
+use crate::history::{AcceptedHeads, Arriving, DeviceState, Head, KnownEpochs, Rollback, find_arriving};
 use crate::segments::Segments;
 use crate::store::Store;
 use crate::tree::Tree;
@@ -28,9 +34,29 @@ pub(super) struct Opener<'a> {
 pub(super) struct Newest {
     pub head: Head,
     pub accepted: AcceptedHeads,
+    /// What no commit covers, and where it belongs.
+    pub journal: UncoveredJournal,
+    pub place: Place,
     pub doubts: Doubts,
+    /// What is on its way.
+    pub arriving: Vec<Arriving>,
     /// What a person should know of the choice.
     pub warnings: Vec<String>,
+}
+
+/// Why a volume takes no changes, as far as there are different things to do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadOnlyCause {
+    /// The user asked for it.
+    Asked,
+    /// Something is missing that the sync client may bring.
+    Missing,
+    /// A newer commit is on its way. The reason itself says what to do.
+    Arriving,
+    /// Several devices have written at once.
+    Diverged,
+    /// The journal holds changes of a commit that cannot be had.
+    Unplaced,
 }
 
 /// Whether and why a volume takes no changes.
@@ -38,17 +64,24 @@ pub(super) struct Newest {
 pub(super) struct Doubts {
     /// Why it takes none, if so.
     pub read_only: Option<String>,
+    /// What kind of reason that is.
+    pub cause: Option<ReadOnlyCause>,
     /// Whether `accept_rollback` would make it take changes.
     pub can_be_accepted: bool,
     /// Whether it takes changes though the state is older than one that was seen.
     pub are_accepted: bool,
+    /// Whether the next commit covers heads that its tree has nothing of, as the user wants it.
+    pub gives_up_heads: bool,
 }
 
 /// What this device knows of the vault's keys, unless it is of another vault.
 ///
 /// # Errors
-/// When the local state cannot be read.
+/// When the local state cannot be read, or a newer version wrote it.
 pub fn known_keys(store: &dyn Store, vault: VaultId) -> Result<Option<KnownKeys>, OpenError> {
+    if let Some(newer) = KnownKeys::newer_format(store)? {
+        return Err(OpenError::Newer(newer));
+    }
     Ok(KnownKeys::load(store)?.filter(|known| known.vault == vault))
 }
 
@@ -66,6 +99,9 @@ impl Newest {
     pub fn find(store: &dyn Store, segments: &Segments, tree: &Tree, opener: &Opener<'_>) -> Result<Self, OpenError> {
         let known = known_keys(store, segments.ring().vault)?;
         let accepted = find_heads(segments, tree, known.as_ref())?;
+        if let (Some(newer), true) = (accepted.heads.newer(), opener.options.wants_changes()) {
+            return Err(OpenError::Newer(newer));
+        }
         let mut warnings: Vec<_> = accepted.refused.iter().map(ToString::to_string).collect();
         let awaited = accepted.heads.awaited.iter();
         warnings.extend(
@@ -73,32 +109,108 @@ impl Newest {
                 format!("commit {sequence} of device {device} cannot be used: {error}")
             }),
         );
-        let head = choose_head(&accepted, opener, &mut warnings)?;
+        let journal = UncoveredJournal::read(store, segments.ring(), &accepted.heads, opener.device)?;
+        let candidates = Candidates::find(segments, tree, &accepted)?;
+        let Choice { head, place, others } = Choice::make(segments, tree, &accepted, &candidates, &journal, opener)?;
         check_used_slot(tree, &accepted.heads, &head, known.as_ref(), Some(opener.device), opener.slot)?;
+        let arriving = find_arriving(store, segments, &accepted, Some(opener.device))?;
         let mut doubts = Doubts::weigh(segments, &accepted, &head, known.as_ref(), opener);
-        doubts.read_only = doubts.read_only.or(opener.options.read_only.then(|| "mounted read-only".to_string()));
-        Ok(Self { head, accepted, doubts, warnings })
+        if opener.options.wants_changes() {
+            doubts.weigh_heads(tree, &accepted, &head, &others, opener.options);
+        }
+        if let Some(sign) = arriving.first().map(ToString::to_string).or(candidates.unusable) {
+            doubts.add_arriving(&sign, opener.options);
+        }
+        if !others.is_empty() && doubts.cause != Some(ReadOnlyCause::Diverged) {
+            warnings.push(format!(
+                "{} devices have written at once; shown is {}; not shown: {}",
+                others.len() + 1,
+                describe(tree, &head),
+                list_heads(tree, &others.iter().collect::<Vec<_>>())
+            ));
+        }
+        if !opener.options.wants_changes() {
+            doubts.add(ReadOnlyCause::Asked, "mounted read-only".into());
+        }
+        Ok(Self { head, accepted, journal, place, doubts, arriving, warnings })
+    }
+
+    /// Whether what the journal holds is to be published on another commit than the one that is opened for writing, or on
+    /// the one of several heads that it belongs to.
+    pub fn base_to_publish(&self) -> Option<Head> {
+        let is_forked = self.doubts.cause == Some(ReadOnlyCause::Diverged);
+        // A folder that lacks what was seen is none to publish in.
+        let is_whole = self.accepted.heads.closed.is_empty() && !self.doubts.is_rolled_back();
+        let is_asked = self.doubts.cause == Some(ReadOnlyCause::Asked);
+        if self.journal.is_empty() || is_asked || !is_whole {
+            return None;
+        }
+        match &self.place {
+            Place::Commit(base) => Some((**base).clone()),
+            Place::Head if is_forked => Some(self.head.clone()),
+            Place::Head | Place::Missing(_) => None,
+        }
     }
 }
 
-fn choose_head(accepted: &AcceptedHeads, opener: &Opener<'_>, warnings: &mut Vec<String>) -> Result<Head, OpenError> {
-    let uncovered = accepted.uncovered();
-    let own = uncovered.iter().find(|head| head.device == opener.device.device && opener.options.read_only);
-    match (uncovered.as_slice(), own) {
-        ([], _) => {
-            let awaited = accepted.heads.awaited.first().map(|(_, _, error)| error.to_string());
-            let refused = || accepted.refused.first().map(ToString::to_string);
-            let what = awaited.or_else(refused).unwrap_or_else(|| "the folder holds no commit".into());
-            Err(OpenError::NotArrived(what))
+/// The commit that is shown.
+struct Choice {
+    head: Head,
+    place: Place,
+    /// Other heads that it does not cover.
+    others: Vec<Head>,
+}
+
+impl Choice {
+    fn make(
+        segments: &Segments,
+        tree: &Tree,
+        accepted: &AcceptedHeads,
+        candidates: &Candidates,
+        journal: &UncoveredJournal,
+        opener: &Opener<'_>,
+    ) -> Result<Self, OpenError> {
+        let (own, options) = (opener.device, opener.options);
+        let uncovered = accepted.uncovered();
+        let others = |head: &Head| {
+            // Neither has seen the other.
+            let is_beside = |other: &&&Head| {
+                other.device != head.device
+                    && !head.clock.pins(other.device, other.entry())
+                    && !other.clock.pins(head.device, head.entry())
+            };
+            uncovered.iter().filter(is_beside).map(|other| (*other).clone()).collect()
+        };
+        let Some(digits) = &options.head else {
+            let Some(head) = newest_of(&candidates.heads) else { return Err(nothing_usable(accepted)) };
+            let place = journal.place(segments, head, own)?;
+            return Ok(Self { head: head.clone(), place, others: others(head) });
+        };
+        let device = find_device(tree, accepted, (!journal.is_empty()).then_some(own.device), digits)?;
+        if device == own.device && !options.accept_rollback {
+            // This device's newest state is what its journal says.
+            let newest = accepted.heads.newest.get(&device).or(newest_of(&candidates.heads));
+            let Some(newest) = newest else { return Err(nothing_usable(accepted)) };
+            match journal.place(segments, newest, own)? {
+                Place::Commit(base) => return Ok(Self { others: others(&base), head: *base, place: Place::Head }),
+                Place::Missing(why) if newest.device != device => {
+                    return Err(OpenError::NotArrived(format!("this device's changes cannot be shown: {why}")));
+                }
+                place => return Ok(Self { head: newest.clone(), place, others: others(newest) }),
+            }
         }
-        ([only], _) => Ok((*only).clone()),
-        (several, Some(own)) => {
-            let devices = several.len();
-            warnings.push(format!("{devices} devices have written at once: what is shown is this device's state"));
-            Ok((*own).clone())
-        }
-        (several, None) => Err(OpenError::Diverged { devices: several.len() }),
+        // A device without a commit is this one, with changes in its journal.
+        let head = accepted.heads.newest.get(&device).or(newest_of(&candidates.heads));
+        let head = usable(segments, tree, head.ok_or_else(|| nothing_usable(accepted))?)?;
+        let place = journal.place(segments, &head, own)?;
+        Ok(Self { others: others(&head), head, place })
     }
+}
+
+fn nothing_usable(accepted: &AcceptedHeads) -> OpenError {
+    let awaited = accepted.heads.awaited.first().map(|(_, _, error)| error.to_string());
+    let refused = || accepted.refused.first().map(ToString::to_string);
+    OpenError::NotArrived(awaited.or_else(refused).unwrap_or_else(|| "the folder holds no commit".into()))
 }
 
 impl Doubts {
@@ -109,12 +221,13 @@ impl Doubts {
         known: Option<&KnownKeys>,
         opener: &Opener<'_>,
     ) -> Self {
+        let missing =
+            |read_only| Self { read_only: Some(read_only), cause: Some(ReadOnlyCause::Missing), ..Self::default() };
         if let Some((device, epoch)) = accepted.heads.closed.first_key_value() {
-            let read_only = format!(
+            return missing(format!(
                 "device {device} has written under a newer vault key (epoch {epoch}), which this slot does not have: its key \
                  file has not arrived, or the slot was removed"
-            );
-            return Self { read_only: Some(read_only), ..Self::default() };
+            ));
         }
         let seen = &opener.device.seen;
         let rollbacks = accepted.heads.rollbacks(opener.device);
@@ -133,9 +246,67 @@ impl Doubts {
         });
         match doubt {
             Some(_) if opener.options.accept_rollback => Self { are_accepted: true, ..Self::default() },
-            Some(reason) => Self { read_only: Some(reason), can_be_accepted: true, ..Self::default() },
+            Some(reason) => Self { can_be_accepted: true, ..missing(reason) },
             None => Self::default(),
         }
+    }
+
+    /// Other heads, and a commit that is no head.
+    fn weigh_heads(
+        &mut self,
+        tree: &Tree,
+        accepted: &AcceptedHeads,
+        head: &Head,
+        others: &[Head],
+        options: &VolumeOptions,
+    ) {
+        let names_it = options.head.is_some() && options.accept_rollback;
+        let covers = |other: &&Head| other.device != head.device && other.clock.pins(head.device, head.entry());
+        match accepted.heads.newest.values().find(covers) {
+            Some(later) if options.head.is_some() => self.add(
+                ReadOnlyCause::Asked,
+                format!("what is shown is part of a later commit already: {}", describe(tree, later)),
+            ),
+            _ if others.is_empty() => {}
+            _ if names_it => self.gives_up_heads = true,
+            _ => {
+                let devices = others.len() + 1;
+                let others = list_heads(tree, &others.iter().collect::<Vec<_>>());
+                let shown = describe(tree, head);
+                self.add(
+                    ReadOnlyCause::Diverged,
+                    format!(
+                        "{devices} devices have written at once, and this version does not merge their changes; shown is \
+                         {shown}; not shown: {others}; -o head=DEVICE shows any"
+                    ),
+                );
+            }
+        }
+    }
+
+    fn add_arriving(&mut self, sign: &str, options: &VolumeOptions) {
+        if options.accept_rollback {
+            self.are_accepted = true;
+            return;
+        }
+        let can_be_accepted = self.read_only.is_none() || self.can_be_accepted;
+        self.add(
+            ReadOnlyCause::Arriving,
+            format!("{sign}: let the sync client finish and mount again, or go on without it with -o accept-rollback"),
+        );
+        self.can_be_accepted = can_be_accepted;
+    }
+
+    /// Adds a reason that comes behind those that are there.
+    pub fn add(&mut self, cause: ReadOnlyCause, reason: String) {
+        if self.read_only.is_none() {
+            (self.read_only, self.cause) = (Some(reason), Some(cause));
+        }
+    }
+
+    /// Whether the folder lacks what was seen, or has what may be forged, and the user has not said to go on.
+    fn is_rolled_back(&self) -> bool {
+        self.cause == Some(ReadOnlyCause::Missing)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Making the first commit of a vault, and opening the newest: heads, rollback guard, journal replay.
+//! Making the first commit of a vault, and putting an open one together; `opening.rs` says how one is opened.
 //!
 //! Opening never repairs and never appends to a file of an earlier process. What a crash left is taken as it is: own
 //! commits newer than the state's record are accepted, journals that a commit covers are passed over, the others are
@@ -15,23 +15,23 @@ use super::background::Pressure;
 use super::data_segments::DataSegments;
 use super::inode_numbers::InodeNumbers;
 use super::journaling::JournalState;
-use super::newest::{Newest, Opener};
+use super::newest::ReadOnlyCause;
 use super::open_error::OpenError;
 use super::publish::Publisher;
 use super::slots::{self, UsedSlot};
 use super::state::{Context, Edit, Generation, State};
 use super::types::{FileKind, NewNode, VolumeStatus};
+use super::unpublished::UncoveredJournal;
 use super::uses::Uses;
 use crate::crypto::{EpochKey, NameHasher, Randomness};
-use crate::format::commit::ClockEntry;
+use crate::format::commit::VectorClock;
 use crate::format::items::AttributesRecord;
-use crate::format::journal::JournalRecord;
 use crate::format::{
-    ByteReader, CommitNumber, DeviceId, EpochId, InodeNumber, Key, KeyKind, SegmentId, SlotRecord, VaultFile,
+    CommitId, CommitNumber, DeviceId, EpochId, InodeNumber, Key, KeyKind, SegmentId, SlotRecord, VaultFile,
 };
-use crate::history::{DeviceState, Head, Heads};
+use crate::history::{DeviceState, Head};
 use crate::segments::{BlockSource, KeyRing, Segments};
-use crate::store::{Area, Clock, FilePath, Store};
+use crate::store::{Area, Clock, Store};
 use crate::tree::{Root, Tree};
 
 /// What a volume stands on.
@@ -71,6 +71,9 @@ pub struct VolumeOptions {
     /// Take a folder that is older than what was seen before as it is. What a removed key's holder may have put there under
     /// a vault key of his own is taken by no option, and nothing is written beside a newer vault key that is not open.
     pub accept_rollback: bool,
+    /// Show the newest commit of the device whose id begins with these digits (at least four), and take no changes; with
+    /// `accept_rollback` take them, and cover other heads with the next commit.
+    pub head: Option<String>,
     /// Take no changes.
     pub read_only: bool,
     /// Start the threads that flush, journal and publish; tests do without.
@@ -84,28 +87,40 @@ impl Default for VolumeOptions {
             cache_bytes_max: 64 << 20,
             publish_interval: Duration::from_secs(30),
             accept_rollback: false,
+            head: None,
             read_only: false,
             background: true,
         }
     }
 }
 
-struct Parts {
-    vault: VaultFile,
-    environment: Environment,
-    options: VolumeOptions,
-    segments: Arc<Segments>,
-    tree: Tree,
-    block_bytes: usize,
-    name_key: [u8; 32],
-    device: DeviceState,
-    head: Option<Head>,
-    seconds: i64,
-    read_only: Option<String>,
-    can_be_accepted: bool,
-    number: CommitNumber,
-    last_inode: Option<InodeNumber>,
-    inode_count: u64,
+impl VolumeOptions {
+    /// Whether changes are to be taken, if nothing speaks against it.
+    pub fn wants_changes(&self) -> bool {
+        !self.read_only && (self.head.is_none() || self.accept_rollback)
+    }
+}
+
+/// What a volume is put together from.
+pub(super) struct Parts {
+    pub vault: VaultFile,
+    pub environment: Environment,
+    pub options: VolumeOptions,
+    pub segments: Arc<Segments>,
+    pub tree: Tree,
+    pub block_bytes: usize,
+    pub name_key: [u8; 32],
+    pub device: DeviceState,
+    pub head: Option<Head>,
+    /// What the next commit has seen.
+    pub clock: VectorClock,
+    pub seconds: i64,
+    pub read_only: Option<String>,
+    pub cause: Option<ReadOnlyCause>,
+    pub can_be_accepted: bool,
+    pub number: CommitNumber,
+    pub last_inode: Option<InodeNumber>,
+    pub inode_count: u64,
 }
 
 impl Volume {
@@ -135,8 +150,10 @@ impl Volume {
             name_key,
             device,
             head: None,
+            clock: VectorClock::default(),
             seconds: 0,
             read_only: None,
+            cause: None,
             can_be_accepted: false,
             number: CommitNumber(1),
             last_inode: None,
@@ -160,85 +177,10 @@ impl Volume {
         Ok(())
     }
 
-    /// Opens the newest commit, replays the journal and starts the background threads.
-    ///
-    /// A folder older than what this device has seen is opened read-only, unless the options accept it; `status` says so.
-    ///
-    /// # Errors
-    /// See [`OpenError`]. Nothing is changed by a failed attempt.
-    pub fn open(
-        environment: Environment,
-        keys: OpenKeys,
-        options: VolumeOptions,
-    ) -> std::result::Result<Arc<Self>, OpenError> {
-        let store = Arc::clone(&environment.store);
-        let loaded = DeviceState::load(&*store)?;
-        let recorded = loaded.clone();
-        let device = match loaded {
-            Some(state) if state.identity == environment.identity => state,
-            Some(copied) => {
-                log::warn!(
-                    "the local state was copied from elsewhere or made anew: from here this vault is written to as a new device"
-                );
-                let fresh = DeviceState::fresh(&*environment.randomness, &environment.identity);
-                DeviceState { seen: copied.seen, adopted: copied.adopted, next_sequence: copied.next_sequence, ..fresh }
-            }
-            None => DeviceState::fresh(&*environment.randomness, &environment.identity),
-        };
-        let (vault, slot) = (keys.vault.clone(), keys.slot);
-        let opened: Vec<EpochId> = keys.epochs.iter().map(|(epoch, _)| *epoch).collect();
-        let (segments, tree, block_bytes) = open_segments(&environment, keys, &options, device.device)?;
-        segments.skip_to(crate::format::Sequence(device.next_sequence));
-        let opener = Opener { device: &device, slot, opened: &opened, options: &options };
-        let Newest { head, accepted, doubts, warnings } = Newest::find(&*store, &segments, &tree, &opener)?;
-        let heads = &accepted.heads;
-        segments.ring().write_in(head.page.epoch);
-        let journal = read_journal(&*store, segments.ring(), heads, &device)?;
-        slots::go_on_with_rotation(segments.ring(), &accepted, &head, journal.epoch);
-        let own = heads.newest.get(&device.device).map(Head::entry).or(device.published);
-        // Of a folder that is older than this device's record, too: no number stands for two commits.
-        let number = next_number(own.into_iter().chain(device.published).max_by_key(|entry| entry.number), &journal);
-        let root = head.root();
-        let name_key = vault_record(&tree, &root, Key::NAME_KEY)?
-            .and_then(|value| value.as_ref().try_into().ok())
-            .ok_or_else(|| OpenError::Damaged("the tree has no key for names".into()))?;
-        let totals = vault_record(&tree, &root, Key::TOTALS)?;
-        let inode_count = totals.and_then(|value| ByteReader::new("totals", &value).u64().ok()).unwrap_or(1);
-        let last_inode = last_inode(&tree, &root, device.inode_lease, &journal)?;
-        let seconds = head.page.seconds;
-        let volume = Arc::new(Self::assemble(Parts {
-            vault,
-            environment,
-            options,
-            segments,
-            tree,
-            block_bytes,
-            name_key,
-            device: DeviceState { published: own, adopted: adopt(&device, &journal, number), ..device },
-            head: Some(head),
-            seconds,
-            read_only: doubts.read_only,
-            can_be_accepted: doubts.can_be_accepted,
-            number,
-            last_inode,
-            inode_count,
-        }));
-        volume.replay(&journal, number)?;
-        warnings.into_iter().for_each(|warning| volume.warn(warning));
-        volume.keep_own_commit(heads, recorded.as_ref())?;
-        // Before what was seen is recorded: after a crash between the two the rollback is still seen to be one.
-        volume.keep_keys(doubts.are_accepted);
-        volume.settle_in(heads, recorded.as_ref())?;
-        if volume.options.background {
-            volume.start_threads().map_err(|error| OpenError::System(format!("threads: {error}")))?;
-        }
-        Ok(volume)
-    }
-
-    fn assemble(parts: Parts) -> Self {
+    pub(super) fn assemble(parts: Parts) -> Self {
         let numbers = InodeNumbers::new(parts.device.inode_lease, parts.last_inode, parts.device.inodes_given);
-        let current = Generation::new(parts.number, numbers.peek());
-        let clock = parts.head.as_ref().map(|head| head.clock.clone()).unwrap_or_default();
+        let id = CommitId(parts.environment.randomness.array());
+        let current = Generation::new(parts.number, id, numbers.peek());
         let root = parts.head.as_ref().map_or(Root::default(), Head::root);
         let device = parts.device.device;
         let names = NameHasher::from_key(parts.name_key);
@@ -248,6 +190,7 @@ impl Volume {
             segments: parts.segments,
             state: RwLock::new(State {
                 root,
+                commit: parts.head.as_ref().map(Head::reference),
                 frozen: None,
                 current,
                 numbers,
@@ -264,7 +207,7 @@ impl Volume {
             publisher: Mutex::new(Publisher {
                 device: parts.device,
                 head: parts.head,
-                clock,
+                clock: parts.clock,
                 device_name: parts.environment.device_name.clone(),
                 seconds: parts.seconds,
                 interval,
@@ -279,6 +222,7 @@ impl Volume {
             warnings: Mutex::new(Vec::new()),
             vault: parts.vault,
             can_be_accepted: parts.can_be_accepted,
+            cause: parts.cause,
             environment: parts.environment,
             options: parts.options,
         }
@@ -287,6 +231,11 @@ impl Volume {
     /// Whether it is read-only for a reason that [`VolumeOptions::accept_rollback`] sets aside.
     pub fn rollback_can_be_accepted(&self) -> bool {
         self.can_be_accepted
+    }
+
+    /// What kind of reason made it read-only when it was opened.
+    pub fn read_only_cause(&self) -> Option<ReadOnlyCause> {
+        self.cause
     }
 
     /// What `passkeyfs status` shows.
@@ -323,7 +272,7 @@ impl Volume {
     }
 }
 
-fn open_segments(
+pub(super) fn open_segments(
     environment: &Environment,
     keys: OpenKeys,
     options: &VolumeOptions,
@@ -367,87 +316,14 @@ fn root_directory(edit: &Edit<'_>, root: &NewNode) -> AttributesRecord {
     }
 }
 
-fn vault_record(tree: &Tree, root: &Root, key: Key) -> std::result::Result<Option<Arc<[u8]>>, OpenError> {
-    Ok(tree.get(root, key)?.map(|item| item.value))
-}
-
-/// The journals that no commit covers, by generation: the highest part that has a whole frame.
-struct UncoveredJournal {
-    frames: BTreeMap<CommitNumber, Vec<Vec<u8>>>,
-    files: Vec<(CommitNumber, FilePath)>,
-    next_part: u32,
-    /// Who wrote them, where it was not this device.
-    others: Vec<DeviceId>,
-    /// The epoch of the last of them.
-    epoch: Option<EpochId>,
-}
-
-fn read_journal(
-    store: &dyn Store,
-    ring: &KeyRing,
-    heads: &Heads,
-    own: &DeviceState,
-) -> std::result::Result<UncoveredJournal, OpenError> {
-    let has_commit = |device, number| heads.newest.get(&device).is_some_and(|head| head.page.number >= number);
-    let mut journal =
-        UncoveredJournal { frames: BTreeMap::new(), files: Vec::new(), next_part: 0, others: Vec::new(), epoch: None };
-    for file in crate::history::journal::list(store)? {
-        journal.next_part = journal.next_part.max(file.part + 1);
-        journal.files.push((file.generation, file.path.clone()));
-        let Some((header, frames)) = crate::history::journal::read(store, ring, &file.path)? else { continue };
-        let device = header.device;
-        let covered = has_commit(device, file.generation);
-        let adopted = own.adopted.get(&device).is_some_and(|number| has_commit(own.device, *number));
-        if covered || adopted || frames.is_empty() {
-            continue;
-        }
-        if device != own.device {
-            journal.others.push(device);
-        }
-        journal.epoch = Some(header.epoch);
-        journal.frames.insert(file.generation, frames);
-    }
-    Ok(journal)
-}
-
-/// Notes with which commit of this device the journals of others become void.
-fn adopt(device: &DeviceState, journal: &UncoveredJournal, number: CommitNumber) -> BTreeMap<DeviceId, CommitNumber> {
-    let mut adopted = device.adopted.clone();
-    adopted.extend(journal.others.iter().map(|other| (*other, number)));
-    adopted
-}
-
-fn next_number(own: Option<ClockEntry>, journal: &UncoveredJournal) -> CommitNumber {
-    let after_own = own.map_or(CommitNumber(1), |own| own.number.next());
-    journal.files.iter().map(|(generation, _)| *generation).max().map_or(after_own, |last| last.max(after_own))
-}
-
-fn last_inode(
-    tree: &Tree,
-    root: &Root,
-    lease: u64,
-    journal: &UncoveredJournal,
-) -> std::result::Result<Option<InodeNumber>, OpenError> {
-    let (first, last) = InodeNumbers::range_of(lease);
-    let committed = tree.last_at_or_before(root, Key::last_of(last))?.map(|key| key.inode);
-    let mut newest = committed.filter(|inode| *inode >= first);
-    for frame in journal.frames.values().flatten() {
-        for record in JournalRecord::decode_all(frame) {
-            if let JournalRecord::Put(key, _) = record?
-                && key.inode >= first
-                && key.inode <= last
-            {
-                newest = newest.max(Some(key.inode));
-            }
-        }
-    }
-    Ok(newest)
-}
-
 impl Volume {
     /// Puts what the journal holds into memory again.
-    fn replay(&self, journal: &UncoveredJournal, number: CommitNumber) -> std::result::Result<(), OpenError> {
-        if !self.options.read_only {
+    pub(super) fn replay(
+        &self,
+        journal: &UncoveredJournal,
+        number: CommitNumber,
+    ) -> std::result::Result<(), OpenError> {
+        if self.options.wants_changes() {
             let staged = self.segments.ledger().select(|at| at.path.area == Area::State);
             self.data_segments.lock().doubt_found(staged.into_iter().map(|(segment, _)| segment));
         }

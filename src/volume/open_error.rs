@@ -18,12 +18,17 @@ pub enum OpenError {
     /// What is there is not what was written.
     #[error("damaged: {0}")]
     Damaged(String),
-    /// Two devices wrote at once; this version does not merge.
-    #[error("{devices} devices have written at once and their changes are not merged yet")]
-    Diverged {
-        /// How many.
-        devices: usize,
+    /// No device, or more than one, has an id that begins like that.
+    #[error("no single device with commits here has an id that begins with {digits}: there are {found}")]
+    NoSuchHead {
+        /// The digits.
+        digits: String,
+        /// The devices that have commits.
+        found: String,
     },
+    /// A part of the vault, or of the local state, is of a newer format version.
+    #[error("a newer version of passkeyfs has written here: {0}")]
+    Newer(String),
     /// The folder is older than what this device has seen, and does not have the slot that unlocked.
     #[error("the folder is older than what this device has seen, and does not have slot {slot}: {missing}")]
     RolledBack {
@@ -71,6 +76,7 @@ impl From<BlockError> for OpenError {
         match error {
             BlockError::NotArrived { .. } => Self::NotArrived(error.to_string()),
             BlockError::Damaged { .. } => Self::Damaged(error.to_string()),
+            BlockError::Newer { .. } => Self::Newer(error.to_string()),
             BlockError::Store(error) => error.into(),
         }
     }
@@ -87,13 +93,17 @@ impl From<TreeError> for OpenError {
 
 impl From<FormatError> for OpenError {
     fn from(error: FormatError) -> Self {
-        Self::Damaged(error.to_string())
+        match error {
+            FormatError::Newer { .. } => Self::Newer(error.to_string()),
+            _ => Self::Damaged(error.to_string()),
+        }
     }
 }
 
 impl From<HistoryError> for OpenError {
     fn from(error: HistoryError) -> Self {
         match error {
+            HistoryError::NewerState { .. } => Self::Newer(error.to_string()),
             HistoryError::Commit { source, .. } => source.into(),
             HistoryError::Block(error) => error.into(),
             HistoryError::Tree(error) => error.into(),
@@ -109,6 +119,7 @@ impl From<VolumeError> for OpenError {
         match error {
             VolumeError::NotArrived(what) => Self::NotArrived(what),
             VolumeError::Damaged(what) => Self::Damaged(what),
+            VolumeError::Newer(what) => Self::Newer(what),
             VolumeError::NoSpace(what) => Self::NoSpace(what),
             other => Self::System(other.to_string()),
         }

@@ -152,9 +152,26 @@ impl Volume {
         published
     }
 
+    /// Publishes what was replayed, with these changes of slots and epochs.
+    pub(super) fn publish_replayed(&self, vault_items: BTreeMap<Key, Option<Vec<u8>>>) -> Result<()> {
+        let mut publisher = self.publisher.lock();
+        publisher.vault_items = vault_items;
+        let published = self.publish_vault_items(&mut publisher);
+        drop(publisher);
+        published.inspect_err(|_| self.discard_unmentioned())
+    }
+
+    /// Makes the commit that covers the heads that the user gave up: until it is there the vault has several.
+    pub(super) fn give_up_heads(&self) {
+        if let Err(error) = self.publish_replayed(BTreeMap::new()) {
+            self.warn(format!("the commit that ends the division could not be published yet: {error}"));
+        }
+    }
+
     fn freeze(&self) {
+        let id = CommitId(self.environment.randomness.array());
         let mut state = self.state.write();
-        let next = Generation::new(state.current.number.next(), state.numbers.peek());
+        let next = Generation::new(state.current.number.next(), id, state.numbers.peek());
         let frozen = std::mem::replace(&mut state.current, next);
         state.frozen = Some(Generation { inode_count: state.inode_count, ..frozen });
     }
@@ -166,11 +183,11 @@ impl Volume {
         };
         let data_files = self.publish_data(publisher, number)?;
         let (root, head) = self.write_commit(publisher, number, data_files)?;
-        let bytes = head.bytes;
+        let (bytes, reference) = (head.bytes, head.reference());
         self.record_commit(publisher, head)?;
         {
             let mut state = self.state.write();
-            state.root = root;
+            (state.root, state.commit) = (root, Some(reference));
             state.frozen = None;
             self.note_memory(&state);
         }
@@ -276,11 +293,11 @@ impl Volume {
             true => (now.seconds, now.nanoseconds),
             false => (publisher.seconds, 0),
         };
-        let id = CommitId(self.environment.randomness.array());
         let device = publisher.device.device;
-        let (changes, old_root) = {
+        let (changes, old_root, id) = {
             let state = self.state.read();
-            (self.changes_to_commit(&state, publisher, number, &unlisted)?, state.root)
+            let id = state.frozen.as_ref().expect("frozen until it is published").id;
+            (self.changes_to_commit(&state, publisher, number, &unlisted)?, state.root, id)
         };
         let mut writer = CommitWriter::begin(&self.segments)?;
         let segment = writer.segment();
@@ -395,7 +412,13 @@ impl Volume {
         publisher.clock = head.clock.clone();
         publisher.head = Some(head);
         publisher.device.published = Some(entry);
-        publisher.device.seen = publisher.clock.clone();
+        // What was seen beside the commit that this one follows stays seen.
+        for (device, entry) in &publisher.clock.0 {
+            let seen = publisher.device.seen.0.entry(*device).or_insert(*entry);
+            if entry.number >= seen.number {
+                *seen = *entry;
+            }
+        }
         (publisher.device.inode_lease, publisher.device.inodes_given) = (lease, given);
         publisher.device.next_sequence = self.segments.next_sequence().0;
         if let Err(error) = publisher.device.save(&*self.environment.store) {

@@ -12,10 +12,10 @@ use std::time::Duration;
 pub(super) fn replay_frame(generation: &mut Generation, frame: &[u8], block_bytes: usize) -> Result<()> {
     for record in JournalRecord::decode_all(frame) {
         match record? {
-            JournalRecord::Reset => {}
+            JournalRecord::Reset | JournalRecord::Base(_) => {}
             JournalRecord::ResetAll => {
-                let (number, first_inode) = (generation.number, generation.first_inode);
-                *generation = Generation::new(number, first_inode);
+                let Generation { number, id, first_inode, .. } = *generation;
+                *generation = Generation::new(number, id, first_inode);
             }
             JournalRecord::RemoveRange(first, last) => {
                 generation.overlay.remove_range(first, last, true);

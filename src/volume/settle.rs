@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::open_error::OpenError;
 use super::{Result, Volume};
 use crate::format::{InodeNumber, Key, KeyKind};
-use crate::history::{DeviceState, Heads};
+use crate::history::{Arriving, DeviceState, Heads};
 use crate::store::{Area, FilePath, StoreError};
 
 /// A temporary file that changed more recently may belong to someone who is at work.
@@ -36,6 +36,7 @@ impl Volume {
     pub(super) fn settle_in(
         &self,
         heads: &Heads,
+        arriving: &[Arriving],
         recorded: Option<&DeviceState>,
     ) -> std::result::Result<(), OpenError> {
         if self.state.read().read_only.is_some() {
@@ -55,6 +56,8 @@ impl Volume {
         if self.options.accept_rollback {
             let known = heads.newest.clone();
             publisher.device.seen.0.retain(|device, _| known.contains_key(device));
+            let given_up = arriving.iter().map(|arriving| (arriving.device, arriving.sequence));
+            publisher.device.given_up.extend(given_up);
         }
         if recorded == Some(&publisher.device) {
             return Ok(());

@@ -18,6 +18,7 @@
 //! A rotation that fails after 3 is not turned back, for data may be under the new key already: the next commit finishes it.
 //! A slot that was to go with it, and stays valid, gets the new vault key, too.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::key_change::{KeyChange, KeyChanged, SlotError, ValidSlot};
@@ -105,6 +106,22 @@ pub(super) fn go_on_with_rotation(ring: &KeyRing, accepted: &AcceptedHeads, head
         log::warn!("a rotation of the vault key was cut off: the next commit finishes it");
         ring.write_in(epoch);
     }
+}
+
+/// Where a tree differs from another in what unlocks the vault: slots, and the keys of earlier epochs.
+pub(super) fn differences(tree: &Tree, from: &Root, to: &Root) -> Result<BTreeMap<Key, Option<Vec<u8>>>> {
+    let mut differences = BTreeMap::new();
+    for kind in [KeyKind::Slot, KeyKind::EpochRecord] {
+        let key = |suffix| Key::new(InodeNumber::VAULT, kind, suffix);
+        for item in tree.scan(from, key(0), key(u64::MAX)) {
+            differences.insert(item?.0, None);
+        }
+        for item in tree.scan(to, key(0), key(u64::MAX)) {
+            let (key, item) = item?;
+            differences.insert(key, Some(item.value.to_vec()));
+        }
+    }
+    Ok(differences)
 }
 
 impl Volume {

@@ -17,15 +17,18 @@ use super::inode_numbers::InodeNumbers;
 use super::overlay::{Found, Overlay};
 use super::types::{FileKind, Timestamp};
 use crate::crypto::NameHasher;
+use crate::format::commit::CommitReference;
 use crate::format::items::{AttributesRecord, ExtentRecord, TimeRecord};
-use crate::format::{CommitNumber, DeviceId, InodeNumber, Key, KeyKind, Pointer, Stamp};
+use crate::format::{CommitId, CommitNumber, DeviceId, InodeNumber, Key, KeyKind, Pointer, Stamp};
 use crate::tree::{Root, Tree};
 
 /// Changes that will be published together.
 #[derive(Debug)]
 pub(super) struct Generation {
-    /// The commit it will become.
+    /// The commit it will become: its number and its id, which the journal of the next generation names before the commit
+    /// is made.
     pub number: CommitNumber,
+    pub id: CommitId,
     pub overlay: Overlay,
     pub dirty: DirtyData,
     /// The first inode number given out in it: inodes from there on do not exist below.
@@ -35,8 +38,8 @@ pub(super) struct Generation {
 }
 
 impl Generation {
-    pub fn new(number: CommitNumber, first_inode: InodeNumber) -> Self {
-        Self { number, overlay: Overlay::default(), dirty: DirtyData::default(), first_inode, inode_count: 0 }
+    pub fn new(number: CommitNumber, id: CommitId, first_inode: InodeNumber) -> Self {
+        Self { number, id, overlay: Overlay::default(), dirty: DirtyData::default(), first_inode, inode_count: 0 }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -48,6 +51,8 @@ impl Generation {
 #[derive(Debug)]
 pub(super) struct State {
     pub root: Root,
+    /// The commit whose tree `root` is; both change together. `None` before the vault's first.
+    pub commit: Option<CommitReference>,
     pub frozen: Option<Generation>,
     pub current: Generation,
     pub numbers: InodeNumbers,
@@ -69,6 +74,17 @@ impl State {
     pub fn note_orphans(&mut self, orphans: Vec<InodeNumber>) {
         self.inode_count = self.inode_count.saturating_sub(orphans.len() as u64);
         self.orphans.extend(orphans);
+    }
+
+    /// The commit on which a generation stands: the one that the frozen generation will become, where there is one.
+    ///
+    /// That one may never be published. If it has changes, its own journal comes before this generation's; if it has none (a
+    /// change of keys alone), the commit below it will do as well, and is named second.
+    pub fn bases_of(&self, number: CommitNumber, device: DeviceId) -> Vec<CommitReference> {
+        let frozen = self.frozen.as_ref().filter(|frozen| frozen.number != number);
+        let published = self.commit.filter(|_| frozen.is_none_or(Generation::is_empty));
+        let named = |frozen: &Generation| CommitReference { device, number: frozen.number, id: frozen.id };
+        frozen.map(named).into_iter().chain(published).collect()
     }
 
     pub fn generation_mut(&mut self, number: CommitNumber) -> Option<&mut Generation> {

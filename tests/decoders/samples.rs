@@ -2,7 +2,7 @@
 
 use super::support::World;
 use passkeyfs::crypto::{EpochKey, Randomness, Secret, SeededRandomness, Tag};
-use passkeyfs::format::commit::{ClockEntry, CommitPage, DataFile, VectorClock};
+use passkeyfs::format::commit::{ClockEntry, CommitPage, CommitReference, DataFile, VectorClock};
 use passkeyfs::format::items::{
     AttributesRecord, BackReferenceRecord, DeviceRecord, EntryRecord, ExtendedAttributeRecord, ExtentRecord,
     ReservedRecord, SegmentRecord, SegmentState, TimeRecord, encode_list,
@@ -115,6 +115,7 @@ fn journal(samples: &mut Samples) {
         JournalRecord::Remove(key(KeyKind::Extent)),
         JournalRecord::Data { inode: InodeNumber(9), offset: 4096, bytes: b"content" },
         JournalRecord::ResetAll,
+        JournalRecord::Base(CommitReference { device: DeviceId(3), number: CommitNumber(5), id: CommitId([6; 16]) }),
     ];
     samples.push(("journal records", written(|writer| records.iter().for_each(|record| record.encode(writer)))));
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use passkeyfs::history::DeviceState;
 use passkeyfs::store::{FilePath, MemoryStore};
 use passkeyfs::unlock::UnlockedVault;
 use passkeyfs::volume::{KeyChange, OpenError, Volume, VolumeOptions};
@@ -127,7 +128,7 @@ fn what_was_taken_for_removed_by_mistake_opens_when_the_vault_says_so() {
 }
 
 #[test]
-fn a_read_only_mount_of_devices_that_diverged_shows_this_one_s_state() {
+fn of_devices_that_diverged_each_shows_the_newest_and_any_by_name() {
     let (rig, first, second, _) = two_devices();
     for (disk, name) in [(&first, "first"), (&second, "second")] {
         let volume = rig.open(disk, "one").expect("open");
@@ -137,12 +138,20 @@ fn a_read_only_mount_of_devices_that_diverged_shows_this_one_s_state() {
     }
     bring(&first, &second);
     bring(&second, &first);
-    for (disk, name) in [(&first, "first"), (&second, "second")] {
-        assert!(matches!(rig.open(disk, "one"), Err(Shut::Open(OpenError::Diverged { devices: 2 }))));
-        let volume = open_with(&rig, disk, "one", options(false, true));
-        assert_eq!(read(&volume, "a").as_deref(), Some(name.as_bytes()));
-        let warnings = volume.status().warnings;
-        assert!(warnings.iter().any(|text| text.contains("written at once")), "{warnings:?}");
+    for disk in [&first, &second, &rig.new_device(&folder_of(&first))] {
+        let shown = [options(false, false), options(false, true)].map(|options| {
+            let volume = open_with(&rig, disk, "one", options);
+            let status = volume.status();
+            let said = status.warnings.into_iter().chain(status.read_only).collect::<Vec<_>>().join("; ");
+            assert!(said.contains("written at once"), "{said}");
+            read(&volume, "a")
+        });
+        assert_eq!(shown[0], shown[1]);
+        for (device, name) in [(&first, "first"), (&second, "second")] {
+            let head = DeviceState::load(device).expect("readable").expect("there").device.to_string();
+            let volume = open_with(&rig, disk, "one", VolumeOptions { head: Some(head), ..options(false, true) });
+            assert_eq!(read(&volume, "a").as_deref(), Some(name.as_bytes()));
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 // Each of the test programs that share this uses a part of it, and would be warned of the rest.
 #![allow(dead_code)]
 
+pub mod devices;
+
 use std::sync::Arc;
 
 use passkeyfs::crypto::{EpochKey, Randomness, SeededRandomness};
@@ -14,6 +16,8 @@ pub struct World {
     pub disk: MemoryStore,
     pub clock: Arc<SimulatedClock>,
     pub randomness: Arc<SeededRandomness>,
+    /// What this device calls itself.
+    pub name: &'static str,
     vault: VaultFile,
     key: EpochKey,
 }
@@ -55,7 +59,7 @@ impl World {
         let clock = Arc::new(SimulatedClock::default());
         let disk = MemoryStore::with_clock(clock.clone());
         let key = EpochKey::generate(&*randomness);
-        Self { disk, clock, randomness, vault, key }
+        Self { disk, clock, randomness, name: "desk", vault, key }
     }
 
     /// The same vault on a copy of the disk as it is.
@@ -64,9 +68,18 @@ impl World {
             disk: self.disk.fork(),
             clock: self.clock.clone(),
             randomness: self.randomness.clone(),
+            name: self.name,
             vault: self.vault.clone(),
             key: self.key.duplicate(),
         }
+    }
+
+    /// The same vault on another device, which has nothing but a copy of the vault folder.
+    pub fn new_device(&self, name: &'static str) -> Self {
+        let disk = MemoryStore::with_clock(self.clock.clone());
+        let device = Self { disk, name, ..self.fork() };
+        devices::bring(self, &device);
+        device
     }
 
     pub fn environment(&self, store: Arc<dyn Store>) -> Environment {
@@ -75,7 +88,7 @@ impl World {
             clock: self.clock.clone(),
             randomness: self.randomness.clone(),
             identity: "this machine".into(),
-            device_name: "desk".into(),
+            device_name: self.name.into(),
         }
     }
 
