@@ -172,13 +172,12 @@ impl Choice {
     ) -> Result<Self, OpenError> {
         let (own, options) = (opener.device, opener.options);
         let uncovered = accepted.uncovered();
-        let others = |head: &Head| {
-            // Neither has seen the other.
-            let is_beside = |other: &&&Head| {
-                other.device != head.device
-                    && !head.clock.pins(other.device, other.entry())
-                    && !other.clock.pins(head.device, head.entry())
-            };
+        let is_head = |head: &Head| uncovered.iter().any(|other| other.reference() == head.reference());
+        let others = |head: &Head| -> Vec<Head> {
+            // Of heads none has seen another. A clock counts among epochs as `uncovered` says, so it is not asked here.
+            let is_head = is_head(head);
+            let sees = |one: &Head, other: &Head| !is_head && one.clock.pins(other.device, other.entry());
+            let is_beside = |other: &&&Head| other.device != head.device && !sees(head, other) && !sees(other, head);
             uncovered.iter().filter(is_beside).map(|other| (*other).clone()).collect()
         };
         let Some(digits) = &options.head else {
@@ -261,7 +260,9 @@ impl Doubts {
         options: &VolumeOptions,
     ) {
         let names_it = options.head.is_some() && options.accept_rollback;
-        let covers = |other: &&Head| other.device != head.device && other.clock.pins(head.device, head.entry());
+        let is_head = accepted.uncovered().iter().any(|other| other.reference() == head.reference());
+        let covers =
+            |other: &&Head| !is_head && other.device != head.device && other.clock.pins(head.device, head.entry());
         match accepted.heads.newest.values().find(covers) {
             Some(later) if options.head.is_some() => self.add(
                 ReadOnlyCause::Asked,
