@@ -200,3 +200,61 @@ fn what_root_makes_in_another_user_s_folders_is_that_user_s() {
         assert_eq!(owner(&vault.join(name)), (1234, 1234), "{name}");
     }
 }
+
+#[test]
+fn no_link_below_the_vault_folder_is_followed_for_reading_or_for_writing() {
+    let folder = folder();
+    let store = store_in(&folder);
+    let (vault, elsewhere) = (folder.path().join("vault"), folder.path().join("elsewhere"));
+    fs::create_dir_all(elsewhere.join("inner")).expect("created");
+    fs::write(elsewhere.join("inner/a"), "content").expect("written");
+    fs::create_dir(vault.join("devices")).expect("created");
+    symlink(&elsewhere, vault.join("keys")).expect("linked");
+    symlink(elsewhere.join("inner"), vault.join("devices/d")).expect("linked");
+    put(&store, &FilePath::state("new"), b"content");
+    for (in_folder, file) in [("keys", "keys/inner/a"), ("devices/d", "devices/d/a")] {
+        let listed = store.list(&FilePath::vault(in_folder)).expect_err("a link");
+        let opened = store.open(&FilePath::vault(file)).err().expect("behind a link");
+        let created = store.create(&FilePath::vault(format!("{file}-new"))).err().expect("behind a link");
+        let renamed =
+            store.rename(&FilePath::state("new"), &FilePath::vault(format!("{file}-new"))).expect_err("behind");
+        let removed = store.remove(&FilePath::vault(file)).expect_err("behind a link");
+        for error in [listed, opened, created, renamed, removed] {
+            assert!(matches!(error, StoreError::OtherKind { .. }), "{error}");
+            assert!(error.to_string().contains(in_folder) && error.to_string().contains("a link"), "{error}");
+        }
+    }
+    assert_eq!(fs::read_dir(elsewhere.join("inner")).expect("listed").count(), 1);
+    store.remove(&FilePath::vault("keys")).expect("the link itself can be removed");
+    assert!(elsewhere.join("inner/a").exists());
+}
+
+#[test]
+fn a_state_folder_that_has_gone_is_not_made_again() {
+    let folder = folder();
+    let store = store_in(&folder);
+    put(&store, &FilePath::state("journal/a"), b"content");
+    fs::remove_dir_all(folder.path().join("made/state")).expect("removed");
+    assert!(store.create(&FilePath::state("journal/b")).err().expect("gone").is_not_found());
+    assert!(!folder.path().join("made/state").exists());
+}
+
+#[test]
+fn a_sync_of_a_state_file_that_is_not_under_its_name_any_more_fails() {
+    let folder = folder();
+    let store = store_in(&folder);
+    let path = FilePath::state("journal/a");
+    for replace in [false, true] {
+        let mut writer = store.create(&path).expect("created");
+        writer.append(b"first").expect("appended");
+        writer.sync().expect("synced");
+        fs::remove_file(folder.path().join("made/state/journal/a")).expect("removed");
+        if replace {
+            fs::write(folder.path().join("made/state/journal/a"), "another").expect("written");
+        }
+        writer.append(b"second").expect("appended");
+        assert!(writer.sync().is_err());
+        assert!(matches!(writer.append(b"third").expect_err("closed"), StoreError::Poisoned { .. }));
+        store.remove(&path).expect("removed");
+    }
+}

@@ -13,7 +13,7 @@ use super::output::shell_word;
 use super::state_folder::StateError;
 use crate::mount::{ALLOWED_PLACES, ControlError, MountError, UnmountError, allow_place_command};
 use crate::store::StoreError;
-use crate::unlock::interaction::{InteractionError, Question};
+use crate::unlock::interaction::InteractionError;
 use crate::unlock::{AuthenticatorError, UnlockError};
 use crate::volume::{OpenError, SlotError, VolumeError};
 
@@ -196,29 +196,6 @@ fn for_unlock(error: &UnlockError) -> Advice {
         }
         E::Parameters(_) => advice(Exit::Usage, "Run `passkeyfs init --help` to see what is allowed."),
         E::Store(error) => for_store(error),
-    }
-}
-
-pub(super) fn for_interaction(error: &InteractionError) -> Advice {
-    use InteractionError as E;
-    match error {
-        E::Interrupted => advice(Exit::Interrupted, "Run the command again when you like."),
-        E::Cancelled => advice(Exit::Pin, "Nothing was changed. Run the command again when you have the PIN."),
-        E::TimedOut => advice(Exit::Pin, "Run the command again, and type the PIN when it is asked for."),
-        E::NobodyToAsk { question: Question::RecoveryCode } => advice(
-            Exit::Pin,
-            "Say --recovery-code-file FILE (-: standard input), run it in a terminal, set PASSKEYFS_ASKPASS to a program that \
-             asks, or pass the systemd credential passkeyfs.recovery-code.",
-        ),
-        E::NobodyToAsk { .. } => advice(
-            Exit::Pin,
-            "Run it in a terminal, set PASSKEYFS_ASKPASS to a program that asks, or pass the systemd credential \
-             passkeyfs.pin.",
-        ),
-        E::Helper { .. } => {
-            advice(Exit::Pin, "See that PASSKEYFS_ASKPASS names a program that runs and prints the PIN.")
-        }
-        E::Terminal { .. } => advice(Exit::Pin, "Run it in another terminal, or set PASSKEYFS_ASKPASS."),
     }
 }
 
@@ -448,6 +425,7 @@ mod tests {
     use super::*;
     use crate::format::SlotId;
     use crate::store::FilePath;
+    use crate::unlock::interaction::Question;
 
     fn lines(error: impl Into<anyhow::Error>) -> (String, Advice) {
         let error = error.into();

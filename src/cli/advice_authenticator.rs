@@ -2,9 +2,10 @@
 
 use std::io;
 
-use super::advice::{Advice, advice, for_interaction};
+use super::advice::{Advice, advice};
 use super::exit::Exit;
 use crate::unlock::AuthenticatorError;
+use crate::unlock::interaction::{InteractionError, Question};
 
 /// What is left to do with a key whose PIN is blocked.
 pub(super) const PIN_BLOCKED: &str = "Unlock with another enrolled key. A blocked key works again only after a reset, which \
@@ -92,5 +93,28 @@ pub(super) fn for_authenticator(error: &AuthenticatorError) -> Advice {
             "Get the right to use it: for a security key by a udev rule, for a file by chown or chmod.",
         ),
         E::Io { .. } => advice(Exit::NoKey, "See to the device or the file that is named, then try again."),
+    }
+}
+
+fn for_interaction(error: &InteractionError) -> Advice {
+    use InteractionError as E;
+    match error {
+        E::Interrupted => advice(Exit::Interrupted, "Run the command again when you like."),
+        E::Cancelled => advice(Exit::Pin, "Nothing was changed. Run the command again when you have the PIN."),
+        E::TimedOut => advice(Exit::Pin, "Run the command again, and type the PIN when it is asked for."),
+        E::NobodyToAsk { question: Question::RecoveryCode } => advice(
+            Exit::Pin,
+            "Say --recovery-code-file FILE (-: standard input), run it in a terminal, set PASSKEYFS_ASKPASS to a program that \
+             asks, or pass the systemd credential passkeyfs.recovery-code.",
+        ),
+        E::NobodyToAsk { .. } => advice(
+            Exit::Pin,
+            "Run it in a terminal, set PASSKEYFS_ASKPASS to a program that asks, or pass the systemd credential \
+             passkeyfs.pin.",
+        ),
+        E::Helper { .. } => {
+            advice(Exit::Pin, "See that PASSKEYFS_ASKPASS names a program that runs and prints the PIN.")
+        }
+        E::Terminal { .. } => advice(Exit::Pin, "Run it in another terminal, or set PASSKEYFS_ASKPASS."),
     }
 }

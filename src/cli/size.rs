@@ -68,6 +68,15 @@ pub fn format_size(bytes: u64) -> String {
     format!("{value:.decimals$} {}", UNITS[unit])
 }
 
+/// Reads the size of a vault's blocks.
+pub fn parse_block_size(text: &str) -> Result<u32, String> {
+    let bytes = parse_size(text).map_err(|error| error.to_string())?;
+    match u32::try_from(bytes) {
+        Ok(bytes) if bytes.is_power_of_two() && (4096..=1 << 20).contains(&bytes) => Ok(bytes),
+        _ => Err("a block size is a power of two from 4K to 1M".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,6 +122,15 @@ mod tests {
             (u64::MAX, "16.0 EiB"),
         ] {
             assert_eq!(format_size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn block_sizes_are_powers_of_two_in_bounds() {
+        assert_eq!(parse_block_size("64K"), Ok(65_536));
+        assert_eq!(parse_block_size("1M"), Ok(1 << 20));
+        for text in ["0", "2048", "5000", "2M", "8G", "x"] {
+            assert!(parse_block_size(text).is_err(), "{text}");
         }
     }
 }

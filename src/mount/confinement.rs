@@ -44,12 +44,10 @@ pub fn is_allowed_place(mountpoint: &Path) -> bool {
             _ => None,
         })
         .collect();
-    match names.as_slice() {
-        ["mnt", ..] => true,
-        ["media" | "tmp" | "root", _, ..] | ["home", _, _, ..] => true,
-        ["run", "user", _, _, ..] => true,
-        _ => false,
-    }
+    matches!(
+        names.as_slice(),
+        ["mnt", ..] | ["media" | "tmp" | "root", _, ..] | ["home", _, _, ..] | ["run", "user", _, _, ..]
+    )
 }
 
 /// The command by which root lets the helper mount at `mountpoint` too: lines in `local/` beside the profile.

@@ -50,7 +50,7 @@ pub enum StoreError {
     #[error("{path}: already exists")]
     AlreadyExists { path: Place },
     /// No room, or the quota is spent.
-    #[error("{path}: no space left")]
+    #[error("{path}: {}", why_full(source))]
     Full { path: Place, source: io::Error },
     /// The file ends before the bytes that were asked for.
     #[error("{path}: ends before the {wanted_bytes} bytes at offset {offset}")]
@@ -87,6 +87,14 @@ fn describe_absence(path: &Place) -> String {
     }
 }
 
+fn why_full(source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(libc::EDQUOT) => "the quota is spent",
+        Some(libc::EFBIG) => "the file would be larger than files may be here (see `ulimit -f`)",
+        _ => "no space left",
+    }
+}
+
 impl StoreError {
     /// Sorts an error of the system by its error number. `action` completes "cannot …".
     pub fn from_io(path: impl Into<Place>, action: &'static str, source: io::Error) -> Self {
@@ -94,7 +102,8 @@ impl StoreError {
         match source.raw_os_error() {
             Some(libc::ENOENT) => Self::NotFound { path },
             Some(libc::EEXIST) => Self::AlreadyExists { path },
-            Some(libc::ENOSPC | libc::EDQUOT) => Self::Full { path, source },
+            // EFBIG: a limit on the size of files, which the process inherits (`ulimit -f`), or the filesystem's own.
+            Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => Self::Full { path, source },
             Some(libc::EROFS) => Self::ReadOnly { path, source },
             Some(libc::ENOTDIR) => Self::OtherKind { path, wanted: "a folder, or not in one" },
             Some(libc::EACCES | libc::EPERM) => Self::PermissionDenied { path, source },
@@ -147,6 +156,9 @@ mod tests {
         assert!(matches!(of(libc::EEXIST), StoreError::AlreadyExists { .. }));
         assert!(matches!(of(libc::ENOSPC), StoreError::Full { .. }));
         assert!(matches!(of(libc::EDQUOT), StoreError::Full { .. }));
+        assert!(matches!(of(libc::EFBIG), StoreError::Full { .. }));
+        assert!(of(libc::ENOSPC).to_string().ends_with(": no space left"));
+        assert!(of(libc::EFBIG).to_string().contains("ulimit -f"));
         assert!(matches!(of(libc::EROFS), StoreError::ReadOnly { .. }));
         assert!(matches!(of(libc::ENOTDIR), StoreError::OtherKind { .. }));
         assert!(matches!(of(libc::EACCES), StoreError::PermissionDenied { .. }));

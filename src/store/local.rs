@@ -8,8 +8,11 @@
 //! - The state folder and what is in it belong to the user alone (0700, 0600). Files in the vault folder follow the
 //!   umask, wherever they were staged, so that a sync client of the same group may read them.
 //! - What root makes in another user's folders belongs to that user (`ownership.rs`).
-//! - The folder at the head of an area may be a symlink, and so may folders below it: they are the user's to arrange.
-//!   A file never is: neither created nor read through a link, nor through anything else that is not a regular file.
+//! - The folder at the head of an area may be a symlink, and so may folders of the state: they are the user's to arrange.
+//!   Below the vault folder none is followed, for reading or for writing: the sync client may have brought it, and what is
+//!   written through it would not be synced. A file is neither created nor read through a link, nor through anything else
+//!   that is not a regular file.
+//! - A state folder that has gone is not made again: a journal in a new one would promise what no mount finds.
 
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -17,10 +20,13 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 
+use super::local_identity::Identity;
+use super::local_links::{NamedLinks, find_link};
 use super::local_rename::{move_file, sync_folder};
 use super::ownership::{give_name_to_owner_of, give_to_owner_of};
 use super::{Area, FileEntry, FilePath, FileReader, FileWriter, Place, Space, Store, StoreError};
@@ -37,7 +43,16 @@ impl LocalStore {
         let [vault, state] = [vault, state].map(|folder| std::path::absolute(&folder).unwrap_or(folder));
         let vault_mode = 0o666 & !umask().unwrap_or(0o077);
         let identity = Mutex::new(Identity::of(&vault).ok());
-        Self { folders: Arc::new(Folders { vault, state, vault_mode, identity, durable: Mutex::default() }) }
+        let folders = Folders {
+            vault,
+            state,
+            vault_mode,
+            identity,
+            durable: Mutex::default(),
+            has_state: AtomicBool::new(false),
+            links: NamedLinks::default(),
+        };
+        Self { folders: Arc::new(folders) }
     }
 }
 
@@ -63,6 +78,7 @@ impl Store for LocalStore {
     fn open(&self, path: &FilePath) -> Result<Arc<dyn FileReader>, StoreError> {
         path.validate_file()?;
         let error = |source| self.folders.error(path, "open the file", source);
+        self.folders.refuse_links_to(path)?;
         // O_NONBLOCK: a FIFO that someone put there must not hold us up until it is seen to be one.
         let file = OpenOptions::new()
             .read(true)
@@ -118,6 +134,7 @@ impl Store for LocalStore {
     fn list(&self, folder: &FilePath) -> Result<Vec<FileEntry>, StoreError> {
         folder.validate_folder()?;
         let error = |source| self.folders.error(folder, "list the folder", source);
+        self.folders.refuse_links_on(folder.folders().chain([folder.clone()]))?;
         let entries = match fs::read_dir(self.folders.on_disk(folder)) {
             Ok(entries) => entries,
             Err(source) if source.raw_os_error() == Some(libc::ENOENT) => {
@@ -140,6 +157,9 @@ impl Store for LocalStore {
                 listing.push(FileEntry { name, is_folder: true, bytes: 0 });
             } else if metadata.is_file() {
                 listing.push(FileEntry { name, is_folder: false, bytes: metadata.len() });
+            } else if metadata.is_symlink() && folder.area == Area::Vault && !folder.name.is_empty() {
+                let link = folder.join(&name);
+                self.folders.links.name(&link, &self.folders.on_disk(&link));
             }
         }
         listing.sort_by(|left, right| left.name.cmp(&right.name));
@@ -148,6 +168,7 @@ impl Store for LocalStore {
 
     fn remove(&self, path: &FilePath) -> Result<(), StoreError> {
         path.validate_file()?;
+        self.folders.refuse_links_to(path)?;
         match fs::remove_file(self.folders.on_disk(path)) {
             Err(source) if source.raw_os_error() != Some(libc::ENOENT) => {
                 Err(self.folders.error(path, "remove the file", source))
@@ -176,43 +197,6 @@ impl Store for LocalStore {
     }
 }
 
-/// Longer than any `vault.json`.
-const VAULT_FILE_BYTES_MAX: u64 = 64 * 1024;
-
-/// What tells a vault folder from another under the same name.
-struct Identity {
-    device: u64,
-    inode: u64,
-    /// Its `vault.json`, where there was one: filesystems that number inodes as they go give the same folder another.
-    vault_file: Option<Vec<u8>>,
-}
-
-impl Identity {
-    fn of(folder: &Path) -> io::Result<Self> {
-        let metadata = fs::metadata(folder)?;
-        Ok(Self { device: metadata.dev(), inode: metadata.ino(), vault_file: read_vault_file(folder) })
-    }
-
-    /// Whether it is this folder that lies there; whatever its inode's number is by now.
-    fn is_still_at(&mut self, folder: &Path) -> io::Result<bool> {
-        let metadata = fs::metadata(folder)?;
-        if metadata.dev() != self.device {
-            return Ok(false);
-        }
-        if metadata.ino() != self.inode && (self.vault_file.is_none() || read_vault_file(folder) != self.vault_file) {
-            return Ok(false);
-        }
-        self.inode = metadata.ino();
-        Ok(true)
-    }
-}
-
-fn read_vault_file(folder: &Path) -> Option<Vec<u8>> {
-    let path = folder.join("vault.json");
-    let is_small_file = |metadata: &fs::Metadata| metadata.is_file() && metadata.len() <= VAULT_FILE_BYTES_MAX;
-    fs::symlink_metadata(&path).ok().filter(is_small_file).and_then(|_| fs::read(path).ok())
-}
-
 /// The process's umask, read without changing it.
 fn umask() -> Option<u32> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
@@ -231,6 +215,9 @@ struct Folders {
     identity: Mutex<Option<Identity>>,
     /// Folders whose own name is durable. Held while folders are made or synced, so that the two never cross.
     durable: Mutex<HashSet<FilePath>>,
+    /// Whether the state folder was seen: then it is not made again.
+    has_state: AtomicBool,
+    links: NamedLinks,
 }
 
 impl Folders {
@@ -268,11 +255,32 @@ impl Folders {
         }
     }
 
+    /// Refuses a path that leads through a link below the vault folder. A link that takes a folder's place in the very moment
+    /// after this is followed.
+    fn refuse_links_to(&self, path: &FilePath) -> Result<(), StoreError> {
+        self.refuse_links_on(path.folders())
+    }
+
+    fn refuse_links_on(&self, folders: impl Iterator<Item = FilePath>) -> Result<(), StoreError> {
+        match find_link(&self.vault, folders.filter(|folder| folder.area == Area::Vault)) {
+            Some(link) => Err(StoreError::OtherKind {
+                path: self.place(&link),
+                wanted: "a folder, but a link, and none is followed below the vault folder",
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// Makes the folders that `path` lies in, outermost first.
     fn create_way_to(&self, path: &FilePath) -> Result<(), StoreError> {
         self.check_vault_is_there(path)?;
+        self.refuse_links_to(path)?;
         let folder = self.on_disk(path).parent().map(Path::to_owned).unwrap_or_default();
-        if folder.is_dir() {
+        let is_there = folder.is_dir();
+        if path.area == Area::State {
+            self.has_state.fetch_or(is_there, Ordering::Relaxed);
+        }
+        if is_there {
             return Ok(());
         }
         let mut durable = self.durable.lock();
@@ -297,6 +305,9 @@ impl Folders {
     /// Makes the state folder and what it lies in; durable on return.
     fn create_state_root(&self) -> Result<(), StoreError> {
         let error = |source| self.error(&FilePath::state(""), "create the state folder", source);
+        if self.has_state.load(Ordering::Relaxed) && !self.state.exists() {
+            return Err(StoreError::NotFound { path: self.place(&FilePath::state("")) });
+        }
         let missing: Vec<&Path> = self.state.ancestors().take_while(|folder| !folder.exists()).collect();
         for folder in missing.into_iter().rev() {
             let parent = folder.parent().unwrap_or(Path::new("."));
@@ -307,6 +318,7 @@ impl Folders {
             }
             sync_folder(parent).map_err(error)?;
         }
+        self.has_state.store(true, Ordering::Relaxed);
         Ok(())
     }
 
@@ -322,6 +334,19 @@ impl Folders {
         let on_disk = self.on_disk(path);
         let given = give_name_to_owner_of(on_disk.parent().unwrap_or(Path::new(".")), &on_disk);
         given.map_err(|source| self.error(path, "give it to the folder's owner", source))
+    }
+
+    /// Refuses a file of the state that does not lie under its name any more: nobody will find what is in it.
+    fn check_is_in_place(&self, path: &FilePath, file: &File) -> Result<(), StoreError> {
+        if path.area != Area::State {
+            return Ok(());
+        }
+        let error = |source| self.error(path, "find the file under its name", source);
+        let (own, there) = (file.metadata().map_err(error)?, fs::symlink_metadata(self.on_disk(path)).map_err(error)?);
+        match (own.dev(), own.ino()) == (there.dev(), there.ino()) {
+            true => Ok(()),
+            false => Err(error(io::Error::new(io::ErrorKind::NotFound, "another file lies under its name"))),
+        }
     }
 
     /// Makes the names of all folders that `path` lies in durable, unless they are known to be.
@@ -396,6 +421,7 @@ impl FileWriter for LocalWriter {
                 let folder = writer.path.folder().expect("a file lies in a folder");
                 writer.folders.sync_folder(&folder)?;
             }
+            writer.folders.check_is_in_place(&writer.path, &writer.file)?;
             Ok(State::Named)
         })
     }

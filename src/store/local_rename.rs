@@ -7,7 +7,9 @@
 //!
 //! A file that must not be replaced is protected by the kernel (`RENAME_NOREPLACE`). Some filesystems cannot do that:
 //! there a hard link stands in, which is as safe, and where there are none either, a check before the rename, which is
-//! not: but then only another process that makes a file of the same, randomly drawn name could be hit.
+//! not: but then only another process that makes a file of the same, randomly drawn name could be hit. What a filesystem
+//! answers to a call that it does not have is not agreed upon (an `rclone mount` says EIO to a link, a sandbox EPERM to an
+//! unknown call): so whatever the first two say, the plain rename is tried, and its error is the one that counts.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -45,9 +47,16 @@ pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     let folder = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_CLOEXEC).open(folder)?;
     match folder.sync_all() {
         // The filesystem has no such thing, as network ones do: what it does to names is all that can be had.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ENOSYS)) => Ok(()),
+        Err(error) if is_unknown_for_folders(&error) => Ok(()),
         synced => synced,
     }
+}
+
+/// Whether a filesystem says that it cannot sync a folder. EBADF: it can sync only what is open for writing, which a folder
+/// never is. EIO is none of these: a disk that loses names says so.
+fn is_unknown_for_folders(error: &io::Error) -> bool {
+    let unknown = [libc::EINVAL, libc::EOPNOTSUPP, libc::ENOSYS, libc::EBADF, libc::EISDIR, libc::ENOTTY];
+    error.raw_os_error().is_some_and(|errno| unknown.contains(&errno))
 }
 
 fn folder_of(path: &Path) -> &Path {
@@ -63,25 +72,31 @@ fn give_name(source: &Path, target: &Path, replace: bool) -> io::Result<()> {
         return fs::rename(source, target);
     }
     match renameat2(AT_FDCWD, source, AT_FDCWD, target, RenameFlags::RENAME_NOREPLACE) {
-        // EINVAL: the filesystem does not know the flag. ENOSYS: a sandbox does not let the call through.
-        Err(Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP) => give_name_by_link(source, target),
-        renamed => Ok(renamed?),
+        Ok(()) => Ok(()),
+        Err(errno) if is_final(errno) => Err(errno.into()),
+        Err(_) => give_name_by_link(source, target),
     }
+}
+
+/// Whether an error says something of these files, whichever call it comes from, and not that the call is unknown.
+fn is_final(errno: Errno) -> bool {
+    use Errno as E;
+    matches!(errno, E::EEXIST | E::ENOENT | E::ENOTDIR | E::EISDIR | E::EXDEV | E::ENOSPC | E::EDQUOT | E::EROFS)
 }
 
 /// Renames where the kernel cannot promise that nothing is replaced.
 fn give_name_by_link(source: &Path, target: &Path) -> io::Result<()> {
     match fs::hard_link(source, target) {
         Ok(()) => fs::remove_file(source),
-        Err(error)
-            if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS | libc::EMLINK)) =>
-        {
-            match target.symlink_metadata() {
-                Ok(_) => Err(io::Error::from_raw_os_error(libc::EEXIST)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => fs::rename(source, target),
-                Err(error) => Err(error),
-            }
-        }
+        Err(error) if is_final(Errno::from_raw(error.raw_os_error().unwrap_or(0))) => Err(error),
+        Err(_) => give_name_unless_there(source, target),
+    }
+}
+
+fn give_name_unless_there(source: &Path, target: &Path) -> io::Result<()> {
+    match target.symlink_metadata() {
+        Ok(_) => Err(io::Error::from_raw_os_error(libc::EEXIST)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::rename(source, target),
         Err(error) => Err(error),
     }
 }
@@ -145,6 +160,28 @@ mod tests {
             (fs::read(&target).expect("read"), fs::read(&source).expect("read")),
             (b"new".into(), b"newer".into())
         );
+    }
+
+    #[test]
+    fn where_neither_flag_nor_links_are_known_a_file_is_renamed_and_nothing_replaced() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (source, target) = (folder.path().join("source"), folder.path().join("target"));
+        fs::write(&source, "new").expect("written");
+        give_name_unless_there(&source, &target).expect("renamed");
+        assert_eq!((fs::read(&target).expect("read"), source.exists()), (b"new".to_vec(), false));
+        fs::write(&source, "newer").expect("written");
+        let error = give_name_unless_there(&source, &target).expect_err("it is there");
+        assert_eq!((error.raw_os_error(), fs::read(&target).expect("read")), (Some(libc::EEXIST), b"new".to_vec()));
+        // What odd filesystems and sandboxes answer to an unknown call, and what stands whichever call it is.
+        for errno in [libc::EIO, libc::EPERM, libc::EACCES, libc::EINVAL, libc::ENOSYS, libc::EOPNOTSUPP, libc::EMLINK]
+        {
+            assert!(!is_final(Errno::from_raw(errno)), "{errno}");
+        }
+        for errno in [libc::EEXIST, libc::EXDEV, libc::ENOSPC, libc::EROFS, libc::ENOENT] {
+            assert!(is_final(Errno::from_raw(errno)), "{errno}");
+        }
+        assert!(is_unknown_for_folders(&io::Error::from_raw_os_error(libc::EBADF)));
+        assert!(!is_unknown_for_folders(&io::Error::from_raw_os_error(libc::EIO)));
     }
 
     #[test]

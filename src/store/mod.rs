@@ -20,6 +20,8 @@ pub mod clock;
 pub mod error;
 pub mod faulty;
 pub mod local;
+mod local_identity;
+mod local_links;
 mod local_rename;
 pub mod memory;
 mod memory_disk;

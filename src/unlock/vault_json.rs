@@ -120,14 +120,16 @@ pub fn vaults_of_segments(store: &dyn Store) -> Result<BTreeSet<VaultId>, StoreE
     let mut vaults = BTreeSet::new();
     let folders = |folder: &FilePath| -> Result<Vec<FilePath>, StoreError> {
         let listed = match store.list(folder) {
-            Err(StoreError::OtherKind { .. }) => Vec::new(),
+            Err(StoreError::OtherKind { .. } | StoreError::PermissionDenied { .. }) => Vec::new(),
             listed => listed?,
         };
         Ok(listed.iter().filter(|entry| entry.is_folder).map(|entry| folder.join(&entry.name)).collect())
     };
     for device in folders(&FilePath::vault("devices"))?.into_iter().take(DEVICES_LOOKED_AT_MAX) {
         let Some(first) = folders(&device)?.into_iter().next() else { continue };
-        for entry in store.list(&first)?.iter().filter(|entry| !entry.is_folder).take(HEADERS_LOOKED_AT_MAX) {
+        // One that may not be listed says nothing.
+        let listed = store.list(&first).unwrap_or_default();
+        for entry in listed.iter().filter(|entry| !entry.is_folder).take(HEADERS_LOOKED_AT_MAX) {
             let mut header = [0; HEADER_BYTES];
             let read = store.open(&first.join(&entry.name)).and_then(|file| file.read_at(0, &mut header));
             vaults.extend(read.ok().and_then(|()| SegmentHeader::decode(&header).ok()).map(|header| header.vault));

@@ -331,7 +331,7 @@ def set_id_bits(claims, vault):
         return shell("stat -c %a f", os.path.dirname(path)).strip()
 
     for how in ("a buffered write", "a direct write", "fallocate", "a truncation", "copy_file_range"):
-        @claims.claim(f"after {how} by a plain user the kernel knows that set-id bits are gone, as on the local disk")
+        @claims.claim(f"after {how} by a plain user the kernel knows that set-id bits and capabilities are gone, as on the local disk")
         def _(how=how):
             def run(folder):
                 path = f"{folder}/f"
@@ -339,6 +339,7 @@ def set_id_bits(claims, vault):
                     write(f"{folder}/{name}", bytes(8192))
                 os.chown(path, NOBODY, NOBODY)
                 os.chmod(path, 0o6777)
+                os.setxattr(path, "security.capability", CAPABILITY)
                 before = mode_alone(path)
                 by_nobody(path, how)
                 return before, mode_alone(path), errno_of(os.getxattr, path, "security.capability")
