@@ -129,7 +129,8 @@ impl SegmentUse {
         for (segment, location) in segments.ledger().select(|at| at.path.area == Area::Vault) {
             if !self.uses.contains_key(&segment) {
                 summary.segments_unreferenced += 1;
-                summary.segments_unreferenced_bytes += location.bytes;
+                summary.segments_unreferenced_bytes =
+                    summary.segments_unreferenced_bytes.saturating_add(location.bytes);
             }
         }
     }
@@ -137,5 +138,5 @@ impl SegmentUse {
 
 /// Where a segment lies in the vault folder. What is in staging is not published.
 pub(super) fn published(segments: &Segments, segment: SegmentId) -> Option<Location> {
-    segments.ledger().find(segment).filter(|at| at.path.area == Area::Vault)
+    segments.locate(segment).filter(|at| at.path.area == Area::Vault)
 }

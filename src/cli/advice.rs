@@ -6,6 +6,7 @@
 use std::io::{self, Write};
 
 use super::advice_authenticator::{PIN_BLOCKED, for_authenticator, pin_wrong};
+use super::elsewhere;
 use super::exit::{Exit, HelperExit};
 use super::failure::Failure;
 use super::mount_options::OptionError;
@@ -33,6 +34,7 @@ pub(super) fn advice(exit: Exit, next: impl Into<String>) -> Advice {
 const LISTED_OPTIONS: &str = "The options are listed in the manual: passkeyfs-mount(1).";
 const KEPT_IN_MEMORY: &str = "The changes are in the daemon's memory only: leave it mounted, make room on both disks or see to them, then run \
      `passkeyfs sync`.";
+const FOLDER_GONE: &str = "Everything had been published there before. Bring the folder back to its place (or its disk), unmount, and mount again.";
 const MORE_IN_LOG: &str = "Run the command again with -vv to learn more.";
 const ASK_FOR_HELP: &str = "This should not happen: please report it, with what `-vv` prints.";
 const MAKE_ROOM: &str = "Make room on that disk (or raise the quota), then try again.";
@@ -242,14 +244,7 @@ fn for_state(error: &StateError) -> Advice {
             advice(Exit::Failed, "See to that folder's owner and mode, or set XDG_STATE_HOME to another place.")
         }
         E::InUse { holder: Some(holder) } => match &holder.mountpoint {
-            Some(path) => advice(
-                Exit::AlreadyMounted,
-                format!(
-                    "Use the files at {}, or unmount it first: passkeyfs umount {}",
-                    path.display(),
-                    shell_word(path)
-                ),
-            ),
+            Some(path) => advice(Exit::AlreadyMounted, elsewhere::how_to_unmount(path)),
             None => advice(Exit::AlreadyMounted, "Wait until that command is done, then try again."),
         },
         E::InUse { holder: None } => {
@@ -363,6 +358,7 @@ fn for_control(error: &ControlError) -> Advice {
             advice(Exit::Failed, "Nothing is lost: the journal keeps it. Remove the cause, then run the command again.")
         }
         E::NotPublished { is_kept: false, .. } => advice(Exit::Failed, KEPT_IN_MEMORY),
+        E::FolderGone { .. } => advice(Exit::Failed, FOLDER_GONE),
         E::Failed { .. } => advice(Exit::Failed, MORE_IN_LOG),
         E::Refused(error) => for_slot(error),
         E::KeysFailed { .. } => advice(
@@ -401,6 +397,7 @@ fn for_volume(error: &VolumeError) -> Advice {
         E::Newer(_) => advice(Exit::NotVault, NEWER_VERSION),
         E::Io(_) => advice(Exit::Failed, "See to the disk and the kernel's log (`dmesg`), then try again."),
         E::NotKept { .. } => advice(Exit::Failed, KEPT_IN_MEMORY),
+        E::FolderGone(_) => advice(Exit::Failed, FOLDER_GONE),
         E::ReadOnly(_) => advice(Exit::Failed, "`passkeyfs status MOUNTPOINT` says why nothing can be written."),
         E::NotFound
         | E::Exists

@@ -8,10 +8,10 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::apart::refuse_key_in_vault;
 use super::args::{KeyAddArguments, KeyRemoveArguments, KeyRotateArguments, Unlocking};
 use super::exit::Exit;
 use super::failure::failure;
-use super::init::refuse_key_in_vault;
 use super::output;
 use super::read_only;
 use super::state_folder::{StateError, StateLock};
@@ -70,6 +70,7 @@ impl From<ControlError> for NotChanged {
             ControlError::Dead { .. }
             | ControlError::Failed { .. }
             | ControlError::NotPublished { .. }
+            | ControlError::FolderGone { .. }
             | ControlError::KeysFailed { .. }
             | ControlError::Io { .. } => Self::Uncertain(error.into()),
         }

@@ -9,16 +9,17 @@
 //! | a command line is defined | `args.rs`; help, completions and manual come from it (`generate.rs`) |
 //! | a vault is mounted | `mount.rs`, `daemon.rs`, `read_only.rs`; for mount(8) `mount_helper.rs`, `mount_options.rs` |
 //! | a vault is mounted over files | `hidden.rs`: refused |
-//! | a mount ends | `umount.rs`, `find_mount.rs`, `publishing.rs`, `holders.rs`, `mount_table.rs`; by itself: `watch.rs`, `sleep.rs`, `ending.rs` |
+//! | a mount ends | `umount.rs`, `find_mount.rs`, `publishing.rs`, `holders.rs`, `elsewhere.rs`, `mount_table.rs`; by itself: `watch.rs`, `sleep.rs`, `ending.rs` |
 //! | its user is told that something is wrong | `trouble.rs` |
 //! | it runs as a service | `service_config.rs`, `mount.rs` |
 //! | an error becomes two lines and a number | `advice.rs`, `advice_authenticator.rs`, `failure.rs`, `usage.rs`, `exit.rs` |
 //! | what unlocks a vault is changed | `key_change.rs`, `key_pin.rs`, `recovery.rs`, `recovery_kit.rs` |
-//! | local state is placed and locked | `state_folder.rs`, `staging.rs` |
+//! | local state is placed and locked | `state_folder.rs`, `staging.rs`; what must not lie in the vault folder: `apart.rs` |
 
 pub mod advice;
 mod advice_authenticator;
 pub mod allocation;
+pub mod apart;
 pub mod args;
 pub mod check;
 pub mod daemon;
@@ -27,6 +28,7 @@ pub mod doctor;
 pub mod doctor_keys;
 pub mod doctor_machine;
 pub mod doctor_vault;
+pub mod elsewhere;
 pub mod ending;
 pub mod exit;
 pub mod failure;
@@ -82,6 +84,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> u8 {
         Ok(arguments) => arguments,
         Err(error) => return usage::report(&error, Exit::Usage.code()),
     };
+    daemon::fail_writes_beyond_limits();
     let foreground_daemon = matches!(&arguments.command, Command::Mount(mount) if mount.foreground);
     logging::start(arguments.verbosity.steps(), foreground_daemon);
     run(&arguments.command).unwrap_or_else(|error| advice::report(&error).code())

@@ -29,11 +29,18 @@ pub struct MountEntry {
     pub is_passkeyfs: bool,
     /// Of a FUSE filesystem: the user who mounted it.
     pub user: Option<u32>,
+    /// The filesystem's device number, `major:minor`: the same wherever it is mounted, and no other's meanwhile.
+    pub device: String,
 }
 
 /// All mounts that this process sees, in the order in which they were made.
 pub fn read() -> io::Result<Vec<MountEntry>> {
     Ok(parse(&std::fs::read("/proc/self/mountinfo")?))
+}
+
+/// All mounts that another process sees.
+pub fn read_of(pid: u32) -> io::Result<Vec<MountEntry>> {
+    Ok(parse(&std::fs::read(format!("/proc/{pid}/mountinfo"))?))
 }
 
 fn parse(table: &[u8]) -> Vec<MountEntry> {
@@ -49,6 +56,7 @@ fn parse_line(line: &[u8]) -> Option<MountEntry> {
         source: OsString::from_vec(unescape(source)),
         is_passkeyfs: kind == FILESYSTEM_TYPE,
         user: fields.get(dash + 3).and_then(|options| user(options)),
+        device: String::from_utf8_lossy(fields[2]).into_owned(),
     })
 }
 
@@ -125,7 +133,7 @@ mod tests {
         assert_eq!(table.len(), 3);
         let vault = at(&table, Path::new("/mnt/my files")).expect("in the table");
         assert!(vault.is_passkeyfs);
-        assert_eq!(vault.source, "/home/a\\b");
+        assert_eq!((vault.source.to_str(), vault.device.as_str()), (Some("/home/a\\b"), "0:50"));
         assert_eq!(vault.user, Some(1000));
         assert_eq!(containing(&table, Path::new("/mnt/my files/deep/er")), Some(vault));
         assert_eq!(containing(&table, Path::new("/mnt/my filesystem")).map(|e| e.is_passkeyfs), Some(false));

@@ -79,7 +79,7 @@ impl CommitPage {
         let (id, parent) = (CommitId(reader.array()?), CommitId(reader.array()?));
         let epoch = EpochId(reader.array()?);
         let (seconds, nanoseconds) = (reader.i64()?, reader.u32()?);
-        if number.0 == 0 || nanoseconds >= 1_000_000_000 {
+        if number.0 == 0 || number > CommitNumber::MAX || nanoseconds >= 1_000_000_000 {
             return Err(reader.invalid("number or time"));
         }
         let root = match reader.u8()? {
@@ -168,6 +168,9 @@ impl VectorClock {
             let entry = ClockEntry { number: CommitNumber(reader.u64()?), id: CommitId(reader.array()?) };
             if clock.0.last_key_value().is_some_and(|(last, _)| *last >= device) || entry.number.0 == 0 {
                 return Err(reader.invalid("order of devices"));
+            }
+            if entry.number > CommitNumber::MAX {
+                return Err(reader.invalid("number of a commit"));
             }
             clock.0.insert(device, entry);
         }

@@ -136,9 +136,12 @@ impl InodeNumber {
 }
 
 impl CommitNumber {
+    /// The greatest number that a commit may have: far beyond what any device gets to, and with numbers left above it.
+    pub const MAX: Self = Self((1 << 62) - 1);
+
     /// The number that follows.
     pub fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 

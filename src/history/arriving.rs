@@ -18,7 +18,7 @@ use crate::format::segment::{HEADER_BYTES, SegmentHeader, SegmentKind};
 use crate::format::{DeviceId, Sequence, VaultId};
 use crate::segments::ledger::{FILES_PER_FOLDER, parse_file_name};
 use crate::segments::{BlockError, Segments};
-use crate::store::{FilePath, Store};
+use crate::store::{FileEntry, FilePath, Store, StoreError};
 
 /// What file names of segments have in common with those of temporaries: digits, and the extension.
 const NAME_DIGITS: usize = 10 + 1 + 16;
@@ -104,12 +104,12 @@ fn newest_sign(
     let folder = format!("devices/{device}");
     let first = newest.map_or(0, |newest| newest.0 / FILES_PER_FOLDER);
     let mut signs = Vec::new();
-    for range in store.list(&FilePath::vault(folder.clone()))?.iter().filter(|entry| entry.is_folder) {
+    for range in list_if_possible(store, &folder)?.iter().filter(|entry| entry.is_folder) {
         if u64::from_str_radix(&range.name, 16).map_or(true, |range| range < first) {
             continue;
         }
         let range = format!("{folder}/{}", range.name);
-        for entry in store.list(&FilePath::vault(range.clone()))?.iter().filter(|entry| !entry.is_folder) {
+        for entry in list_if_possible(store, &range)?.iter().filter(|entry| !entry.is_folder) {
             let Some(sequence) = sequence_in(&entry.name) else { continue };
             if newest.is_none_or(|newest| sequence > newest) {
                 signs.push((sequence, format!("{range}/{}", entry.name)));
@@ -125,6 +125,16 @@ fn newest_sign(
     let signs = signs.into_iter().rev().enumerate();
     let mut signs = signs.filter(|(number, (_, path))| *number >= SIGNS_OPENED_MAX || !is_strange(path));
     Ok(signs.next().map(|(_, sign)| sign))
+}
+
+/// The entries of a folder; none of one that may not be listed, which the ledger notes.
+fn list_if_possible(store: &dyn Store, folder: &str) -> Result<Vec<FileEntry>, StoreError> {
+    match store.list(&FilePath::vault(folder)) {
+        Err(StoreError::PermissionDenied { .. } | StoreError::OtherKind { .. } | StoreError::Io { .. }) => {
+            Ok(Vec::new())
+        }
+        listed => listed,
+    }
 }
 
 /// The header of a segment's file, where it is there already.

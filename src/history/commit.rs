@@ -9,10 +9,16 @@ use std::collections::BTreeMap;
 use super::HistoryError;
 use super::device::DeviceState;
 use crate::format::commit::{ClockEntry, CommitPage, CommitReference, DataFile, VectorClock};
-use crate::format::segment::SegmentKind;
+use crate::format::segment::{HEADER_BYTES, LAST_PAGE_BYTES, SegmentKind};
 use crate::format::{BlockKind, CommitId, CommitNumber, DeviceId, EpochId, InodeNumber, Pointer, SegmentId, Sequence};
 use crate::segments::{BlockError, BlockSink, BlockSource, FinishedSegment, SegmentWriter, Segments};
+use crate::store::StoreError;
 use crate::tree::Root;
+
+/// How many incomplete or wrong meta segments of a device are told apart; the rest is counted.
+pub const AWAITED_MAX: usize = 20;
+/// A meta segment has at least a header and a last page.
+const META_BYTES_MIN: u64 = (HEADER_BYTES + LAST_PAGE_BYTES) as u64;
 
 /// Receives the nodes of a commit into its meta segment.
 pub struct CommitWriter<'a> {
@@ -155,8 +161,11 @@ pub enum Verdict {
 pub struct Heads {
     /// Per device its newest complete commit.
     pub newest: BTreeMap<DeviceId, Head>,
-    /// Meta segments newer than that whose files are incomplete or wrong, with the reason.
+    /// Meta segments newer than that whose files are incomplete or wrong, with the reason: of each device the newest ones,
+    /// at most [`AWAITED_MAX`].
     pub awaited: Vec<(DeviceId, Sequence, BlockError)>,
+    /// How many more there are of a device: names cost nothing, so anybody can make many.
+    pub awaited_more: BTreeMap<DeviceId, usize>,
     /// Those of them that are in an epoch whose key is not open: their headers say so, which nobody vouches for.
     pub closed: BTreeMap<DeviceId, EpochId>,
 }
@@ -176,13 +185,13 @@ impl Heads {
     /// As [`Self::find`].
     pub fn find_where(segments: &Segments, mut judge: impl FnMut(&Head) -> Verdict) -> Result<Self, HistoryError> {
         let mut metas: BTreeMap<DeviceId, Vec<(Sequence, SegmentId, u64)>> = BTreeMap::new();
-        for (segment, at) in segments.ledger().select(|at| at.kind == SegmentKind::Meta && at.device != DeviceId(0)) {
+        for (segment, at) in segments.published(|at| at.kind == SegmentKind::Meta) {
             metas.entry(at.device).or_default().push((at.sequence, segment, at.bytes));
         }
         let mut heads = Self::default();
         for (device, mut metas) in metas {
             metas.sort();
-            let mut kept = None;
+            let (mut kept, mut awaited) = (None, 0_usize);
             for (sequence, segment, bytes) in metas.into_iter().rev() {
                 match read_head(segments, device, sequence, segment, bytes) {
                     Ok(head) => match judge(&head) {
@@ -193,16 +202,23 @@ impl Heads {
                         Verdict::Keep => kept = kept.or(Some(head)),
                         Verdict::Pass => {}
                     },
-                    Err(HistoryError::Block(BlockError::Store(error))) => return Err(error.into()),
+                    Err(HistoryError::Block(BlockError::Store(error))) if !is_of_one_file(&error) => {
+                        return Err(error.into());
+                    }
                     Err(HistoryError::Block(error)) => {
-                        heads.awaited.push((device, sequence, error));
-                        heads.closed.extend(segments.closed_epoch(segment).map(|epoch| (device, epoch)));
+                        if bytes >= META_BYTES_MIN {
+                            heads.closed.extend(segments.closed_epoch(segment).map(|epoch| (device, epoch)));
+                        }
+                        if kept.is_none() && awaited < AWAITED_MAX {
+                            heads.awaited.push((device, sequence, error));
+                        }
+                        awaited += usize::from(kept.is_none());
                     }
                     Err(error) => return Err(error),
                 }
             }
-            if let Some(kept) = &kept {
-                heads.awaited.retain(|(other, sequence, _)| *other != device || *sequence > kept.sequence);
+            if let Some(more) = awaited.checked_sub(AWAITED_MAX).filter(|more| *more > 0) {
+                heads.awaited_more.insert(device, more);
             }
             heads.newest.extend(kept.map(|head| (device, head)));
         }
@@ -233,6 +249,11 @@ impl Heads {
     }
 }
 
+/// Whether an error of the store says something of this file, and nothing of the folder that it lies in.
+pub(super) fn is_of_one_file(error: &StoreError) -> bool {
+    matches!(error, StoreError::PermissionDenied { .. } | StoreError::OtherKind { .. })
+}
+
 pub(super) fn read_head(
     segments: &Segments,
     device: DeviceId,
@@ -240,12 +261,18 @@ pub(super) fn read_head(
     segment: SegmentId,
     bytes: u64,
 ) -> Result<Head, HistoryError> {
+    if bytes < META_BYTES_MIN {
+        // Known without a look at the file, of which there may be many.
+        let detail = format!("the file has {bytes} bytes");
+        return Err(BlockError::NotArrived { segment, detail }.into());
+    }
     let (header, page) = segments.last_page(segment)?;
     let damaged = |detail: &str| BlockError::Damaged { segment, offset_bytes: 0, detail: detail.to_string() };
     let Some(commit) = page.commit.filter(|_| header.device == device && header.sequence == sequence) else {
         return Err(damaged("it is not the commit that its name says").into());
     };
-    let clock = VectorClock::decode(&segments.read(BlockKind::Clock, &commit.clock)?)?;
+    let clock = VectorClock::decode(&segments.read(BlockKind::Clock, &commit.clock)?);
+    let clock = clock.map_err(|error| damaged(&error.to_string()))?;
     if clock.0.get(&device) != Some(&ClockEntry { number: commit.number, id: commit.id }) {
         return Err(damaged("its clock does not hold the commit itself").into());
     }

@@ -20,6 +20,9 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Leases of inode numbers have 40 bits.
 const LEASE_MAX: u64 = (1 << 40) - 1;
 
+/// A device with fewer sequence numbers than this goes on as another one.
+const SEQUENCES_LEFT_MIN: u64 = 1 << 30;
+
 /// This device's record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceState {
@@ -116,6 +119,11 @@ impl DeviceState {
         }
     }
 
+    /// Whether few sequence numbers are left, so that the device should write as another one.
+    pub fn is_used_up(&self) -> bool {
+        self.next_sequence > Sequence::MAX.0 - SEQUENCES_LEFT_MIN
+    }
+
     /// Reads the record; `None` where there is none yet.
     ///
     /// # Errors
@@ -155,7 +163,8 @@ impl DeviceState {
             for (device, sequence) in &file.given_up {
                 given_up.insert(device.parse().ok()?, Sequence(*sequence));
             }
-            let in_bounds = (1..=LEASE_MAX).contains(&file.inode_lease) && file.next_sequence <= Sequence::MAX.0;
+            // One more than the greatest: no number is left.
+            let in_bounds = (1..=LEASE_MAX).contains(&file.inode_lease) && file.next_sequence <= Sequence::MAX.0 + 1;
             Some(Self {
                 device: file.device.parse().ok().filter(|device| *device != DeviceId(0) && in_bounds)?,
                 identity: file.identity.clone(),
@@ -205,10 +214,20 @@ mod tests {
         let fresh = DeviceState::fresh(&SeededRandomness::new(1), "here");
         fresh.save(&store).expect("a disk with room");
         assert_eq!(DeviceState::load(&store).expect("valid"), Some(fresh.clone()));
-        for (inode_lease, next_sequence) in [(0, 1), (LEASE_MAX + 1, 1), (1, Sequence::MAX.0 + 1)] {
+        for (inode_lease, next_sequence) in [(0, 1), (LEASE_MAX + 1, 1), (1, Sequence::MAX.0 + 2)] {
             let wrong = DeviceState { inode_lease, next_sequence, ..fresh.clone() };
             wrong.save(&store).expect("a disk with room");
             assert!(matches!(DeviceState::load(&store), Err(HistoryError::State { .. })), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_record_that_says_that_no_sequence_number_is_left_can_be_read() {
+        let store = MemoryStore::new();
+        let fresh = DeviceState::fresh(&SeededRandomness::new(1), "here");
+        let spent = DeviceState { next_sequence: Sequence::MAX.0 + 1, ..fresh.clone() };
+        spent.save(&store).expect("a disk with room");
+        assert_eq!(DeviceState::load(&store).expect("valid"), Some(spent.clone()));
+        assert!(spent.is_used_up() && !fresh.is_used_up());
     }
 }

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use super::HistoryError;
-use super::commit::{Head, read_head};
+use super::commit::{Head, is_of_one_file, read_head};
 use crate::format::commit::CommitReference;
 use crate::format::segment::SegmentKind;
 use crate::segments::{BlockError, Location, Segments};
@@ -19,7 +19,7 @@ const OLDER_COMMITS_MAX: usize = 100;
 /// When the folder fails, or when a meta segment that may be the commit's cannot be read.
 pub fn find_commit(segments: &Segments, wanted: &CommitReference) -> Result<Option<Head>, HistoryError> {
     let is_candidate = |at: &Location| at.kind == SegmentKind::Meta && at.device == wanted.device;
-    let mut metas = segments.ledger().select(is_candidate);
+    let mut metas = segments.published(is_candidate);
     metas.sort_by_key(|(_, at)| Reverse(at.sequence));
     let mut unread = None;
     for (segment, at) in metas {
@@ -28,7 +28,7 @@ pub fn find_commit(segments: &Segments, wanted: &CommitReference) -> Result<Opti
             // Numbers grow with the sequence: it cannot lie below an older one.
             Ok(head) if head.page.number < wanted.number => break,
             Ok(_) => {}
-            Err(HistoryError::Block(BlockError::Store(error))) => return Err(error.into()),
+            Err(HistoryError::Block(BlockError::Store(error))) if !is_of_one_file(&error) => return Err(error.into()),
             Err(error) => unread = unread.or(Some(error)),
         }
     }
@@ -46,12 +46,12 @@ pub fn find_older(
 ) -> Result<Option<Head>, HistoryError> {
     let is_older =
         |at: &Location| at.kind == SegmentKind::Meta && at.device == head.device && at.sequence < head.sequence;
-    let mut metas = segments.ledger().select(is_older);
+    let mut metas = segments.published(is_older);
     metas.sort_by_key(|(_, at)| Reverse(at.sequence));
     for (segment, at) in metas.into_iter().take(OLDER_COMMITS_MAX) {
         match read_head(segments, head.device, at.sequence, segment, at.bytes) {
             Ok(older) if older.page.number < head.page.number && is_wanted(&older) => return Ok(Some(older)),
-            Err(HistoryError::Block(BlockError::Store(error))) => return Err(error.into()),
+            Err(HistoryError::Block(BlockError::Store(error))) if !is_of_one_file(&error) => return Err(error.into()),
             _ => {}
         }
     }

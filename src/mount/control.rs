@@ -126,6 +126,12 @@ pub enum ControlError {
         /// Whether the journal keeps the rest; if not, it is in the daemon's memory only.
         is_kept: bool,
     },
+    /// All is published, and the vault folder is not there any more.
+    #[error("{message}")]
+    FolderGone {
+        /// The daemon's words.
+        message: String,
+    },
     /// The daemon refused a change of keys, or did not finish it.
     #[error(transparent)]
     Refused(SlotError),
@@ -161,6 +167,7 @@ pub fn request_publish(mountpoint: &Path) -> Result<(), ControlError> {
     match answer? {
         Published::All => Ok(()),
         Published::NotAll { message, is_kept } => Err(ControlError::NotPublished { message, is_kept }),
+        Published::FolderGone { message } => Err(ControlError::FolderGone { message }),
     }
 }
 
@@ -169,18 +176,19 @@ pub fn request_publish(mountpoint: &Path) -> Result<(), ControlError> {
 enum Published {
     All,
     NotAll { message: String, is_kept: bool },
+    FolderGone { message: String },
 }
 
 impl Published {
     fn by(volume: &Volume) -> Self {
-        match volume.publish_or_keep() {
-            Ok(()) => Self::All,
-            Err(error) => {
-                log::error!("publishing on request: {error}");
-                let is_kept = !matches!(error, VolumeError::NotKept { .. });
-                // A character is at most six bytes in JSON: it fits.
-                Self::NotAll { message: error.to_string().chars().take(1000).collect(), is_kept }
-            }
+        let Err(error) = volume.publish_on_request() else { return Self::All };
+        log::error!("publishing on request: {error}");
+        // A character is at most six bytes in JSON: it fits.
+        let message = error.to_string().chars().take(1000).collect();
+        match error {
+            VolumeError::FolderGone(_) => Self::FolderGone { message },
+            VolumeError::NotKept { .. } => Self::NotAll { message, is_kept: false },
+            _ => Self::NotAll { message, is_kept: true },
         }
     }
 }
@@ -376,20 +384,32 @@ fn pack<T: Serialize>(result: &Result<T, String>) -> Vec<u8> {
     answer
 }
 
-/// The same for a status, which leaves out warnings that do not fit.
+fn json_bytes(value: &impl Serialize) -> usize {
+    serde_json::to_vec(value).map_or(usize::MAX / 2, |json| json.len())
+}
+
+/// The same for a status, which leaves out warnings that do not fit. Each is encoded once.
 fn pack_status(mut status: DaemonStatus) -> Vec<u8> {
-    let room = ANSWER_BYTES_MAX - LENGTH_BYTES;
-    let fits =
-        |status: &DaemonStatus| serde_json::to_vec(&Ok::<_, String>(status)).is_ok_and(|json| json.len() <= room);
-    let mut left_out = 0_usize;
-    while !fits(&status) && status.volume.warnings.len() > usize::from(left_out > 0) {
-        if left_out > 0 {
-            status.volume.warnings.pop();
+    let warnings = std::mem::take(&mut status.volume.warnings);
+    let note = |left_out: usize| format!("{left_out} more warnings are in the log");
+    let mut room = ANSWER_BYTES_MAX - LENGTH_BYTES;
+    room = room.saturating_sub(json_bytes(&Ok::<_, String>(&status)));
+    // A comma follows each but the last, which has none or is the note.
+    let all: usize = warnings.iter().map(|warning| json_bytes(warning) + 1).sum();
+    let note_bytes = if all <= room { 0 } else { json_bytes(&note(warnings.len())) + 1 };
+    let mut count = 0;
+    for warning in &warnings {
+        let bytes = json_bytes(warning) + 1;
+        if bytes + note_bytes > room {
+            break;
         }
-        status.volume.warnings.pop();
-        left_out += 1;
-        status.volume.warnings.push(format!("{left_out} more warnings are in the log"));
+        room -= bytes;
+        count += 1;
     }
+    let left_out = warnings.len() - count;
+    status.volume.warnings = warnings;
+    status.volume.warnings.truncate(count);
+    status.volume.warnings.extend((left_out > 0).then(|| note(left_out)));
     pack(&Ok(status))
 }
 
@@ -465,8 +485,10 @@ mod tests {
 
     #[test]
     fn a_status_with_too_many_warnings_says_how_many_it_leaves_out() {
-        let warnings: Vec<_> = (0..100).map(|number| format!("{number} {}", "é\n".repeat(50))).collect();
+        let warnings: Vec<_> = (0..5_000).map(|number| format!("{number} {}", "é\n".repeat(50))).collect();
+        let began = std::time::Instant::now();
         let packed = pack_status(status(warnings.clone()));
+        assert!(began.elapsed() < std::time::Duration::from_secs(1), "each warning is encoded once");
         let arrived: DaemonStatus = unpack(&received(&packed)).expect("an answer").expect("a status");
         let (note, kept) = arrived.volume.warnings.split_last().expect("a note");
         assert_eq!(kept, &warnings[..kept.len()]);

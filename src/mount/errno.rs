@@ -38,7 +38,7 @@ pub(super) fn errno(error: &VolumeError) -> Errno {
         // Told apart from damage: "Remote I/O error" goes away by itself when the sync client has brought the file.
         VolumeError::NotArrived(_) => Errno::from_i32(libc::EREMOTEIO),
         VolumeError::Damaged(_) | VolumeError::Newer(_) => Errno::EIO,
-        VolumeError::Io(_) | VolumeError::NotKept { .. } => Errno::EIO,
+        VolumeError::Io(_) | VolumeError::FolderGone(_) | VolumeError::NotKept { .. } => Errno::EIO,
     }
 }
 
@@ -59,7 +59,7 @@ impl Failure {
             VolumeError::NoSpace(_) => Some(Self::Full),
             VolumeError::NotArrived(_) => Some(Self::NotArrived),
             VolumeError::Damaged(_) | VolumeError::Newer(_) => Some(Self::Damaged),
-            VolumeError::Io(_) | VolumeError::NotKept { .. } => Some(Self::Io),
+            VolumeError::Io(_) | VolumeError::FolderGone(_) | VolumeError::NotKept { .. } => Some(Self::Io),
             VolumeError::NotFound
             | VolumeError::Exists
             | VolumeError::NotDirectory

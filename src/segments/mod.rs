@@ -6,6 +6,7 @@
 //! - [`codec`]: a block's bytes before encryption: compression and tag
 //! - [`keyring`]: the vault keys of all epochs that could be opened
 //! - [`ledger`]: which segment lies in which file
+//! - `places`: which of several files that bear one segment's id is the segment
 //! - [`writer`]: one segment being written, from header to last page
 //! - [`reader`]: blocks and last pages out of segments, with the caches
 //!
@@ -15,6 +16,7 @@
 pub mod codec;
 pub mod keyring;
 pub mod ledger;
+mod places;
 pub mod reader;
 pub mod writer;
 
@@ -25,7 +27,7 @@ use crate::store::StoreError;
 
 pub use codec::PreparedBlock;
 pub use keyring::{EpochKeys, KeyRing};
-pub use ledger::{Ledger, Location};
+pub use ledger::{Ledger, Location, UnlistedFolder};
 pub use reader::Segments;
 pub use writer::{FinishedSegment, SegmentWriter};
 

@@ -62,12 +62,12 @@ impl BlockCache {
 
 /// All segments of a vault, as this device sees and writes them.
 pub struct Segments {
-    store: Arc<dyn Store>,
+    pub(super) store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     randomness: Arc<dyn Randomness>,
     ring: Arc<KeyRing>,
     ledger: Ledger,
-    device: DeviceId,
+    pub(super) device: DeviceId,
     compress: bool,
     next_sequence: AtomicU64,
     open: Mutex<LruCache<SegmentId, Arc<OpenSegment>>>,
@@ -91,10 +91,8 @@ impl Segments {
     ) -> Result<Self, StoreError> {
         let ledger = Ledger::default();
         ledger.scan(&*store)?;
-        let own = ledger.select(|at| at.device == device || at.device == DeviceId(0));
-        let newest = own.iter().map(|(_, at)| at.sequence.0).max().unwrap_or(0);
         let blocks = BlockCache { blocks: LruCache::unbounded(), bytes: 0, bytes_max: cache_bytes_max };
-        Ok(Self {
+        let segments = Self {
             store,
             clock,
             randomness,
@@ -102,11 +100,13 @@ impl Segments {
             ledger,
             device,
             compress,
-            next_sequence: AtomicU64::new(newest + 1),
+            next_sequence: AtomicU64::new(1),
             open: Mutex::new(LruCache::new(OPEN_SEGMENTS_MAX)),
             blocks: Mutex::new(blocks),
             scanned_at: Mutex::new(None),
-        })
+        };
+        segments.skip_to(Sequence(1));
+        Ok(segments)
     }
 
     /// The keys of all epochs.
@@ -127,9 +127,7 @@ impl Segments {
         self.ledger.scan(&*self.store)
     }
 
-    /// Makes sure that sequence numbers from `sequence` on are used next: what the local state remembers of a folder
-    /// that has lost its newest files.
-    pub fn skip_to(&self, sequence: Sequence) {
+    pub(super) fn raise_next_sequence(&self, sequence: Sequence) {
         self.next_sequence.fetch_max(sequence.0, Ordering::Relaxed);
     }
 
@@ -146,11 +144,10 @@ impl Segments {
     /// Begins a new segment in staging. Its blocks can be read as soon as they are appended.
     ///
     /// # Errors
-    /// When the file cannot be created or its header not be written.
+    /// When the file cannot be created or its header not be written, or no sequence number is left.
     pub fn begin(&self, kind: SegmentKind) -> Result<SegmentWriter, StoreError> {
         let keys = self.ring.current();
-        let sequence = Sequence(self.next_sequence.fetch_add(1, Ordering::Relaxed));
-        assert!(sequence <= Sequence::MAX, "a device writes less than 2^40 segments");
+        let sequence = self.take_sequence()?;
         let segment = SegmentId(self.randomness.u64());
         let salt = self.randomness.array();
         let (vault, epoch, device) = (self.ring.vault, keys.epoch, self.device);
@@ -161,6 +158,16 @@ impl Segments {
             .inspect_err(|_| drop(self.store.remove(&path)))?;
         self.ledger.note(segment, Location { path, device: DeviceId(0), sequence, kind, bytes: 0 });
         Ok(writer)
+    }
+
+    fn take_sequence(&self) -> Result<Sequence, StoreError> {
+        let next = |number: u64| (number <= Sequence::MAX.0).then_some(number + 1);
+        let taken = self.next_sequence.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        taken.map(Sequence).map_err(|_| StoreError::Io {
+            path: FilePath::state("device.json").into(),
+            action: "number another file of this device",
+            source: std::io::Error::other("all numbers are used; the next mount writes as a new device"),
+        })
     }
 
     /// Ends a segment: complete and durable in staging on return.
@@ -211,7 +218,7 @@ impl Segments {
     /// # Errors
     /// When the folder cannot be synced.
     pub fn keep(&self, segment: SegmentId) -> Result<(), StoreError> {
-        match self.ledger.find(segment).filter(|at| at.path.area == crate::store::Area::Vault) {
+        match self.locate(segment).filter(|at| at.path.area == crate::store::Area::Vault) {
             Some(at) => self.store.sync_name(&at.path),
             None => Ok(()),
         }
@@ -219,7 +226,7 @@ impl Segments {
 
     /// Removes a segment of ours from staging that nothing points to.
     pub fn discard(&self, segment: SegmentId) {
-        if let Some(at) = self.ledger.find(segment).filter(|at| at.path.area == crate::store::Area::State) {
+        if let Some(at) = self.staged(segment) {
             if let Err(error) = self.store.remove(&at.path) {
                 log::warn!("{}: an unused segment could not be removed: {error}", at.path);
             }
@@ -230,7 +237,11 @@ impl Segments {
 
     /// Whether a segment lies in this device's staging.
     pub fn is_staged(&self, segment: SegmentId) -> bool {
-        self.ledger.find(segment).is_some_and(|at| at.path.area == crate::store::Area::State)
+        self.staged(segment).is_some()
+    }
+
+    fn staged(&self, segment: SegmentId) -> Option<Location> {
+        self.locate(segment).filter(|at| at.path.area == crate::store::Area::State)
     }
 
     /// A block of a file's content, through the cache of decrypted blocks.
@@ -382,21 +393,7 @@ impl Segments {
         Ok(open)
     }
 
-    fn open_file(&self, segment: SegmentId) -> Result<Arc<dyn FileReader>, BlockError> {
-        for second_try in [false, true] {
-            if second_try && !self.scan_again()? {
-                break;
-            }
-            let Some(location) = self.ledger.find(segment) else { continue };
-            match self.store.open(&location.path) {
-                Err(StoreError::NotFound { .. }) => self.ledger.forget(segment, &location.path),
-                other => return Ok(other?),
-            }
-        }
-        Err(BlockError::NotArrived { segment, detail: "its file is not in the folder".into() })
-    }
-
-    fn scan_again(&self) -> Result<bool, StoreError> {
+    pub(super) fn scan_again(&self) -> Result<bool, StoreError> {
         let now = self.clock.monotonic();
         let mut scanned_at = self.scanned_at.lock();
         if scanned_at.is_some_and(|then| now < then + SCAN_INTERVAL_MIN) {

@@ -311,7 +311,7 @@ impl Volume {
             return;
         }
         if let Some(volume) = volume.upgrade() {
-            volume.stop_changes("a background thread has failed inside; mount the vault again".into());
+            volume.stop_after_panic("a background thread has failed inside; mount the vault again");
             volume.pressure.note_flush(Some("a background thread has failed".into()));
         }
     }

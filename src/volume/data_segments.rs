@@ -68,6 +68,12 @@ impl DataSegments {
         self.mentioned.extend(self.doubtful.difference(&before));
     }
 
+    /// Fills none of the segments further, and relies on none of these.
+    pub fn give_up(&mut self, segments: impl IntoIterator<Item = SegmentId>) {
+        self.generations.values_mut().for_each(|generation| generation.open = None);
+        self.doubt_found(segments);
+    }
+
     /// Notes that a journal frame is about to point into what the generations up to this one have filled.
     fn mention(&mut self, number: CommitNumber) {
         for generation in self.generations.range(..=number).map(|(_, generation)| generation) {

@@ -74,9 +74,16 @@ pub enum VolumeError {
     /// The disk or folder failed.
     #[error("input/output failed: {0}")]
     Io(String),
+    /// All is published, and the folder that it was published to cannot be reached any more.
+    #[error("the vault folder cannot be reached: {0}")]
+    FolderGone(String),
     /// Changes could neither be published nor journaled: they are in memory only.
-    #[error("{published}; and the journal on this device cannot keep the changes either: {journaled}")]
+    #[error(
+        "{published}; and the journal on this device cannot keep the changes either: {journaled}; {changes} are in memory only"
+    )]
     NotKept {
+        /// How much has changed.
+        changes: String,
         /// Why they could not be published.
         published: String,
         /// Why they could not be journaled.

@@ -8,7 +8,7 @@
 //!   can become of that)
 //! - on its way to the disk: [`flush`] (dirty blocks into segments), [`data_segments`] (those segments, also when a disk
 //!   fails), [`journaling`] (fsync), [`publish`] (commits), [`flusher`] and [`background`] (when)
-//! - mounting: [`open`] and [`opening`], [`newest`] (which commit), [`heads`] (of several, and their names), [`unpublished`] (what only the
+//! - mounting: [`open`] and [`opening`], [`newest`] (which commit), [`passed_over`] (what of the folder is of no use), [`heads`] (of several, and their names), [`unpublished`] (what only the
 //!   journal holds, and on which commit it belongs) and [`replay`]
 //!
 //! How a write travels: `mount::adapter` → [`Volume::write`] puts pieces into the current generation's dirty data →
@@ -39,6 +39,7 @@ mod open;
 mod open_error;
 mod opening;
 mod overlay;
+mod passed_over;
 mod publish;
 mod ranges;
 mod rename;
@@ -75,6 +76,9 @@ use crate::format::VaultFile;
 use crate::format::items::TimeRecord;
 use crate::segments::Segments;
 use state::{Context, Edit, State, View};
+
+/// How many warnings `status` shows: the newest.
+const WARNINGS_MAX: usize = 100;
 
 /// The result of an operation.
 pub type Result<T> = std::result::Result<T, VolumeError>;
@@ -176,6 +180,10 @@ impl Volume {
         log::warn!("{warning}");
         let mut warnings = self.warnings.lock();
         if !warnings.contains(&warning) {
+            // The log has them all.
+            if warnings.len() == WARNINGS_MAX {
+                warnings.remove(0);
+            }
             warnings.push(warning);
         }
     }

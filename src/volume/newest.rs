@@ -12,6 +12,7 @@
 use super::VolumeOptions;
 use super::heads::{Candidates, describe, find_device, list as list_heads, newest_of, usable};
 use super::open_error::OpenError;
+use super::passed_over::{describe_passed_over, unlisted_doubt};
 use super::slots::{UsedSlot, check_used_slot};
 use super::unpublished::{Place, UncoveredJournal};
 use crate::format::{EpochId, VaultId};
@@ -102,13 +103,7 @@ impl Newest {
         if let (Some(newer), true) = (accepted.heads.newer(), opener.options.wants_changes()) {
             return Err(OpenError::Newer(newer));
         }
-        let mut warnings: Vec<_> = accepted.refused.iter().map(ToString::to_string).collect();
-        let awaited = accepted.heads.awaited.iter();
-        warnings.extend(
-            awaited.map(|(device, sequence, error)| {
-                format!("commit {sequence} of device {device} cannot be used: {error}")
-            }),
-        );
+        let mut warnings = describe_passed_over(segments, &accepted);
         let journal = UncoveredJournal::read(store, segments.ring(), &accepted.heads, opener.device)?;
         let candidates = Candidates::find(segments, tree, &accepted)?;
         let Choice { head, place, others } = Choice::make(segments, tree, &accepted, &candidates, &journal, opener)?;
@@ -234,6 +229,7 @@ impl Doubts {
             false => Some(format!("the folder is older than what this device has seen: {}", list(&rollbacks))),
             true => known.and_then(|known| accepted.doubt_epoch(head, known.epoch, seen)),
         };
+        let doubt = doubt.or_else(|| unlisted_doubt(segments));
         let is_taken_on_trust = known.is_none_or(|known| known.epoch != head.page.epoch);
         let doubt = doubt.or_else(|| {
             let rival = is_taken_on_trust.then(|| accepted.rival_epoch(segments, head, opener.opened)).flatten()?;

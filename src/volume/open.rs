@@ -215,6 +215,7 @@ impl Volume {
                 held_back: None,
                 vault_items: BTreeMap::new(),
                 keys_due: false,
+                has_panicked: false,
             }),
             pressure: Pressure::default(),
             set_id_hook: std::sync::OnceLock::new(),

@@ -61,11 +61,18 @@ impl Volume {
 pub(super) fn own_device(environment: &Environment, loaded: Option<DeviceState>) -> DeviceState {
     let fresh = || DeviceState::fresh(&*environment.randomness, &environment.identity);
     match loaded {
-        Some(state) if state.identity == environment.identity => state,
-        Some(DeviceState { seen, adopted, next_sequence, given_up, .. }) => {
+        Some(state) if state.identity == environment.identity && !state.is_used_up() => state,
+        Some(state) => {
+            let is_used_up = state.is_used_up();
             log::warn!(
-                "the local state was copied from elsewhere or made anew: from here this vault is written to as a new device"
+                "{}: from here this vault is written to as a new device",
+                match is_used_up {
+                    true => "this device has used up its numbers for files",
+                    false => "the local state was copied from elsewhere or made anew",
+                }
             );
+            let DeviceState { seen, adopted, next_sequence, given_up, .. } = state;
+            let next_sequence = if is_used_up { 1 } else { next_sequence };
             DeviceState { seen, adopted, next_sequence, given_up, ..fresh() }
         }
         None => fresh(),
@@ -87,7 +94,11 @@ impl Opening {
     /// What there is to open.
     pub fn find(&self, tree: &Tree, device: &DeviceState, options: &VolumeOptions) -> Result<Newest, OpenError> {
         let opener = Opener { device, slot: self.slot, opened: &self.opened, options };
-        Newest::find(&*self.environment.store, &self.segments, tree, &opener)
+        let newest = Newest::find(&*self.environment.store, &self.segments, tree, &opener)?;
+        if let Some(own) = newest.accepted.heads.newest.get(&device.device) {
+            self.segments.skip_to(own.sequence.next());
+        }
+        Ok(newest)
     }
 
     /// The volume on the head that was found, with the journal replayed where it belongs there.

@@ -12,6 +12,7 @@
 //! failed rename in 4 may have gone through: the next try renames the same file, so a number never means two commits.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use crate::format::segment::SegmentKind;
 use crate::format::{ByteWriter, CommitId, CommitNumber, InodeNumber, Key, KeyKind, SegmentId, Stamp};
 use crate::history::{CommitDraft, CommitWriter, DeviceState, Head};
 use crate::segments::{FinishedSegment, Location};
+use crate::store::Area;
 use crate::tree::{Change, Changes, Root};
 
 /// A commit smaller than this makes the next one wait longer.
@@ -34,6 +36,8 @@ const PUBLISH_INTERVAL_MAX: Duration = Duration::from_secs(600);
 
 /// How often data is settled in segments before a publish gives up: each time, another segment must have failed.
 const SETTLE_TRIES_MAX: usize = 8;
+
+const PUBLISH_PANICKED: &str = "publishing has failed inside; the log says where. Unmount, and mount the vault again";
 
 /// What publishing remembers between commits; its lock is held while one is made.
 pub(super) struct Publisher {
@@ -58,6 +62,8 @@ pub(super) struct Publisher {
     pub vault_items: BTreeMap<Key, Option<Vec<u8>>>,
     /// A change of slots or epochs failed, and the next commit makes it or finishes it: then `keys/` is to follow.
     pub keys_due: bool,
+    /// A publish panicked: what it left here is not to be gone on from.
+    pub has_panicked: bool,
 }
 
 /// A commit whose meta segment is complete: whatever its rename said, no other may have its number.
@@ -77,11 +83,46 @@ impl Volume {
     pub fn publish(&self) -> Result<()> {
         let published = {
             let mut publisher = self.publisher.lock();
-            let published = self.publish_all(&mut publisher);
+            let published = self.or_journal(&mut publisher, Self::publish_all);
             self.note_publish(&published);
             published
         };
         published.inspect_err(|_| self.discard_unmentioned())
+    }
+
+    /// Runs a step of publishing. Should it panic, all changes go to the journal, and no more are taken: where the step
+    /// stopped nobody knows, and the next mount goes on from the journal.
+    pub(super) fn or_journal(
+        &self,
+        publisher: &mut Publisher,
+        step: impl FnOnce(&Self, &mut Publisher) -> Result<()>,
+    ) -> Result<()> {
+        if publisher.has_panicked {
+            return Err(VolumeError::Io(PUBLISH_PANICKED.into()));
+        }
+        if let Ok(done) = catch_unwind(AssertUnwindSafe(|| step(self, publisher))) {
+            return done;
+        }
+        publisher.has_panicked = true;
+        self.stop_after_panic(PUBLISH_PANICKED);
+        Err(VolumeError::Io(PUBLISH_PANICKED.into()))
+    }
+
+    /// Journals all changes and takes no more, for the reason given. A segment may have been left amid a write: what
+    /// points into those that are not published is written anew.
+    pub(super) fn stop_after_panic(&self, reason: &str) {
+        let staged = self.segments.ledger().select(|at| at.path.area == Area::State);
+        self.data_segments.lock().give_up(staged.into_iter().map(|(segment, _)| segment));
+        if let Err(error) = self.journal_or_panic() {
+            self.warn(format!("{reason}; and the journal on this device cannot keep the changes: {error}"));
+        }
+        self.stop_changes(reason.into());
+    }
+
+    /// Journals all changes; a panic is an error like any other.
+    fn journal_or_panic(&self) -> Result<()> {
+        let journaled = catch_unwind(AssertUnwindSafe(|| self.journal_changes()));
+        journaled.unwrap_or_else(|_| Err(VolumeError::Io("the journal has failed inside".into())))
     }
 
     /// The same; and what cannot be published is in the journal, durable on return.
@@ -89,10 +130,33 @@ impl Volume {
     /// # Errors
     /// Those of [`publish`](Self::publish); [`VolumeError::NotKept`] when the changes are in memory only.
     pub fn publish_or_keep(&self) -> Result<()> {
-        self.publish().map_err(|error| match self.journal_changes() {
+        self.publish().map_err(|error| match self.journal_or_panic() {
             Ok(()) => error,
-            Err(journal) => VolumeError::NotKept { published: error.to_string(), journaled: journal.to_string() },
+            Err(journal) => VolumeError::NotKept {
+                changes: self.unpublished(),
+                published: error.to_string(),
+                journaled: journal.to_string(),
+            },
         })
+    }
+
+    /// How much is not published, in words.
+    fn unpublished(&self) -> String {
+        let state = self.state.read();
+        let generations = || state.frozen.iter().chain([&state.current]);
+        let items: usize = generations().map(|layer| layer.overlay.len()).sum();
+        let bytes: usize = generations().map(|layer| layer.dirty.bytes()).sum();
+        format!("changes of {items} entries in the tree and {bytes} bytes of content")
+    }
+
+    /// The same, for those who ask; and says so where the vault folder is not there, though nothing waits for it.
+    ///
+    /// # Errors
+    /// Those of [`publish_or_keep`](Self::publish_or_keep); [`VolumeError::FolderGone`].
+    pub fn publish_on_request(&self) -> Result<()> {
+        self.publish_or_keep()?;
+        let space = self.environment.store.space(Area::Vault);
+        space.map(drop).map_err(|error| VolumeError::FolderGone(error.to_string()))
     }
 
     pub(super) fn publish_all(&self, publisher: &mut Publisher) -> Result<()> {
@@ -140,9 +204,10 @@ impl Volume {
     /// # Errors
     /// With an `unplaced` commit they are in that, and published with it; else they never happened.
     pub(super) fn publish_vault_items(&self, publisher: &mut Publisher) -> Result<()> {
-        let published = self.remove_orphans().and_then(|()| {
-            self.freeze();
-            self.publish_frozen(publisher)
+        let published = self.or_journal(publisher, |volume, publisher| {
+            volume.remove_orphans()?;
+            volume.freeze();
+            volume.publish_frozen(publisher)
         });
         // What was left for a later commit is said when that is made.
         publisher.held_back = None;
@@ -331,7 +396,7 @@ impl Volume {
         let state = self.state.read();
         let frozen = state.frozen.as_ref().expect("frozen until it is published");
         for segment in segments_of(frozen)? {
-            let Some(Location { device, sequence, kind, bytes, .. }) = self.segments.ledger().find(segment) else {
+            let Some(Location { device, sequence, kind, bytes, .. }) = self.segments.locate(segment) else {
                 continue;
             };
             let own = device == self.context.device && kind == SegmentKind::Data;
@@ -341,7 +406,7 @@ impl Volume {
             let key = Key::new(InodeNumber::VAULT, KeyKind::Segment, segment.0);
             if self.context.tree.get(&state.root, key)?.is_none() {
                 self.segments.keep(segment)?;
-                files.push(DataFile { segment, sequence, bytes: bytes as u32 });
+                files.push(DataFile { segment, sequence, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) });
             }
         }
         Ok(files)

@@ -338,6 +338,7 @@ impl<'a> Run<'a> {
                 | VolumeError::NoSpace(_)
                 | VolumeError::ReadOnly(_)
                 | VolumeError::NotArrived(_)
+                | VolumeError::FolderGone(_)
                 | VolumeError::NotKept { .. }
         );
         assert!(expected, "an operation failed for no reason of the disk's: {error:?}");
