@@ -182,6 +182,12 @@ impl Process {
     }
 }
 
+/// Has a write beyond a limit on the size of files (`ulimit -f`) fail with an error: by default it ends the process.
+pub fn fail_writes_beyond_limits() {
+    // SAFETY: ignoring a signal runs no code of ours. Programs that are started from here inherit it.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
 /// Moves this process into another mount namespace: `namespace` is a process id or a file like `/proc/PID/ns/mnt`.
 pub fn enter_mount_namespace(namespace: &str) -> io::Result<()> {
     let by_pid = format!("/proc/{namespace}/ns/mnt");

@@ -131,7 +131,7 @@ impl Ending {
         let exit = match self.volume.close() {
             Ok(()) => Exit::Done,
             Err(error) => {
-                log::error!("the last changes could not be published; the journal keeps them: {error}");
+                log::error!("{}: {error}", where_changes_are(&error));
                 Exit::Failed
             }
         };
@@ -156,6 +156,16 @@ impl Ending {
             Ok(Ok(Err(error))) | Err(error) => log::warn!("the kernel did not hand over all writes: {error}"),
             Ok(Err(_)) => log::warn!("the kernel does not hand over all writes: the disk takes too long"),
         }
+    }
+}
+
+/// What has become of changes that could not be published at the end.
+pub fn where_changes_are(error: &VolumeError) -> &'static str {
+    match error {
+        VolumeError::NotKept { .. } => {
+            "the last changes are lost: they could be neither published nor written to the journal"
+        }
+        _ => "the last changes could not be published; the journal keeps them",
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
+use super::apart::{refuse_key_in_vault, refuse_state_in_vault};
 use super::args::{CompressionArgument, InitArguments};
 use super::exit::Exit;
 use super::failure::failure;
@@ -58,6 +59,7 @@ pub fn run(arguments: &InitArguments) -> anyhow::Result<Exit> {
     if let AuthenticatorChoice::Software(file) = &choice {
         refuse_key_in_vault(file, &folder)?;
     }
+    refuse_state_in_vault(&state_folder::states_folder()?, &folder)?;
     let recovery = match arguments.no_recovery {
         true => None,
         false => Some(prepare_recovery(arguments, &folder)?),
@@ -150,19 +152,6 @@ fn is_sync_client_file(name: &str) -> bool {
         Some(start) => name.starts_with(start),
         None => name == *known,
     })
-}
-
-/// Refuses a software authenticator in the vault folder, from where the sync client would carry it along.
-pub fn refuse_key_in_vault(file: &Path, vault: &Path) -> anyhow::Result<()> {
-    let parent = std::path::absolute(file)?.parent().map(Path::to_owned).unwrap_or_default();
-    if parent.canonicalize().unwrap_or(parent).starts_with(vault) {
-        return Err(failure(
-            Exit::Failed,
-            "the software authenticator would lie in the vault folder, where whoever gets the vault gets its key too",
-            "Give a file outside of the vault folder.",
-        ));
-    }
-    Ok(())
 }
 
 fn make(

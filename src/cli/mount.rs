@@ -20,7 +20,7 @@ use sd_notify::NotifyState;
 
 use super::args::{MountArguments, Unlocking};
 use super::daemon::{self, Detach, Started};
-use super::ending::{Ending, MoreTime};
+use super::ending::{Ending, MoreTime, where_changes_are};
 use super::exit::Exit;
 use super::failure::failure;
 use super::mount_options::MountChoices;
@@ -28,7 +28,9 @@ use super::output::shell_word;
 use super::status::format_seconds;
 use super::vault::{VaultPlace, open_keys};
 use super::watch::{self, Watch};
-use super::{advice, allocation, hidden, logging, mount_table, output, read_only, service_config, staging, trouble};
+use super::{
+    advice, allocation, apart, hidden, logging, mount_table, output, read_only, service_config, staging, trouble,
+};
 use crate::mount::{DaemonInfo, MountOptions, MountSession, is_dead, mount, unmount};
 use crate::unlock::{KnownKeys, set_service_status, tell_service_manager};
 use crate::volume::{Volume, VolumeError, VolumeOptions};
@@ -95,6 +97,8 @@ pub fn start(request: MountRequest) -> anyhow::Result<u8> {
     if !request.choices.read_only {
         refuse_unwritable(&place.folder)?;
     }
+    let authenticator = request.choices.authenticator.as_ref().unwrap_or(&request.unlocking.authenticator);
+    apart::refuse_in_vault(&place, authenticator, request.choices.staging.as_deref())?;
     if request.foreground {
         return serve(&request, &place, &mountpoint, None).map(|()| Exit::Done.code());
     }
@@ -220,6 +224,10 @@ fn serve(request: &MountRequest, place: &VaultPlace, mountpoint: &Path, detach: 
     set_service_status(&format!("mounted on {}", mountpoint.display()));
     log::info!("mounted {} on {}", place.folder.display(), mountpoint.display());
     let served = session.run();
+    if let Some(lock) = &lock {
+        // Whoever waits for the end sees that it is not in use any more.
+        lock.forget_mountpoint().unwrap_or_else(|error| log::warn!("{error}"));
+    }
     ending.note_served();
     tell_service_manager(&[NotifyState::Stopping]);
     set_service_status("publishing");
@@ -229,7 +237,10 @@ fn serve(request: &MountRequest, place: &VaultPlace, mountpoint: &Path, detach: 
         closed => closed,
     };
     served?;
-    closed.context("the last changes could not be published; the journal keeps them")?;
+    closed.map_err(|error| {
+        let what = where_changes_are(&error);
+        anyhow::Error::new(error).context(what)
+    })?;
     log::info!("unmounted {}", mountpoint.display());
     Ok(())
 }

@@ -24,6 +24,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> u8 {
         Ok(arguments) => arguments,
         Err(error) => return usage::report(&error, HelperExit::Usage.code()),
     };
+    daemon::fail_writes_beyond_limits();
     logging::start(i32::from(arguments.verbose), false);
     run(arguments).unwrap_or_else(|(error, exit)| {
         advice::report(&error);

@@ -141,18 +141,27 @@ impl StateLock {
                 Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(20)),
             }
         }
-        // Cut off only then, so that whoever looks finds the old text or the new one.
-        let text = holder_text(None);
-        let written = file.write_all_at(&text, 0).and_then(|()| file.set_len(text.len() as u64));
-        written.map_err(|source| failed("write", source))?;
-        Ok(Self { file, path })
+        let lock = Self { file, path };
+        lock.forget_mountpoint()?;
+        Ok(lock)
     }
 
     /// Says where the vault is mounted now.
     pub fn name_mountpoint(&self, mountpoint: &Path) -> Result<(), StateError> {
+        self.write(Some(mountpoint))
+    }
+
+    /// Says that it is mounted nowhere any more.
+    pub fn forget_mountpoint(&self) -> Result<(), StateError> {
+        self.write(None)
+    }
+
+    fn write(&self, mountpoint: Option<&Path>) -> Result<(), StateError> {
         let failed = |source| StateError::Io { action: "write", path: self.path.clone(), source };
-        // Longer than what is there.
-        self.file.write_all_at(&holder_text(Some(mountpoint)), 0).map_err(failed)
+        // Cut off only then, so that whoever looks finds the old text or the new one.
+        let text = holder_text(mountpoint);
+        let written = self.file.write_all_at(&text, 0).and_then(|()| self.file.set_len(text.len() as u64));
+        written.map_err(failed)
     }
 }
 
@@ -174,9 +183,19 @@ pub fn holder_of(folder: &Path) -> Option<Option<LockHolder>> {
 
 /// The process that says it has a vault mounted there: for when it cannot be asked itself.
 pub fn holder_at(mountpoint: &Path) -> Option<LockHolder> {
+    state_at(mountpoint).map(|(_, holder)| holder)
+}
+
+/// The same, with the state folder of that vault.
+pub fn state_at(mountpoint: &Path) -> Option<(PathBuf, LockHolder)> {
     let states = std::fs::read_dir(states_folder().ok()?).ok()?;
-    let mut holders = states.flatten().filter_map(|state| holder_of(&state.path()).flatten());
-    holders.find(|holder| holder.mountpoint.as_deref() == Some(mountpoint))
+    let mut holders = states.flatten().filter_map(|state| Some((state.path(), holder_of(&state.path()).flatten()?)));
+    holders.find(|(_, holder)| holder.mountpoint.as_deref() == Some(mountpoint))
+}
+
+/// Whether a state holds a journal: changes that may not be published.
+pub fn has_journal(state: &Path) -> bool {
+    std::fs::read_dir(state.join("journal")).is_ok_and(|mut entries| entries.next().is_some())
 }
 
 fn open_lock(path: &Path) -> io::Result<File> {

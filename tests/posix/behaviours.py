@@ -9,6 +9,7 @@ import sys
 import behaviours_daemon
 import behaviours_data
 import behaviours_metadata
+import behaviours_places
 import behaviours_tools
 import harness
 
@@ -24,6 +25,7 @@ def main():
             vault.stop()
             vault.check()
     behaviours_daemon.check(claims)
+    behaviours_places.check(claims)
     claims.finish()
 
 
