@@ -35,6 +35,7 @@ const LISTED_OPTIONS: &str = "The options are listed in the manual: passkeyfs-mo
 const KEPT_IN_MEMORY: &str = "The changes are in the daemon's memory only: leave it mounted, make room on both disks or see to them, then run \
      `passkeyfs sync`.";
 const FOLDER_GONE: &str = "Everything had been published there before. Bring the folder back to its place (or its disk), unmount, and mount again.";
+pub(super) const TWO_NEWEST_STATES: &str = "Nothing is lost: both states lie in the vault folder. README, \"Several devices\", tells how to go on with one of them.";
 const MORE_IN_LOG: &str = "Run the command again with -vv to learn more.";
 const ASK_FOR_HELP: &str = "This should not happen: please report it, with what `-vv` prints.";
 const MAKE_ROOM: &str = "Make room on that disk (or raise the quota), then try again.";
@@ -321,6 +322,7 @@ fn for_mount(error: &MountError) -> Advice {
         E::Handshake { .. } => {
             advice(Exit::Failed, "This needs Linux 5.10 or later with FUSE; see the kernel's log (`dmesg`).")
         }
+        E::Thread { .. } => advice(Exit::Failed, "Raise the limit on processes (`ulimit -u`), then mount again."),
         E::Connection { .. } => {
             advice(Exit::Failed, "Mount again: what was synced is in the journal, and comes back with it.")
         }
@@ -357,6 +359,7 @@ fn for_control(error: &ControlError) -> Advice {
         E::NotPublished { is_kept: true, .. } => {
             advice(Exit::Failed, "Nothing is lost: the journal keeps it. Remove the cause, then run the command again.")
         }
+        E::Forked { .. } => advice(Exit::Failed, TWO_NEWEST_STATES),
         E::NotPublished { is_kept: false, .. } => advice(Exit::Failed, KEPT_IN_MEMORY),
         E::FolderGone { .. } => advice(Exit::Failed, FOLDER_GONE),
         E::Failed { .. } => advice(Exit::Failed, MORE_IN_LOG),
@@ -398,6 +401,7 @@ fn for_volume(error: &VolumeError) -> Advice {
         E::Io(_) => advice(Exit::Failed, "See to the disk and the kernel's log (`dmesg`), then try again."),
         E::NotKept { .. } => advice(Exit::Failed, KEPT_IN_MEMORY),
         E::FolderGone(_) => advice(Exit::Failed, FOLDER_GONE),
+        E::Forked(_) => advice(Exit::Failed, TWO_NEWEST_STATES),
         E::ReadOnly(_) => advice(Exit::Failed, "`passkeyfs status MOUNTPOINT` says why nothing can be written."),
         E::NotFound
         | E::Exists
@@ -411,6 +415,7 @@ fn for_volume(error: &VolumeError) -> Advice {
         | E::NoAttribute
         | E::TooManyAttributes
         | E::TooLarge { .. }
+        | E::Stale
         | E::NoSuchOffset
         | E::NotSupported => advice(Exit::Failed, ASK_FOR_HELP),
     }

@@ -107,7 +107,8 @@ impl Ending {
             Reason::KeyRemoved | Reason::Sleep => self.volume.sync_file(InodeNumber::ROOT),
         };
         match durable {
-            Ok(()) | Err(VolumeError::ReadOnly(_)) => {}
+            // What another device has done beside this one is said by the volume itself.
+            Ok(()) | Err(VolumeError::ReadOnly(_) | VolumeError::Forked(_)) => {}
             Err(error) => log::error!("not all is written, the volume's end tries again: {error}"),
         }
         if let Err(error) = self.unmounter.unmount() {
@@ -130,6 +131,10 @@ impl Ending {
     fn close_and_exit(&self) -> ! {
         let exit = match self.volume.close() {
             Ok(()) => Exit::Done,
+            Err(VolumeError::Forked(reason)) => {
+                log::error!("{reason}");
+                Exit::Failed
+            }
             Err(error) => {
                 log::error!("{}: {error}", where_changes_are(&error));
                 Exit::Failed

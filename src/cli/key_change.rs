@@ -71,6 +71,7 @@ impl From<ControlError> for NotChanged {
             | ControlError::Failed { .. }
             | ControlError::NotPublished { .. }
             | ControlError::FolderGone { .. }
+            | ControlError::Forked { .. }
             | ControlError::KeysFailed { .. }
             | ControlError::Io { .. } => Self::Uncertain(error.into()),
         }

@@ -234,6 +234,8 @@ fn serve(request: &MountRequest, place: &VaultPlace, mountpoint: &Path, detach: 
     let _more_time = MoreTime::ask();
     let closed = match volume.close() {
         Err(VolumeError::ReadOnly(_)) if opened_read_only => Ok(()),
+        // All is published.
+        Err(error @ VolumeError::Forked(_)) => return Err(error.into()),
         closed => closed,
     };
     served?;
@@ -302,6 +304,7 @@ fn volume_options(choices: &MountChoices) -> VolumeOptions {
         accept_rollback: choices.accept_rollback,
         head: choices.head.clone(),
         read_only: choices.read_only,
+        follows: !choices.writeback,
         background: true,
     }
 }

@@ -21,7 +21,7 @@ use super::failure::failure;
 use super::find_mount::{self, Names};
 use super::holders::{self, How};
 use super::output::shell_word;
-use super::{mount_table, output, publishing, state_folder};
+use super::{advice, mount_table, output, publishing, state_folder};
 use crate::mount::{ControlError, UnmountError, request_status, unmount};
 
 /// How long a wait is before a person at a terminal is told about it.
@@ -107,6 +107,11 @@ fn not_all_published(mountpoint: &Path, error: &ControlError) -> anyhow::Error {
             format!("unmounted {show}, but its vault folder cannot be reached: {error}"),
             "Everything had been published there before. Bring the folder back to its place (or its disk) before you mount \
              again.",
+        ),
+        ControlError::Forked { message } => failure(
+            Exit::Failed,
+            format!("unmounted {show}, and all changes are in the vault folder, but {message}"),
+            advice::TWO_NEWEST_STATES,
         ),
         ControlError::NotPublished { is_kept: true, .. } => failure(
             Exit::Failed,

@@ -272,15 +272,24 @@ impl Filesystem for Adapter {
         offset: u64,
         data: &[u8],
         write_flags: WriteFlags,
-        _flags: OpenFlags,
+        flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
         let _turn = self.readers.begin(pace_of(data.len()));
+        // Where the kernel gathers writes, or hands over those to mapped files, their offsets are not the end.
+        let is_gathered = self.writeback || write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let is_append = flags.0 & libc::O_APPEND != 0 && !is_gathered;
         // Set on every write of a process without CAP_FSETID, whether or not the file has set-id bits.
         let drop_set_id = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let call = Call::new("write", request, inode);
-        match self.perform(call, |volume| volume.write(inode_number(inode), offset, data, drop_set_id)) {
+        let written = self.perform(call, |volume| {
+            if is_append {
+                volume.check_end(inode_number(inode), offset)?;
+            }
+            volume.write(inode_number(inode), offset, data, drop_set_id)
+        });
+        match written {
             Ok(()) => reply.written(data.len() as u32),
             Err(errno) => reply.error(errno),
         }

@@ -132,6 +132,12 @@ pub enum ControlError {
         /// The daemon's words.
         message: String,
     },
+    /// All is published, beside another device's newest commit.
+    #[error("{message}")]
+    Forked {
+        /// The daemon's words.
+        message: String,
+    },
     /// The daemon refused a change of keys, or did not finish it.
     #[error(transparent)]
     Refused(SlotError),
@@ -168,6 +174,7 @@ pub fn request_publish(mountpoint: &Path) -> Result<(), ControlError> {
         Published::All => Ok(()),
         Published::NotAll { message, is_kept } => Err(ControlError::NotPublished { message, is_kept }),
         Published::FolderGone { message } => Err(ControlError::FolderGone { message }),
+        Published::Beside { message } => Err(ControlError::Forked { message }),
     }
 }
 
@@ -175,8 +182,17 @@ pub fn request_publish(mountpoint: &Path) -> Result<(), ControlError> {
 #[derive(Debug, Serialize, Deserialize)]
 enum Published {
     All,
-    NotAll { message: String, is_kept: bool },
-    FolderGone { message: String },
+    NotAll {
+        message: String,
+        is_kept: bool,
+    },
+    FolderGone {
+        message: String,
+    },
+    /// All, and another device has published at the same time.
+    Beside {
+        message: String,
+    },
 }
 
 impl Published {
@@ -186,6 +202,7 @@ impl Published {
         // A character is at most six bytes in JSON: it fits.
         let message = error.to_string().chars().take(1000).collect();
         match error {
+            VolumeError::Forked(_) => Self::Beside { message },
             VolumeError::FolderGone(_) => Self::FolderGone { message },
             VolumeError::NotKept { .. } => Self::NotAll { message, is_kept: false },
             _ => Self::NotAll { message, is_kept: true },
@@ -464,6 +481,7 @@ mod tests {
             dirty_bytes: u64::MAX,
             unpublished_items: 0,
             read_only: Some("the folder is older than what this device has seen".into()),
+            forked: None,
             warnings,
             awaited_segments: 0,
         };

@@ -28,7 +28,8 @@ pub(super) fn errno(error: &VolumeError) -> Errno {
         VolumeError::FileTooLarge => Errno::EFBIG,
         VolumeError::TooManyLinks => Errno::EMLINK,
         VolumeError::NoSpace(_) => Errno::ENOSPC,
-        VolumeError::ReadOnly(_) => Errno::EROFS,
+        VolumeError::ReadOnly(_) | VolumeError::Forked(_) => Errno::EROFS,
+        VolumeError::Stale => Errno::ESTALE,
         VolumeError::NoAttribute => Errno::NO_XATTR,
         // As ext4 says it. It is the caller's matter, unlike a full disk, so it is not logged.
         VolumeError::TooManyAttributes => Errno::ENOSPC,
@@ -70,6 +71,8 @@ impl Failure {
             | VolumeError::FileTooLarge
             | VolumeError::TooManyLinks
             | VolumeError::ReadOnly(_)
+            | VolumeError::Forked(_)
+            | VolumeError::Stale
             | VolumeError::NoAttribute
             | VolumeError::TooManyAttributes
             | VolumeError::TooLarge { .. }

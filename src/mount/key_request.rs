@@ -113,7 +113,7 @@ impl From<SlotError> for Refusal {
                 VolumeError::NoSpace(detail) => Self::NoSpace(detail),
                 VolumeError::NotArrived(detail) => Self::NotArrived(detail),
                 VolumeError::Damaged(detail) => Self::Damaged(detail),
-                VolumeError::ReadOnly(detail) => Self::ReadOnly(detail),
+                VolumeError::ReadOnly(detail) | VolumeError::Forked(detail) => Self::ReadOnly(detail),
                 VolumeError::Io(detail) => Self::Failed(detail),
                 other => Self::Failed(other.to_string()),
             },

@@ -11,6 +11,7 @@
 //! session.rs ── attach.rs, mountinfo.rs, negotiate.rs           how the mount comes and goes (confinement.rs: or may not)
 //! stale_attributes.rs                                           what the kernel is told without having asked
 //! control.rs ── as_owner.rs                                     how another process asks the daemon
+//! Volume ── invalidation.rs ── /dev/fuse                        another device's commit: what the kernel has cached goes
 //! ```
 //!
 //! What FUSE or `fuser` 0.18 keep from us: `O_TMPFILE`, `syncfs`, the time of creation, and the flags that ask to drop
@@ -28,6 +29,7 @@ mod control;
 mod convert;
 mod directory;
 mod errno;
+mod invalidation;
 mod key_request;
 mod lookout;
 mod mountinfo;

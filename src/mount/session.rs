@@ -20,6 +20,7 @@ use thiserror::Error;
 use super::answer::Adapter;
 use super::attach::{self, Attachment, FILESYSTEM_TYPE};
 use super::control::DaemonInfo;
+use super::invalidation::{Informed, keep_informed};
 use super::lookout::Lookout;
 use super::mountinfo::{is_dead, mounted_at, resolve};
 use super::processors;
@@ -132,6 +133,13 @@ pub enum MountError {
         #[source]
         source: io::Error,
     },
+    /// A thread of the mount cannot be started.
+    #[error("a thread cannot be started: {source}")]
+    Thread {
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The connection broke while the volume was mounted.
     #[error("the connection with the kernel broke: {source}")]
     Connection {
@@ -178,7 +186,8 @@ impl UnmountError {
 
 /// A mounted volume. It answers nobody until [`run`](Self::run) is called: requests wait meanwhile.
 pub struct MountSession {
-    // Dropped first, so that the kernel ends the connection before the path is given up.
+    // These are dropped first, so that the kernel ends the connection before the path is given up.
+    _informed: Informed,
     session: Session<Adapter>,
     attachment: DetachOnDrop,
     uses: Arc<AtomicU64>,
@@ -225,7 +234,7 @@ pub fn mount(
     let looks_out = processors::count() > 1;
     let lookout = connection.try_clone().ok().filter(|_| looks_out).map(Lookout::new);
     let owner = nix::unistd::getuid().as_raw();
-    let adapter = Adapter::new(volume, daemon, owner, options, Readers::new(lookout), vigil);
+    let adapter = Adapter::new(volume.clone(), daemon, owner, options, Readers::new(lookout), vigil);
     let (uses, stale) = (adapter.uses.clone(), adapter.stale.clone());
     let mut config = Config::default();
     config.n_threads = Some(thread_count(options.threads));
@@ -236,8 +245,9 @@ pub fn mount(
     let session = Session::from_fd(adapter, connection, SessionACL::All, config)
         .map_err(|source| MountError::Handshake { source })?;
     stale.connect(session.notifier());
+    let informed = keep_informed(&volume, session.notifier()).map_err(|source| MountError::Thread { source })?;
     attachment.0.read_ahead(READ_AHEAD_BYTES);
-    Ok(MountSession { session, attachment, uses })
+    Ok(MountSession { _informed: informed, session, attachment, uses })
 }
 
 impl MountSession {

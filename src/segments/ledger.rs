@@ -18,7 +18,7 @@ use crate::format::segment::{HEADER_BYTES, SegmentKind};
 use crate::format::{DeviceId, SegmentId, Sequence};
 use crate::store::{Area, FileEntry, FilePath, Store, StoreError};
 
-const DEVICES: &str = "devices";
+pub(super) const DEVICES: &str = "devices";
 const STAGING: &str = "staging";
 /// How many sequence numbers share a folder.
 pub const FILES_PER_FOLDER: u64 = 1000;

@@ -5,7 +5,7 @@
 //!
 //! - [`codec`]: a block's bytes before encryption: compression and tag
 //! - [`keyring`]: the vault keys of all epochs that could be opened
-//! - [`ledger`]: which segment lies in which file
+//! - [`ledger`]: which segment lies in which file; [`glance`]: whether other devices have new ones
 //! - `places`: which of several files that bear one segment's id is the segment
 //! - [`writer`]: one segment being written, from header to last page
 //! - [`reader`]: blocks and last pages out of segments, with the caches
@@ -14,6 +14,7 @@
 //! from a durable place before that, except journal frames on the same disk (after their own sync).
 
 pub mod codec;
+pub mod glance;
 pub mod keyring;
 pub mod ledger;
 mod places;
@@ -26,6 +27,7 @@ use crate::format::{BlockKind, FormatError, Pointer, SegmentId};
 use crate::store::StoreError;
 
 pub use codec::PreparedBlock;
+pub use glance::Glance;
 pub use keyring::{EpochKeys, KeyRing};
 pub use ledger::{Ledger, Location, UnlistedFolder};
 pub use reader::Segments;

@@ -328,6 +328,8 @@ impl Segments {
         let bytes = open.file.len()?;
         let Some(offset_bytes) = bytes.checked_sub(LAST_PAGE_BYTES as u64).filter(|at| *at >= HEADER_BYTES as u64)
         else {
+            // A sync client may put another file in its place.
+            self.open.lock().pop(&segment);
             return Err(BlockError::NotArrived { segment, detail: format!("the file has {bytes} bytes") });
         };
         let mut page = vec![0; LAST_PAGE_BYTES];

@@ -11,6 +11,7 @@
 //! Values over 2 KiB are blocks of their own and read only when asked for.
 
 mod cache;
+mod diff;
 mod edit;
 mod error;
 mod levels;
@@ -19,6 +20,7 @@ mod walk;
 
 use std::sync::Arc;
 
+pub use diff::{Difference, Side};
 pub use edit::{Change, Changes};
 pub use error::TreeError;
 pub use scan::Scan;
@@ -113,6 +115,17 @@ impl Tree {
         visit: &mut dyn FnMut(WalkStep<'_>) -> Result<(), TreeError>,
     ) -> Result<(), TreeError> {
         walk::walk(self, root, visit)
+    }
+
+    /// Shows `visit` every key under which two trees differ, in order; an error of `visit` ends it. What both share is
+    /// not read: the cost is that of the difference. Values in blocks of their own are not read ([`Tree::read_value`]).
+    pub fn diff(
+        &self,
+        before: &Root,
+        after: &Root,
+        visit: &mut dyn FnMut(Difference<'_>) -> Result<(), TreeError>,
+    ) -> Result<(), TreeError> {
+        diff::diff(self, (before, after), visit)
     }
 
     /// Reads a value that lies in a block of its own.

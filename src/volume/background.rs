@@ -154,7 +154,8 @@ impl Volume {
     /// Notes how a publish ended: writers wait for what it has freed, and do not wait for what cannot happen.
     pub(super) fn note_publish(&self, published: &Result<()>) {
         self.note_staged();
-        let error = published.as_ref().err().filter(|error| !self.is_held_back(error));
+        let is_done = |error: &&VolumeError| self.is_held_back(error) || matches!(error, VolumeError::Forked(_));
+        let error = published.as_ref().err().filter(|error| !is_done(error));
         self.pressure.gate.lock().publish_error = error.map(ToString::to_string);
         self.pressure.freed.notify_all();
     }
@@ -183,6 +184,13 @@ impl Volume {
         let _ = self.pressure.wait_hook.set(hook);
     }
 
+    /// An operation is about to wait for something that may take long.
+    pub(super) fn before_a_wait(&self) {
+        if let Some(hook) = self.pressure.wait_hook.get() {
+            hook();
+        }
+    }
+
     /// Waits until memory is within its budget.
     ///
     /// # Errors
@@ -194,9 +202,7 @@ impl Volume {
         if !self.options.background {
             return self.make_room_now();
         }
-        if let Some(hook) = self.pressure.wait_hook.get() {
-            hook();
-        }
+        self.before_a_wait();
         let mut gate = self.pressure.gate.lock();
         while self.pressure.used_bytes() > self.options.dirty_bytes_max || self.is_staging_full() {
             self.refuse_to_wait_in_vain(&gate)?;
@@ -267,6 +273,9 @@ impl Volume {
         if is_clean || is_stopped {
             schedule.changed_since = None;
             self.pressure.gate.lock().publish_wanted = false;
+            if is_clean {
+                self.look_when_idle();
+            }
             return;
         }
         let since = *schedule.changed_since.get_or_insert(now);
@@ -281,7 +290,8 @@ impl Volume {
         if (wanted || now >= since + interval) && now >= schedule.retry_at {
             self.pressure.gate.lock().publish_wanted = false;
             match self.publish() {
-                Ok(()) => schedule.changed_since = None,
+                // The latter was said when it was found.
+                Ok(()) | Err(VolumeError::Forked(_)) => schedule.changed_since = None,
                 // What has not arrived is waited for at the pace of commits.
                 Err(error) if self.is_held_back(&error) => {
                     schedule.changed_since = Some(now);

@@ -77,6 +77,12 @@ pub enum VolumeError {
     /// All is published, and the folder that it was published to cannot be reached any more.
     #[error("the vault folder cannot be reached: {0}")]
     FolderGone(String),
+    /// Another device has removed or changed the file since the program saw it.
+    #[error("another device has removed or changed the file since it was last looked at")]
+    Stale,
+    /// Another device has published beside this one: both states are in the folder.
+    #[error("{0}")]
+    Forked(String),
     /// Changes could neither be published nor journaled: they are in memory only.
     #[error(
         "{published}; and the journal on this device cannot keep the changes either: {journaled}; {changes} are in memory only"

@@ -9,7 +9,7 @@
 
 use super::dirty::BlockAddress;
 use super::overlay::Found;
-use super::state::{BlockBase, BlockPlan, State, View};
+use super::state::{Asker, BlockBase, BlockPlan, State, View};
 use super::{Result, Volume, VolumeError};
 use crate::format::items::{AttributesRecord, ExtentRecord};
 use crate::format::{BlockKind, CommitNumber, InodeNumber, Key, KeyKind, Pointer};
@@ -89,7 +89,7 @@ impl Volume {
     fn plan_flush(&self, number: CommitNumber, (inode, block): BlockAddress) -> Result<Option<FlushPlan>> {
         let guard = self.view();
         let below_current = guard.state.current.number != number;
-        let view = View { state: &guard.state, context: &self.context, below_current };
+        let view = View { state: &guard.state, context: &self.context, below_current, asker: Asker::Reader };
         let Some(version) =
             view.state.generation(number).and_then(|layer| layer.dirty.get((inode, block))).map(|dirty| dirty.version)
         else {
@@ -146,7 +146,7 @@ impl Volume {
         let key = Key::new(at.0, KeyKind::Extent, at.1);
         let had = {
             let below_current = state.current.number != number;
-            let view = View { state: &state, context: &self.context, below_current };
+            let view = View { state: &state, context: &self.context, below_current, asker: Asker::Reader };
             view.block_base(at.0, at.1)? != BlockBase::Hole
         };
         let has = !matches!(flushed, Flushed::Hole);
@@ -172,13 +172,13 @@ impl Volume {
     fn change_allocated(&self, state: &mut State, number: CommitNumber, key: Key, change: i64) -> Result<()> {
         let attributes_key = Key::first_of(key.inode);
         let below_current = state.current.number != number;
-        let view = View { state, context: &self.context, below_current };
+        let view = View { state, context: &self.context, below_current, asker: Asker::Reader };
         let Some(mut record) = view.find_attributes(key.inode)? else { return Ok(()) };
         let is_reserved = view.is_reserved(key.inode, &record, key.suffix)?;
         let above = match (below_current, state.current.overlay.get(&attributes_key), state.current.overlay.get(&key)) {
             (true, Found::Value(value), Found::Unknown) => {
                 let record = AttributesRecord::decode(&value)?;
-                let view = View { state, context: &self.context, below_current: false };
+                let view = View { state, context: &self.context, below_current: false, asker: Asker::Reader };
                 (!view.is_reserved(key.inode, &record, key.suffix)?).then_some(record)
             }
             _ => None,

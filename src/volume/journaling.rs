@@ -235,6 +235,15 @@ impl Volume {
         self.remove_stale(&mut journal, |generation| generation <= published);
     }
 
+    /// Ends the journals of a volume of which nothing is unpublished.
+    pub(super) fn void_journals(&self, journal: &mut JournalState) {
+        for (number, kept) in &mut journal.generations {
+            journal.stale.extend(kept.journal.take().map(|old| (*number, old.path().clone())));
+            (kept.rewrite, kept.after_replay) = (false, false);
+        }
+        self.remove_stale(journal, |_| true);
+    }
+
     fn remove_stale(&self, journal: &mut JournalState, is_void: impl Fn(CommitNumber) -> bool) {
         journal.stale.retain(|(generation, path)| {
             if !is_void(*generation) {

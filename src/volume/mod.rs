@@ -10,6 +10,7 @@
 //!   fails), [`journaling`] (fsync), [`publish`] (commits), [`flusher`] and [`background`] (when)
 //! - mounting: [`open`] and [`opening`], [`newest`] (which commit), [`passed_over`] (what of the folder is of no use), [`heads`] (of several, and their names), [`unpublished`] (what only the
 //!   journal holds, and on which commit it belongs) and [`replay`]
+//! - other devices while it is open: [`look`] (what they have published), [`follow`] (going on from that), [`foreign`]
 //!
 //! How a write travels: `mount::adapter` → [`Volume::write`] puts pieces into the current generation's dirty data →
 //! `flush` encrypts a block into a data segment and puts the pointer into the overlay → `publish` writes the overlay into
@@ -29,10 +30,13 @@ mod dirty;
 mod error;
 mod flush;
 mod flusher;
+mod follow;
+mod foreign;
 mod heads;
 mod inode_numbers;
 mod journaling;
 mod key_change;
+mod look;
 mod names;
 mod newest;
 mod open;
@@ -54,6 +58,7 @@ mod unpublished;
 mod uses;
 mod xattr;
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -63,6 +68,7 @@ pub use attributes::SetIdHook;
 pub use background::WaitHook;
 pub(crate) use directory::back_reference_key;
 pub use error::VolumeError;
+pub use follow::{FollowHook, Followed, Stale};
 pub use heads::DEVICE_DIGITS_MIN;
 pub use key_change::{KeyChange, KeyChanged, SlotError, ValidSlot};
 pub use newest::{ReadOnlyCause, find_heads, known_keys};
@@ -75,7 +81,7 @@ pub use types::*;
 use crate::format::VaultFile;
 use crate::format::items::TimeRecord;
 use crate::segments::Segments;
-use state::{Context, Edit, State, View};
+use state::{Asker, Context, Edit, State, View};
 
 /// How many warnings `status` shows: the newest.
 const WARNINGS_MAX: usize = 100;
@@ -98,6 +104,7 @@ pub struct Volume {
     publisher: Mutex<publish::Publisher>,
     pressure: background::Pressure,
     set_id_hook: OnceLock<SetIdHook>,
+    follower: look::Follower,
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
     warnings: Mutex<Vec<String>>,
     vault: VaultFile,
@@ -113,7 +120,7 @@ struct ViewGuard<'a> {
 
 impl ViewGuard<'_> {
     fn view(&self) -> View<'_> {
-        View { state: &self.state, context: self.context, below_current: false }
+        View { state: &self.state, context: self.context, below_current: false, asker: Asker::Reader }
     }
 }
 
@@ -123,11 +130,13 @@ struct EditGuard<'a> {
     context: &'a Context,
     now: TimeRecord,
     monotonic: Duration,
+    is_behind: bool,
 }
 
 impl EditGuard<'_> {
     fn edit(&mut self) -> Edit<'_> {
-        Edit { state: &mut self.state, context: self.context, now: self.now, monotonic: self.monotonic }
+        let Self { context, now, monotonic, is_behind, .. } = *self;
+        Edit { state: &mut self.state, context, now, monotonic, is_behind }
     }
 }
 
@@ -154,8 +163,12 @@ impl Volume {
 
     /// The same for a change that is too small to matter.
     fn change_at_once(&self) -> Result<EditGuard<'_>> {
-        let guard = self.edit_guard();
-        match &guard.state.read_only {
+        let follows = self.follower.follows.load(Ordering::Relaxed);
+        self.look_before_change();
+        let mut guard = self.edit_guard();
+        let followed_since = self.follower.follows.load(Ordering::Relaxed) != follows;
+        guard.is_behind = followed_since || guard.state.foreign.is_kernel_behind;
+        match guard.state.read_only.as_ref().or(guard.state.foreign.held.as_ref()) {
             Some(reason) => Err(VolumeError::ReadOnly(reason.clone())),
             None => Ok(guard),
         }
@@ -164,7 +177,7 @@ impl Volume {
     fn edit_guard(&self) -> EditGuard<'_> {
         let now = self.now();
         let monotonic = self.environment.clock.monotonic();
-        EditGuard { state: self.state.write(), context: &self.context, now, monotonic }
+        EditGuard { state: self.state.write(), context: &self.context, now, monotonic, is_behind: false }
     }
 
     fn now(&self) -> TimeRecord {

@@ -13,8 +13,10 @@ use parking_lot::{Mutex, RwLock};
 use super::Volume;
 use super::background::Pressure;
 use super::data_segments::DataSegments;
+use super::foreign::Foreign;
 use super::inode_numbers::InodeNumbers;
 use super::journaling::JournalState;
+use super::look::Follower;
 use super::newest::ReadOnlyCause;
 use super::open_error::OpenError;
 use super::publish::Publisher;
@@ -76,6 +78,9 @@ pub struct VolumeOptions {
     pub head: Option<String>,
     /// Take no changes.
     pub read_only: bool,
+    /// Go on from other devices' commits while it is open. Not where changes wait in a cache that the volume does not see: they
+    /// would be laid over what another device has written.
+    pub follows: bool,
     /// Start the threads that flush, journal and publish; tests do without.
     pub background: bool,
 }
@@ -89,6 +94,7 @@ impl Default for VolumeOptions {
             accept_rollback: false,
             head: None,
             read_only: false,
+            follows: true,
             background: true,
         }
     }
@@ -199,6 +205,7 @@ impl Volume {
                 changes: 0,
                 clones: 0,
                 read_only: parts.read_only,
+                foreign: Foreign::default(),
             }),
             uses: Mutex::new(Uses::default()),
             flushing: Mutex::new(()),
@@ -219,6 +226,7 @@ impl Volume {
             }),
             pressure: Pressure::default(),
             set_id_hook: std::sync::OnceLock::new(),
+            follower: Follower::default(),
             threads: Mutex::new(Vec::new()),
             warnings: Mutex::new(Vec::new()),
             vault: parts.vault,
@@ -246,6 +254,7 @@ impl Volume {
         let vault_key_since_seconds = self.epoch_start().unwrap_or_default();
         let mut warnings = self.warnings.lock().clone();
         warnings.extend(self.pressure.publish_error().map(|error| format!("the last publish failed: {error}")));
+        let forked = self.follower.fork();
         let state = self.state.read();
         let generations = || state.frozen.iter().chain([&state.current]);
         VolumeStatus {
@@ -256,7 +265,8 @@ impl Volume {
             vault_key_since_seconds,
             dirty_bytes: generations().map(|layer| layer.dirty.bytes() as u64).sum(),
             unpublished_items: generations().map(|layer| layer.overlay.len() as u64).sum(),
-            read_only: state.read_only.clone(),
+            read_only: state.read_only.clone().or_else(|| state.foreign.held.clone()),
+            forked,
             warnings,
             awaited_segments: self.awaited_segments(&state, &newest_files),
         }

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Volume;
+use super::look::Unlocked;
 use super::newest::{Newest, Opener, ReadOnlyCause};
 use super::open::{Environment, OpenKeys, Parts, VolumeOptions, open_segments};
 use super::open_error::OpenError;
@@ -111,6 +112,7 @@ impl Opening {
     ) -> Result<Arc<Volume>, OpenError> {
         let Newest { head, accepted, journal, place, mut doubts, arriving, mut warnings } = newest;
         let heads = &accepted.heads;
+        let (slot, epochs) = (self.slot, self.opened.clone());
         self.segments.ring().write_in(head.page.epoch);
         let mut clock = head.clock.clone();
         if doubts.gives_up_heads {
@@ -143,6 +145,13 @@ impl Opening {
         volume.settle_in(heads, &arriving, recorded)?;
         if doubts.gives_up_heads {
             volume.give_up_heads();
+        }
+        // What is read-only for another reason than that it was asked for waits for a mount that says so; a head that was named
+        // stays.
+        let is_shown_as_asked = matches!(doubts.cause, None | Some(ReadOnlyCause::Asked));
+        if is_shown_as_asked && (volume.options.head.is_none() || volume.options.accept_rollback) {
+            let tolerated = arriving.iter().map(|arriving| (arriving.device, arriving.sequence)).collect();
+            volume.follower.begin(Unlocked { slot, epochs, tolerated });
         }
         if volume.options.background {
             volume.start_threads().map_err(|error| OpenError::System(format!("threads: {error}")))?;

@@ -79,11 +79,11 @@ impl Volume {
     /// # Errors
     /// When the folder or the state is full, gone or failing, or when what lies below a partial overwrite cannot be had
     /// (all else is published then). Nothing is lost: what was acknowledged is in the journal, the rest in memory, and the
-    /// next call tries again.
+    /// next call tries again. [`VolumeError::Forked`] when all is published, beside another device's newest commit.
     pub fn publish(&self) -> Result<()> {
         let published = {
             let mut publisher = self.publisher.lock();
-            let published = self.or_journal(&mut publisher, Self::publish_all);
+            let published = self.or_journal(&mut publisher, Self::publish_after_look);
             self.note_publish(&published);
             published
         };

@@ -221,12 +221,15 @@ impl Volume {
         if let Some(reason) = &self.state.read().read_only {
             return Err(VolumeError::ReadOnly(reason.clone()));
         }
-        match self.or_journal(&mut publisher, Self::publish_all) {
+        match self.or_journal(&mut publisher, Self::publish_after_look) {
             // All is published but blocks of files whose data cannot be had: no reason to leave a stolen key valid.
             Err(error) if error.is_of_stored_bytes() && self.state.read().frozen.is_none() => {
                 log::info!("the change of keys does not wait for what is held back: {error}");
             }
             published => published?,
+        }
+        if let Some(reason) = &self.state.read().foreign.held {
+            return Err(VolumeError::ReadOnly(reason.clone()));
         }
         Ok(publisher)
     }

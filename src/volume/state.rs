@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::VolumeError;
 use super::dirty::{DirtyBlock, DirtyData};
+use super::foreign::Foreign;
 use super::inode_numbers::InodeNumbers;
 use super::overlay::{Found, Overlay};
 use super::types::{FileKind, Timestamp};
@@ -67,6 +68,7 @@ pub(super) struct State {
     pub clones: u64,
     /// Why nothing can be changed.
     pub read_only: Option<String>,
+    pub foreign: Foreign,
 }
 
 impl State {
@@ -136,6 +138,21 @@ pub(super) struct View<'a> {
     pub context: &'a Context,
     /// Leaves the current generation out: the state as the frozen one will publish it.
     pub below_current: bool,
+    /// For whom it is asked.
+    pub asker: Asker,
+}
+
+/// Who looks at the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// One who only looks.
+    Reader,
+    /// One who is about to change what he looks at: what exists on no device any more is refused.
+    Writer {
+        /// He began before the commit was followed that was followed last, or the kernel does not know of it yet: what he
+        /// says of a file that it changed was meant for another content.
+        is_behind: bool,
+    },
 }
 
 impl<'a> View<'a> {
@@ -153,7 +170,7 @@ impl<'a> View<'a> {
                 Found::Unknown => {}
             }
         }
-        Ok(self.context.tree.get(&self.state.root, key)?.map(|item| item.value))
+        Ok(self.context.tree.get(self.state.root_of(key.inode), key)?.map(|item| item.value))
     }
 
     /// Calls `visit` with each item from `first` to `last`, in order, until it answers false.
@@ -161,7 +178,8 @@ impl<'a> View<'a> {
         let generations: Vec<&Generation> = self.generations().collect();
         let mut changed: Vec<_> =
             generations.iter().map(|generation| generation.overlay.range(first, last).peekable()).collect();
-        let mut stored = self.context.tree.scan(&self.state.root, first, last).peekable();
+        let root = self.state.root_of(first.inode);
+        let mut stored = self.context.tree.scan(root, first, last).peekable();
         loop {
             let stored_key = match stored.peek() {
                 Some(Ok((key, _))) => Some(*key),
@@ -174,7 +192,7 @@ impl<'a> View<'a> {
                     stored = self.context.tree.scan(&Root::default(), first, last).peekable();
                     continue;
                 };
-                stored = self.context.tree.scan(&self.state.root, from, last).peekable();
+                stored = self.context.tree.scan(root, from, last).peekable();
                 continue;
             }
             let changed_key = changed.iter_mut().filter_map(|items| items.peek().map(|(key, _)| **key)).min();
@@ -209,7 +227,11 @@ impl<'a> View<'a> {
 
     /// An inode's attributes.
     pub fn attributes(&self, inode: InodeNumber) -> Result<AttributesRecord, VolumeError> {
-        self.find_attributes(inode)?.ok_or(VolumeError::NotFound)
+        let record = self.find_attributes(inode)?.ok_or(VolumeError::NotFound)?;
+        match self.asker {
+            Asker::Writer { .. } if self.state.foreign.left_behind.contains_key(&inode) => Err(VolumeError::Stale),
+            _ => Ok(record),
+        }
     }
 
     /// The attributes of a directory.
@@ -224,11 +246,27 @@ impl<'a> View<'a> {
     /// The attributes of a regular file.
     pub fn regular_file(&self, inode: InodeNumber) -> Result<AttributesRecord, VolumeError> {
         let attributes = self.attributes(inode)?;
+        self.refuse_what_was_meant_for_other_content(inode, &attributes)?;
         match FileKind::from_byte(attributes.kind) {
             FileKind::Regular => Ok(attributes),
             FileKind::Directory => Err(VolumeError::IsDirectory),
             _ => Err(VolumeError::Invalid("not a regular file")),
         }
+    }
+
+    /// An offset in a file means little once another device's content has replaced what the program saw.
+    fn refuse_what_was_meant_for_other_content(
+        &self,
+        inode: InodeNumber,
+        now: &AttributesRecord,
+    ) -> Result<(), VolumeError> {
+        let Asker::Writer { is_behind: true } = self.asker else { return Ok(()) };
+        let Some(before) = &self.state.foreign.followed_from else { return Ok(()) };
+        let Some(item) = self.context.tree.get(before, Key::first_of(inode))? else { return Ok(()) };
+        // A change made here since then has a stamp of this device: it was compared when it was made.
+        let is_other =
+            now.content.device != self.context.device && AttributesRecord::decode(&item.value)?.content != now.content;
+        if is_other { Err(VolumeError::Stale) } else { Ok(()) }
     }
 
     /// The dirty pieces of a block, newest first, and what lies below them.
@@ -243,7 +281,7 @@ impl<'a> View<'a> {
                 Found::Unknown => {}
             }
         }
-        let base = match self.context.tree.get(&self.state.root, key)? {
+        let base = match self.context.tree.get(self.state.root_of(inode), key)? {
             Some(item) => BlockBase::decode(&item.value)?,
             None => BlockBase::Hole,
         };
@@ -320,11 +358,14 @@ pub(super) struct Edit<'a> {
     pub context: &'a Context,
     pub now: TimeRecord,
     pub monotonic: Duration,
+    /// Whether the operation began before the commit was followed that was followed last.
+    pub is_behind: bool,
 }
 
 impl Edit<'_> {
     pub fn view(&self) -> View<'_> {
-        View { state: self.state, context: self.context, below_current: false }
+        let asker = Asker::Writer { is_behind: self.is_behind };
+        View { state: self.state, context: self.context, below_current: false, asker }
     }
 
     pub fn put(&mut self, key: Key, value: impl Into<Arc<[u8]>>) {

@@ -240,6 +240,9 @@ pub struct VolumeStatus {
     pub unpublished_items: u64,
     /// Why nothing can be written, if so.
     pub read_only: Option<String>,
+    /// Why the vault has two newest states, if another device published beside this one since it was mounted.
+    #[serde(default)]
+    pub forked: Option<String>,
     /// Warnings that a person should see (rollback, damage met, last publish failed).
     pub warnings: Vec<String>,
     /// Segments that the tree names and the folder does not hold (yet).

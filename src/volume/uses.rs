@@ -1,6 +1,6 @@
 //! Who uses an inode: the kernel's references and open handles. An inode without a name lives as long as one is left.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::state::Edit;
 use super::{Result, Volume};
@@ -70,6 +70,35 @@ impl Uses {
 
     pub fn compare(&self, inode: InodeNumber) -> Option<Root> {
         self.compared.get(&inode).copied()
+    }
+
+    /// The inodes that something hangs on beyond the kernel's references: those that are open, and those without a name.
+    pub fn in_question(&self) -> BTreeSet<InodeNumber> {
+        let is_one = |uses: &Use| uses.handles > 0 || uses.unlinked;
+        self.uses.iter().filter(|(_, uses)| is_one(uses)).map(|(inode, _)| *inode).collect()
+    }
+
+    /// Whether an inode has an open handle.
+    pub fn is_open(&self, inode: InodeNumber) -> bool {
+        self.uses.get(&inode).is_some_and(|uses| uses.handles > 0)
+    }
+
+    /// All inodes in use.
+    pub fn all(&self) -> Vec<InodeNumber> {
+        self.uses.keys().copied().collect()
+    }
+
+    /// The tree that is followed lacks an inode. True where it is open: then its last use ends what is left of it. Where it
+    /// is not, nothing is left that could be removed.
+    pub fn leave_behind(&mut self, inode: InodeNumber) -> bool {
+        let Some(uses) = self.uses.get_mut(&inode) else { return false };
+        uses.unlinked = uses.handles > 0;
+        uses.unlinked
+    }
+
+    /// Another tree was followed: nothing that a truncation took away is in it for certain.
+    pub fn drop_all_compares(&mut self) {
+        self.compared.clear();
     }
 
     /// After a commit: files that no one has open are not being rewritten.
@@ -148,6 +177,15 @@ impl Volume {
         let mut guard = self.edit_guard();
         if self.uses.lock().is_used(inode) {
             return;
+        }
+        // Another device has removed it, or nothing more is published: then the next mount removes what has no name.
+        if guard.state.foreign.left_behind.remove(&inode).is_some() || guard.state.read_only.is_some() {
+            return;
+        }
+        // It is no reason to write: another device may have published, and this would be beside it.
+        let is_clean = guard.state.current.is_empty() && guard.state.frozen.is_none();
+        if is_clean || guard.state.foreign.held.is_some() {
+            return guard.state.note_orphans(vec![inode]);
         }
         let mut edit = guard.edit();
         edit.remove(Key::new(InodeNumber::VAULT, KeyKind::Orphan, inode.0));

@@ -3,6 +3,7 @@
 
 mod arrivals;
 mod crashes;
+mod following;
 mod outcomes;
 mod recovery;
 mod rig;

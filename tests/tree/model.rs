@@ -9,13 +9,13 @@ use passkeyfs::format::{InodeNumber, Key, KeyKind, Stamp};
 use passkeyfs::tree::{Change, Changes, Item, Root, Tree};
 use proptest::prelude::*;
 
-const NODE_BYTES_MAX: usize = 512;
+pub const NODE_BYTES_MAX: usize = 512;
 
-type Model = BTreeMap<Key, Item>;
+pub type Model = BTreeMap<Key, Item>;
 
 /// A part of one change set.
 #[derive(Debug, Clone)]
-enum Act {
+pub enum Act {
     /// Puts neighbours, as writing a file does.
     PutRun {
         begin: Key,
@@ -51,7 +51,7 @@ fn keys() -> impl Strategy<Value = Key> {
     (1..6u64, kinds, 0..400u64).prop_map(|(inode, kind, suffix)| Key::new(InodeNumber(inode), kind, suffix))
 }
 
-fn acts() -> impl Strategy<Value = Act> {
+pub fn acts() -> impl Strategy<Value = Act> {
     let length = || prop_oneof![8 => 0..=64usize, 1 => 65..300usize];
     prop_oneof![
         3 => (keys(), 1..250u64, length(), 0..3u64)
@@ -73,7 +73,7 @@ fn run(begin: Key, count: u64) -> impl Iterator<Item = Key> {
 }
 
 /// Puts acts together into one set of changes; of several changes to one key the last stays.
-fn changes_of(acts: &[Act], model: &Model) -> Changes {
+pub fn changes_of(acts: &[Act], model: &Model) -> Changes {
     let mut items = BTreeMap::new();
     let mut ranges: Vec<(Key, Key)> = Vec::new();
     let put = |key, length, number| Change::Put { value: value(key, length), stamp: stamp(number) };
@@ -101,7 +101,7 @@ fn changes_of(acts: &[Act], model: &Model) -> Changes {
     Changes { removed_ranges: ranges, items: items.into_iter().collect() }
 }
 
-fn change_model(model: &mut Model, changes: &Changes) {
+pub fn change_model(model: &mut Model, changes: &Changes) {
     model.retain(|key, _| !changes.removed_ranges.iter().any(|(from, to)| (from..=to).contains(&key)));
     for (key, change) in &changes.items {
         match change {
