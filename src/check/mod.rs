@@ -146,6 +146,10 @@ pub fn check_vault(
             findings.add(Issue::Arriving { device, sequence, detail });
         }
     }
+    for commit in &accepted.unproved {
+        let (device, sequence, fault) = (commit.device, commit.sequence, Fault::NotArrived(commit.to_string()));
+        findings.add(Issue::CommitUnusable { device, sequence, fault });
+    }
     for commit in &accepted.refused {
         let (device, sequence, detail) = (commit.device, commit.sequence, commit.to_string());
         findings.add(Issue::CommitRefused { device, sequence, detail });

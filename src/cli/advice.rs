@@ -377,6 +377,11 @@ fn for_slot(error: &SlotError) -> Advice {
     match error {
         E::NotThere { .. } => advice(Exit::Failed, "`passkeyfs key list VAULT` shows the vault's slots."),
         E::There { .. } => advice(Exit::Failed, "Nothing needs to be done."),
+        E::Volume(VolumeError::ReadOnly(_)) => advice(
+            Exit::Failed,
+            "Keys are changed where the vault takes changes: `passkeyfs status MOUNTPOINT` says why it takes none. If the folder is \
+             older than it should be, unmount it, and add --accept-rollback to this command.",
+        ),
         E::Last { .. } => advice(
             Exit::Failed,
             "Add another key (`passkeyfs key add`) or a recovery code (`passkeyfs recovery create`) first.",

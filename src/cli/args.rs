@@ -66,6 +66,24 @@ impl AuthenticatorArgument {
     }
 }
 
+/// What to do with a folder that is older than it should be, when keys are changed.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct RollbackArgument {
+    /// Change the keys although the folder is older than what this device has seen, or not complete: what is missing does not count any more (as mount -o accept-rollback)
+    #[arg(long)]
+    pub accept_rollback: bool,
+}
+
+/// How a vault is opened by a command that changes what unlocks it.
+#[derive(Debug, Clone, Args)]
+#[allow(missing_docs)]
+pub struct KeyChangeArgument {
+    #[command(flatten)]
+    pub authenticator: AuthenticatorArgument,
+    #[command(flatten)]
+    pub rollback: RollbackArgument,
+}
+
 /// How to unlock a vault.
 #[derive(Debug, Clone)]
 pub struct Unlocking {
@@ -254,6 +272,9 @@ pub struct KeyAddArguments {
     /// Unlock with the recovery code in this file (-: standard input)
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub recovery_code_file: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub rollback: RollbackArgument,
 }
 
 impl KeyAddArguments {
@@ -283,7 +304,7 @@ pub struct KeyRemoveArguments {
     pub yes: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub authenticator: AuthenticatorArgument,
+    pub opening: KeyChangeArgument,
 }
 
 /// `passkeyfs key rotate`
@@ -294,7 +315,7 @@ pub struct KeyRotateArguments {
     pub vault: PathBuf,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub authenticator: AuthenticatorArgument,
+    pub opening: KeyChangeArgument,
 }
 
 /// `passkeyfs recovery`
@@ -320,7 +341,7 @@ pub struct RecoveryCreateArguments {
     pub label: Option<String>,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub authenticator: AuthenticatorArgument,
+    pub opening: KeyChangeArgument,
 }
 
 /// `passkeyfs recovery test`

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::apart::refuse_key_in_vault;
-use super::args::{KeyAddArguments, KeyRemoveArguments, KeyRotateArguments, Unlocking};
+use super::args::{KeyAddArguments, KeyRemoveArguments, KeyRotateArguments, RollbackArgument, Unlocking};
 use super::exit::Exit;
 use super::failure::failure;
 use super::output;
@@ -26,6 +26,9 @@ use crate::unlock::{
     UnlockError, ask_on_terminal, enroll_slot, open_authenticators, user_interaction,
 };
 use crate::volume::{KeyChange, KeyChanged, OpenError, ReadOnlyCause, SlotError, UsedSlot, ValidSlot, Volume};
+
+const GO_ON_WITHOUT: &str = "Let the sync client bring what is missing, then try again. To change the keys of what is here, and give up what \
+                             is missing, add --accept-rollback.";
 
 /// A vault that was unlocked to change what unlocks it.
 pub struct Opened {
@@ -79,8 +82,8 @@ impl From<ControlError> for NotChanged {
 }
 
 impl Opened {
-    /// Unlocks and opens a vault.
-    pub fn open(place: &VaultPlace, how: &Unlocking) -> anyhow::Result<Self> {
+    /// Unlocks and opens a vault. A daemon that has it mounted has accepted a rollback or not, whatever is said here.
+    pub fn open(place: &VaultPlace, how: &Unlocking, rollback: RollbackArgument) -> anyhow::Result<Self> {
         let lock = match place.lock() {
             Ok(lock) => Some(lock),
             Err(error) => match mountpoint_in(&error) {
@@ -90,16 +93,18 @@ impl Opened {
         };
         let unlocked = place.unlock(how)?;
         let (vault, used) = (unlocked.vault.clone(), unlocked.slot);
-        let volume = place.open(unlocked)?;
+        let volume = place.open(unlocked, rollback)?;
         if let Some(reason) = volume.status().read_only {
             let (exit, next) = match volume.read_only_cause() {
                 Some(ReadOnlyCause::Diverged) => (Exit::Failed, read_only::next_step(&volume)),
-                Some(ReadOnlyCause::Arriving) => {
-                    (Exit::NotArrived, "To change the keys at once, mount with -o accept-rollback.".into())
-                }
+                Some(ReadOnlyCause::Arriving) => (Exit::NotArrived, GO_ON_WITHOUT.into()),
+                _ if volume.rollback_can_be_accepted() => (Exit::Rollback, GO_ON_WITHOUT.into()),
                 _ => (Exit::Rollback, read_only::next_step(&volume)),
             };
-            let next = format!("{next} Then change the keys, while it is mounted or after.");
+            let next = match next == GO_ON_WITHOUT {
+                true => next,
+                false => format!("{next} Then change the keys, while it is mounted or after."),
+            };
             return Err(failure(exit, format!("the keys cannot be changed: {reason}"), next));
         }
         let (epoch, slots) = (volume.current_epoch(), volume.valid_slots()?);
@@ -229,7 +234,7 @@ fn unlock_and_enroll(
     place: &VaultPlace,
     choice: &AuthenticatorChoice,
 ) -> anyhow::Result<NewKey> {
-    let opened = Opened::open(place, &arguments.unlocking())?;
+    let opened = Opened::open(place, &arguments.unlocking(), arguments.rollback)?;
     if arguments.unlocking().authenticator == arguments.authenticator.spec() && *choice == AuthenticatorChoice::AnyHid {
         wait_for_other_key()?;
     }
@@ -276,7 +281,7 @@ fn enroll_on_any(
 /// Runs `passkeyfs key remove`.
 pub fn remove(arguments: &KeyRemoveArguments) -> anyhow::Result<Exit> {
     let place = VaultPlace::find(&arguments.vault)?;
-    let opened = Opened::open(&place, &arguments.authenticator.unlocking())?;
+    let opened = Opened::open(&place, &arguments.opening.authenticator.unlocking(), arguments.opening.rollback)?;
     let slot = find_slot(&opened.slots, &arguments.slot)?;
     let (id, name) = (slot.slot, describe(slot));
     if let Some(consequence) = consequence_of_removal(&opened.slots, slot, opened.used).filter(|_| !arguments.yes) {
@@ -379,7 +384,8 @@ fn find_slot<'a>(slots: &'a [ValidSlot], text: &str) -> anyhow::Result<&'a Valid
 /// Runs `passkeyfs key rotate`.
 pub fn rotate(arguments: &KeyRotateArguments) -> anyhow::Result<Exit> {
     let place = VaultPlace::find(&arguments.vault)?;
-    Opened::open(&place, &arguments.authenticator.unlocking())?.change(&KeyChange::Rotate)?;
+    let opened = Opened::open(&place, &arguments.opening.authenticator.unlocking(), arguments.opening.rollback)?;
+    opened.change(&KeyChange::Rotate)?;
     output::print(
         "the vault key was replaced: what is written from now on has the new one, and every key that is enrolled opens it\n",
     )?;

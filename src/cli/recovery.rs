@@ -36,7 +36,7 @@ const GROUPS_IN_A_ROW: usize = 3;
 pub fn create(arguments: &RecoveryCreateArguments) -> anyhow::Result<Exit> {
     let place = VaultPlace::find(&arguments.vault)?;
     let recovery = NewRecovery::prepare(arguments.kit.as_deref(), &place.folder)?;
-    let opened = Opened::open(&place, &arguments.authenticator.unlocking())?;
+    let opened = Opened::open(&place, &arguments.opening.authenticator.unlocking(), arguments.opening.rollback)?;
     let slot = recovery.make(&opened.vault, &opened.epoch, &place.folder, arguments.label.as_deref())?;
     let id = slot.record.slot;
     opened.add(slot.record, recovery.kit.as_ref().map(KitFile::path))?;

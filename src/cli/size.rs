@@ -69,6 +69,9 @@ pub fn format_size(bytes: u64) -> String {
 }
 
 /// Reads the size of a vault's blocks.
+///
+/// # Errors
+/// In words for the person, where it is none.
 pub fn parse_block_size(text: &str) -> Result<u32, String> {
     let bytes = parse_size(text).map_err(|error| error.to_string())?;
     match u32::try_from(bytes) {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use zeroize::Zeroizing;
 
-use super::args::Unlocking;
+use super::args::{RollbackArgument, Unlocking};
 use super::exit::Exit;
 use super::failure::failure;
 use super::hardening;
@@ -144,8 +144,9 @@ impl VaultPlace {
     }
 
     /// Opens the unlocked vault for a command that changes what unlocks it. Nothing runs in the background.
-    pub fn open(&self, unlocked: UnlockedVault) -> anyhow::Result<Arc<Volume>> {
-        let options = VolumeOptions { background: false, ..VolumeOptions::default() };
+    pub fn open(&self, unlocked: UnlockedVault, rollback: RollbackArgument) -> anyhow::Result<Arc<Volume>> {
+        let accept_rollback = rollback.accept_rollback;
+        let options = VolumeOptions { background: false, accept_rollback, ..VolumeOptions::default() };
         Ok(Volume::open(self.environment(), open_keys(unlocked), options)?)
     }
 

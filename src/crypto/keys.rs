@@ -7,6 +7,7 @@
 //! unit cipher         derive_key(SEGMENT_CIPHER, epoch key ‖ segment id u64 ‖ salt 16)  64 bytes: data key ‖ tweak key
 //! block tagger        derive_key(BLOCK_TAG, epoch key)                                  32 bytes
 //! page authenticator  derive_key(PAGE_TAG, epoch key)                                   32 bytes
+//! older key's wrap    derive_key(EPOCH_WRAPPING, epoch key ‖ older epoch's id 16)       32 bytes
 //! ```
 //! The input of each has a fixed length, so none can be read as another.
 
@@ -29,6 +30,8 @@ pub(super) mod context {
     pub const BLOCK_TAG: &str = "passkeyfs v1 2026 block tag";
     /// The key of the tags of last pages and journal frames, from the epoch key.
     pub const PAGE_TAG: &str = "passkeyfs v1 2026 page tag";
+    /// The key that wraps the vault key of an older epoch, from the epoch key and the older epoch's id.
+    pub const EPOCH_WRAPPING: &str = "passkeyfs v1 2026 epoch wrapping";
     /// The key that wraps a slot's X25519 secret, from the authenticator's secret.
     pub const SLOT_WRAPPING: &str = "passkeyfs v1 2026 slot wrapping";
     /// What a recovery code opens its slot with, from the code's 32 bytes.
@@ -44,10 +47,11 @@ pub(super) mod context {
 
     /// All of them.
     #[cfg(test)]
-    pub const ALL: [&str; 9] = [
+    pub const ALL: [&str; 10] = [
         SEGMENT_CIPHER,
         BLOCK_TAG,
         PAGE_TAG,
+        EPOCH_WRAPPING,
         SLOT_WRAPPING,
         RECOVERY_SECRET,
         RECOVERY_CHECKSUM,
@@ -98,7 +102,7 @@ impl EpochKey {
         Self { secret }
     }
 
-    /// Lends the key's bytes: to seal them, and to keep an older epoch's in the tree.
+    /// Lends the key's bytes: to seal or wrap them.
     pub fn expose(&self) -> &[u8; 32] {
         self.secret.expose()
     }

@@ -17,7 +17,8 @@
 //! epoch key (32 random bytes)
 //!    ├─ derive_key(‖ segment id ‖ salt) ─▶ 64 bytes: AES-256-XTS of one segment   UnitCipher
 //!    ├─ derive_key ─▶ tag key of all blocks of the epoch                          BlockTagger
-//!    └─ derive_key ─▶ key of last pages and journal frames                        PageAuthenticator
+//!    ├─ derive_key ─▶ key of last pages and journal frames                        PageAuthenticator
+//!    └─ derive_key(‖ older epoch's id) ─▶ wrapping key ─ RFC 3394 ─▶ that epoch's key, as the tree has it
 //!
 //! name key (32 random bytes, kept in the tree)
 //!    ├─ derive_key ─▶ key of name hashes                                          NameHasher::name_hash
@@ -39,7 +40,8 @@
 //!   is only appended to, and it is closed for ever after a failed write: a key and tweak encrypt one plaintext, ever.
 //!   Its other weakness, that a change stays within 16 bytes and is not noticed, is what the tag answers.
 //! - XTS ties a block of 16 bytes to its place: units lie at different tweaks or under different keys, so equal content
-//!   does not show as equal ciphertext. IEEE 1619 bounds a unit to 2^20 blocks; ours are below 2^24 bytes. One key
+//!   does not show as equal ciphertext. IEEE 1619 bounds a unit to 2^20 blocks, which are 2^24 bytes; longer journal
+//!   frames are several units. One key
 //!   encrypts one segment of about 16 MiB, far below any birthday bound of AES (2^64 blocks).
 //! - The tag is a deterministic function of the plaintext. Whoever sees it could test a guess of the plaintext only with
 //!   the key; and it is never stored, logged or printed outside encryption. One who holds the epoch key forges at will:
@@ -72,6 +74,6 @@ pub use secret::Secret;
 pub use tag::{BlockTagger, Tag};
 pub use wrap::{
     SealingKeyPair, hash, open, recovery_checksum, recovery_secret, seal, seal_repeatably, slot_wrapping_key,
-    unwrap_key, wrap_key,
+    unwrap_key, unwrap_older_key, wrap_key, wrap_older_key,
 };
-pub use xts::UnitCipher;
+pub use xts::{UNIT_BYTES_MAX, UnitCipher};

@@ -23,7 +23,7 @@ use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
 use parking_lot::Mutex;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::keys::{context, derive, update_with_parts};
+use super::keys::{EpochKey, context, derive, update_with_parts};
 use super::randomness::Randomness;
 use super::secret::Secret;
 
@@ -44,6 +44,16 @@ pub fn wrap_key(kek: &Secret<32>, key: &Secret<32>) -> [u8; 40] {
 pub fn unwrap_key(kek: &Secret<32>, wrapped: &[u8; 40]) -> Option<Secret<32>> {
     let cipher = KwAes256::new(kek.expose().into());
     Secret::try_filled(|place| cipher.unwrap_key(wrapped, place).map(drop)).ok()
+}
+
+/// Wraps the vault key of an epoch with the id `epoch` under that of a later one.
+pub fn wrap_older_key(newer: &EpochKey, epoch: &[u8; 16], older: &EpochKey) -> [u8; 40] {
+    wrap_key(&derive(context::EPOCH_WRAPPING, &[newer.expose(), epoch]), older.secret())
+}
+
+/// Unwraps what [`wrap_older_key`] wrapped; `None` if `newer` is another key, the id another one, or `wrapped` was altered.
+pub fn unwrap_older_key(newer: &EpochKey, epoch: &[u8; 16], wrapped: &[u8; 40]) -> Option<EpochKey> {
+    unwrap_key(&derive(context::EPOCH_WRAPPING, &[newer.expose(), epoch]), wrapped).map(EpochKey::from_secret)
 }
 
 /// The X25519 key pair that a slot's vault keys are sealed to.
@@ -192,6 +202,20 @@ impl TryCryptoRng for HpkeRandomness<'_> {}
 mod tests {
     use super::*;
     use crate::crypto::SeededRandomness;
+
+    #[test]
+    fn an_older_vault_key_unwraps_under_the_newer_key_and_for_its_own_epoch_only() {
+        let (newer, older) = (EpochKey::from_bytes(&[1; 32]), EpochKey::from_bytes(&[2; 32]));
+        let wrapped = wrap_older_key(&newer, &[3; 16], &older);
+        let unwrapped = unwrap_older_key(&newer, &[3; 16], &wrapped).expect("it was wrapped so");
+        assert_eq!(unwrapped.expose(), older.expose());
+        assert!(!wrapped.windows(16).any(|part| part == &older.expose()[..16]));
+        assert!(unwrap_older_key(&older, &[3; 16], &wrapped).is_none());
+        assert!(unwrap_older_key(&newer, &[4; 16], &wrapped).is_none());
+        let mut altered = wrapped;
+        altered[7] ^= 1;
+        assert!(unwrap_older_key(&newer, &[3; 16], &altered).is_none());
+    }
 
     #[test]
     fn a_wrapped_key_opens_under_its_own_key_and_unaltered_only() {

@@ -31,6 +31,9 @@ const BLOCK_BYTES: usize = 16;
 /// Units up to this length gain nothing from batches.
 const SHORT_BYTES_MAX: usize = 128;
 
+/// The most bytes of a unit: IEEE 1619 allows 2^20 blocks.
+pub const UNIT_BYTES_MAX: usize = BLOCK_BYTES << 20;
+
 /// The cipher of one segment. Under one key a unit number is used for one plaintext only, ever: see `mod.rs`.
 pub struct UnitCipher {
     keys: LockedPages<Keys>,
@@ -53,9 +56,10 @@ impl UnitCipher {
     /// Encrypts `buffer` in place as unit number `unit`.
     ///
     /// # Panics
-    /// When `buffer` is shorter than 16 bytes: the writer zero-extends.
+    /// When `buffer` is shorter than 16 bytes: the writer zero-extends. When it is longer than [`UNIT_BYTES_MAX`].
     pub fn encrypt(&self, unit: u64, buffer: &mut [u8]) {
         assert!(buffer.len() >= BLOCK_BYTES, "a unit has at least 16 bytes");
+        assert!(buffer.len() <= UNIT_BYTES_MAX, "a unit has at most 2^24 bytes");
         let keys = &*self.keys;
         if buffer.len() <= SHORT_BYTES_MAX {
             return Xts128::new(&keys.data, &keys.tweak).encrypt_sector(buffer, get_tweak_default(unit.into()));
@@ -92,6 +96,35 @@ impl UnitCipher {
             keys.decrypt_one(last, tweak);
         }
     }
+}
+
+impl UnitCipher {
+    /// Encrypts bytes that may be longer than a unit: each [`UNIT_BYTES_MAX`] of them are a unit of their own, whose number
+    /// is that of its place, as units are numbered by their offset divided by 16.
+    ///
+    /// # Panics
+    /// When `buffer` is no multiple of 16 bytes, or empty.
+    pub fn encrypt_units(&self, first_unit: u64, buffer: &mut [u8]) {
+        for (unit, part) in units(first_unit, buffer) {
+            self.encrypt(unit, part);
+        }
+    }
+
+    /// Decrypts what [`encrypt_units`](Self::encrypt_units) encrypted.
+    ///
+    /// # Panics
+    /// When `buffer` is no multiple of 16 bytes, or empty.
+    pub fn decrypt_units(&self, first_unit: u64, buffer: &mut [u8]) {
+        for (unit, part) in units(first_unit, buffer) {
+            self.decrypt(unit, part);
+        }
+    }
+}
+
+fn units(first_unit: u64, buffer: &mut [u8]) -> impl Iterator<Item = (u64, &mut [u8])> {
+    assert!(!buffer.is_empty() && buffer.len().is_multiple_of(BLOCK_BYTES), "whole blocks, at least one");
+    let parts = buffer.chunks_mut(UNIT_BYTES_MAX);
+    parts.enumerate().map(move |(number, part)| (first_unit + ((number * UNIT_BYTES_MAX) / BLOCK_BYTES) as u64, part))
 }
 
 impl Keys {

@@ -242,7 +242,8 @@ pub trait ListElement: Sized {
 
 fn decode_name(reader: &mut ByteReader<'_>) -> Result<Vec<u8>, FormatError> {
     let name = reader.bytes16()?;
-    if name.is_empty() || name.len() > 255 || name.iter().any(|byte| *byte == 0 || *byte == b'/') {
+    let means_a_directory = name == b"." || name == b"..";
+    if name.is_empty() || name.len() > 255 || means_a_directory || name.iter().any(|byte| *byte == 0 || *byte == b'/') {
         return Err(reader.invalid("name"));
     }
     Ok(name.to_vec())

@@ -7,7 +7,8 @@
 //!    4  reserved      u32   zero
 //!    8  number        u64   from 0, without a gap
 //!   16  tag            16   keyed BLAKE3 over "journal frame", the file's header, offset u64, bytes 0-15, ciphertext
-//!   32  ciphertext          AES-256-XTS, unit = its offset / 16; length rounded up to 16, zero-filled, at least 16
+//!   32  ciphertext          AES-256-XTS in units of 2^24 bytes (the last one shorter), each numbered by its offset / 16;
+//!                           length rounded up to 16, zero-filled, at least 16
 //! record:  kind u8, then
 //!    1 reset                                     this file says all of its generation: earlier parts are void
 //!    2 remove range   first key 17 | last key 17

@@ -23,7 +23,7 @@ pub use ids::{CommitId, CommitNumber, DeviceId, EpochId, InodeNumber, SegmentId,
 pub use key::{Key, KeyKind, Stamp};
 pub use pointer::{BlockKind, Encoding, Pointer};
 pub use slot_file::{EpochKeyFile, SlotFile, SlotPublic};
-pub use slot_record::{EpochRecord, EpochStart, SlotRecord};
+pub use slot_record::{EpochRecord, EpochStart, RecordedKey, SlotRecord};
 pub use vault_file::{Compression, VaultFile, VaultParameters};
 
 /// The format version this build writes, and the newest it reads.

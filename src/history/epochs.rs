@@ -13,6 +13,8 @@
 //!   a commit; any other is refused. Where the folder has no such commit left at all, it was rolled back, and those in
 //!   epochs before the known one are what there is;
 //! - of commits in different epochs one covers the other only if its epoch replaces the other's;
+//! - where the place in a tree that would show this cannot be read, nothing is shown: the commit is *unproved*. It counts
+//!   for nothing, and covers nothing, until that place is readable; what counts is mounted read-only meanwhile;
 //! - keys of replaced epochs are taken from the tree, so that a slot which came later reads what was written before it;
 //! - a commit in an epoch whose key is not open is noted: this slot cannot read the newest state.
 
@@ -22,12 +24,13 @@ use subtle::ConstantTimeEq;
 
 use super::HistoryError;
 use super::commit::{Head, Heads, Verdict};
-use crate::crypto::EpochKey;
+use super::epoch_records::EarlierEpochs;
 use crate::format::commit::VectorClock;
 use crate::format::segment::SegmentKind;
-use crate::format::{CommitNumber, DeviceId, EpochId, EpochRecord, InodeNumber, Key, KeyKind, Sequence};
+use crate::format::{CommitNumber, DeviceId, EpochId, Sequence};
 use crate::segments::Segments;
-use crate::tree::{Root, Tree, TreeError};
+use crate::store::FilePath;
+use crate::tree::Tree;
 
 /// What this device knew of epochs before it looked at the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +81,49 @@ impl std::fmt::Display for RefusedCommit {
     }
 }
 
+/// A commit that does not count yet: the place in its tree that would show whether its epoch replaced another one cannot
+/// be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnprovedCommit {
+    /// Under whose name it lies in the folder.
+    pub device: DeviceId,
+    /// Its segment's place in that device's sequence.
+    pub sequence: Sequence,
+    /// Its number.
+    pub number: CommitNumber,
+    /// Its epoch.
+    pub epoch: EpochId,
+    /// The epoch that counts, and that its own may have replaced.
+    pub unproved_against: EpochId,
+    /// Its file.
+    pub file: Option<FilePath>,
+}
+
+impl UnprovedCommit {
+    fn new(segments: &Segments, head: &Head, unproved_against: EpochId) -> Self {
+        let Head { device, sequence, page, .. } = head;
+        let file = segments.ledger().find(head.segment).map(|at| at.path);
+        Self { device: *device, sequence: *sequence, number: page.number, epoch: page.epoch, unproved_against, file }
+    }
+}
+
+impl std::fmt::Display for UnprovedCommit {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { device, sequence, number, epoch, unproved_against, file } = self;
+        write!(formatter, "commit {} of device {device} ", number.0)?;
+        match file {
+            Some(file) => write!(formatter, "(file {file}) ")?,
+            None => write!(formatter, "(in file {sequence}) ")?,
+        }
+        write!(
+            formatter,
+            "is written under epoch {epoch}, and what would show whether that replaced epoch {unproved_against} has not \
+             arrived: until then nothing is written beside it. If it does not arrive, one who once had a vault key may have \
+             made this commit: move its file out of the folder"
+        )
+    }
+}
+
 /// The newest commits that count.
 #[derive(Debug, Default)]
 pub struct AcceptedHeads {
@@ -85,10 +131,25 @@ pub struct AcceptedHeads {
     pub heads: Heads,
     /// Per epoch those that its commits have replaced.
     pub replaced: BTreeMap<EpochId, BTreeSet<EpochId>>,
-    /// Those whose trees could not be asked what they have replaced: they are neither refused nor believed.
-    unread: BTreeSet<EpochId>,
+    /// (epoch, other): a tree of the first could not be asked whether it has replaced the other.
+    unread: BTreeSet<(EpochId, EpochId)>,
     /// What was passed over.
     pub refused: Vec<RefusedCommit>,
+    /// What may count once more of it can be read.
+    pub unproved: Vec<UnprovedCommit>,
+}
+
+/// The commits by which others are judged.
+struct Anchors {
+    heads: Vec<Head>,
+    /// Their epochs, and those of commits that could be anchors if it could be read what they have replaced.
+    epochs: BTreeSet<EpochId>,
+}
+
+/// What becomes of a commit.
+enum Judgement {
+    Counts(Verdict),
+    UnprovedAgainst(EpochId),
 }
 
 impl AcceptedHeads {
@@ -97,31 +158,38 @@ impl AcceptedHeads {
     /// # Errors
     /// As [`Heads::find`].
     pub fn find(segments: &Segments, tree: &Tree, known: Option<&KnownEpochs>) -> Result<Self, HistoryError> {
-        // Each round but the last opens another epoch, and with it commits that could not be read before.
+        let mut found = Self::default();
+        // Each round but the last learns of another epoch: commits in it, and what it has replaced, could not be told before.
         loop {
-            let mut found = Self::default();
             let anchors = found.find_anchors(segments, tree, known)?;
-            let (mut refused, mut opened) = (Vec::new(), false);
+            let (mut refused, mut unproved, mut learnt) = (Vec::new(), Vec::new(), false);
             let heads = Heads::find_where(segments, |head| {
-                opened |= found.note_epochs(segments, tree, head);
-                let verdict = found.judge(head, known, &anchors);
+                learnt |= found.note_epochs(segments, tree, head);
+                let verdict = match found.judge(head, known, &anchors) {
+                    Judgement::UnprovedAgainst(other) => {
+                        unproved.push(UnprovedCommit::new(segments, head, other));
+                        return Verdict::Pass;
+                    }
+                    Judgement::Counts(verdict) => verdict,
+                };
                 if verdict != Verdict::Take {
                     let is_late = known.is_none_or(|known| known.older.contains(&head.page.epoch))
-                        || anchors.iter().any(|anchor| found.replaces(anchor.page.epoch, head.page.epoch));
+                        || found.is_replaced(head.page.epoch, &anchors);
                     let unrelated_to = known.filter(|_| !is_late).map(|known| known.epoch);
                     refused.push(RefusedCommit::new(head, unrelated_to));
                 }
                 verdict
             })?;
-            if opened {
+            if learnt {
                 continue;
             }
             // One that was kept for want of a better one hides nothing that lies below it.
-            let is_above = |commit: &RefusedCommit| {
-                heads.newest.get(&commit.device).is_none_or(|newest| newest.sequence < commit.sequence)
+            let is_above = |device: DeviceId, sequence: Sequence| {
+                heads.newest.get(&device).is_none_or(|newest| newest.sequence < sequence)
             };
-            refused.retain(is_above);
-            return Ok(Self { heads, refused, ..found });
+            refused.retain(|commit: &RefusedCommit| is_above(commit.device, commit.sequence));
+            unproved.retain(|commit: &UnprovedCommit| is_above(commit.device, commit.sequence));
+            return Ok(Self { heads, refused, unproved, ..found });
         }
     }
 
@@ -132,69 +200,119 @@ impl AcceptedHeads {
         segments: &Segments,
         tree: &Tree,
         known: Option<&KnownEpochs>,
-    ) -> Result<Vec<Head>, HistoryError> {
-        let newest = Heads::find(segments)?.newest;
-        for head in newest.values() {
-            self.note_epochs(segments, tree, head);
-        }
+    ) -> Result<Anchors, HistoryError> {
         let is_one = |found: &Self, head: &Head| known.is_none_or(|known| found.is_known_or_later(head, known.epoch));
-        let mut anchors: Vec<_> = newest.into_values().filter(|head| is_one(self, head)).collect();
-        if anchors.is_empty() {
-            // Somebody may have put others above them.
-            let deeper = Heads::find_where(segments, |head| {
-                self.note_epochs(segments, tree, head);
-                if is_one(self, head) { Verdict::Take } else { Verdict::Pass }
-            })?;
-            anchors = deeper.newest.into_values().collect();
-        }
-        let epochs: BTreeSet<_> = anchors.iter().map(|head| head.page.epoch).collect();
-        anchors.retain(|head| !epochs.iter().any(|epoch| self.replaces(*epoch, head.page.epoch)));
+        let mut candidates: Vec<_> = Heads::find_where(segments, |head| {
+            self.note_epochs(segments, tree, head);
+            if is_one(self, head) { Verdict::Take } else { Verdict::Pass }
+        })?
+        .newest
+        .into_values()
+        .collect();
+        candidates.extend(self.find_hidden(segments, tree, known, &candidates)?);
+        candidates.retain(|head| is_one(self, head));
+        let epochs: BTreeSet<_> = candidates.iter().map(|head| head.page.epoch).collect();
+        let mut anchors = Anchors { heads: Vec::new(), epochs };
+        candidates.retain(|head| {
+            let epoch = head.page.epoch;
+            let is_proved = known.is_some() || self.unproved_against(epoch, &anchors.epochs).is_none();
+            is_proved && !anchors.epochs.iter().any(|other| self.replaces(*other, epoch))
+        });
+        anchors.heads = candidates;
         Ok(anchors)
     }
 
-    /// Whether a commit counts.
-    fn judge(&self, head: &Head, known: Option<&KnownEpochs>, anchors: &[Head]) -> Verdict {
-        let epoch = head.page.epoch;
-        let is_replaced = anchors.iter().any(|anchor| self.replaces(anchor.page.epoch, epoch));
-        let is_related = known.is_none_or(|known| {
-            self.is_known_or_later(head, known.epoch)
-                || self.unread.contains(&epoch)
-                || (anchors.is_empty() && known.older.contains(&epoch))
-        });
-        if is_related && !is_replaced {
-            return Verdict::Take;
+    /// Commits that somebody put others above, per device the newest of each epoch whose key is open and that has no part in
+    /// what is known and in the candidates: it may be the one that replaced them. Mostly there is no such epoch, and nothing
+    /// is read.
+    fn find_hidden(
+        &mut self,
+        segments: &Segments,
+        tree: &Tree,
+        known: Option<&KnownEpochs>,
+        candidates: &[Head],
+    ) -> Result<Vec<Head>, HistoryError> {
+        let has_part = |epoch: EpochId| {
+            known.is_some_and(|known| known.epoch == epoch || known.older.contains(&epoch))
+                || candidates.iter().any(|head| head.page.epoch == epoch || self.replaces(head.page.epoch, epoch))
+        };
+        let others: BTreeSet<_> = segments.ring().epochs().into_iter().filter(|epoch| !has_part(*epoch)).collect();
+        let (mut seen, mut hidden) = (BTreeSet::new(), Vec::new());
+        if others.is_empty() {
+            return Ok(hidden);
         }
-        let pinned = || anchors.iter().filter_map(|anchor| anchor.clock.0.get(&head.device));
-        match head.entry() {
+        Heads::find_where(segments, |head| {
+            if others.contains(&head.page.epoch) && seen.insert((head.device, head.page.epoch)) {
+                self.note_epochs(segments, tree, head);
+                hidden.push(head.clone());
+            }
+            Verdict::Pass
+        })?;
+        Ok(hidden)
+    }
+
+    /// Whether a commit counts.
+    fn judge(&self, head: &Head, known: Option<&KnownEpochs>, anchors: &Anchors) -> Judgement {
+        let epoch = head.page.epoch;
+        let is_late = self.is_replaced(epoch, anchors) || known.is_some_and(|known| known.older.contains(&epoch));
+        if !is_late {
+            let unproved_against = match known {
+                Some(known) => self.unproved_against(epoch, &BTreeSet::from([known.epoch])),
+                None => self.unproved_against(epoch, &anchors.epochs),
+            };
+            if let Some(other) = unproved_against {
+                return Judgement::UnprovedAgainst(other);
+            }
+        }
+        let is_related = known.is_none_or(|known| {
+            self.is_known_or_later(head, known.epoch) || (anchors.heads.is_empty() && known.older.contains(&epoch))
+        });
+        if is_related && !self.is_replaced(epoch, anchors) {
+            return Judgement::Counts(Verdict::Take);
+        }
+        let pinned = || anchors.heads.iter().filter_map(|anchor| anchor.clock.0.get(&head.device));
+        Judgement::Counts(match head.entry() {
             entry if pinned().any(|pin| *pin == entry) => Verdict::Take,
             // Below the one that is pinned, which is not here yet; or put above it by somebody.
             entry if pinned().any(|pin| pin.number > entry.number) => Verdict::Keep,
             _ => Verdict::Pass,
-        }
+        })
     }
 
-    /// Opens the epochs whose keys a commit's tree holds, and notes those that it replaces. Whether any was new.
+    /// Notes which epochs a commit's tree shows to be replaced, and opens those whose keys it holds. Whether that was news.
     fn note_epochs(&mut self, segments: &Segments, tree: &Tree, head: &Head) -> bool {
         let epoch = head.page.epoch;
-        let Ok(records) = epoch_records(tree, &head.root()) else {
-            self.unread.insert(epoch);
-            return false;
-        };
-        let mut opened = false;
-        for record in records.into_iter().filter(|record| record.epoch != epoch) {
-            let key = EpochKey::from_secret(record.key);
-            match segments.ring().epoch(record.epoch) {
+        let EarlierEpochs { keys, unread } = EarlierEpochs::read(tree, &head.root(), segments.ring());
+        self.unread.extend(unread.into_iter().map(|other| (epoch, other)));
+        let mut news = false;
+        for (other, key) in keys.into_iter().filter(|(other, _)| *other != epoch) {
+            news |= match segments.ring().epoch(other) {
                 None => {
-                    segments.ring().add(record.epoch, key);
-                    opened = true;
+                    segments.ring().add(other, key);
+                    true
                 }
                 // A record with another key is one that somebody made up.
                 Some(known) if !bool::from(known.key().ct_eq(&key)) => continue,
-                Some(_) => {}
-            }
-            self.replaced.entry(epoch).or_default().insert(record.epoch);
+                Some(_) => false,
+            };
+            news |= self.replaced.entry(epoch).or_default().insert(other);
         }
-        opened
+        news
+    }
+
+    /// One of these epochs that this one may have replaced, which cannot be told.
+    fn unproved_against(&self, epoch: EpochId, others: &BTreeSet<EpochId>) -> Option<EpochId> {
+        let is_unproved = |other: &EpochId| {
+            *other != epoch
+                && self.unread.contains(&(epoch, *other))
+                && !self.replaces(epoch, *other)
+                && !self.replaces(*other, epoch)
+        };
+        others.iter().copied().find(is_unproved)
+    }
+
+    fn is_replaced(&self, epoch: EpochId, anchors: &Anchors) -> bool {
+        anchors.heads.iter().any(|anchor| self.replaces(anchor.page.epoch, epoch))
     }
 
     /// Whether an epoch's commits have replaced another epoch.
@@ -211,7 +329,7 @@ impl AcceptedHeads {
     pub fn uncovered(&self) -> Vec<&Head> {
         let covers = |other: &Head, head: &Head| {
             let (theirs, epoch) = (other.page.epoch, head.page.epoch);
-            let may_cover = theirs == epoch || self.replaces(theirs, epoch) || self.unread.contains(&theirs);
+            let may_cover = theirs == epoch || self.replaces(theirs, epoch);
             other.device != head.device && may_cover && other.clock.pins(head.device, head.entry())
         };
         let newest = || self.heads.newest.values();
@@ -250,14 +368,4 @@ impl AcceptedHeads {
         let metas = segments.ledger().select(|at| at.kind == SegmentKind::Meta);
         metas.into_iter().filter_map(|(segment, _)| epoch_of(segment)).find(|epoch| rivals.contains(&epoch))
     }
-}
-
-/// The keys of earlier epochs in a tree.
-///
-/// # Errors
-/// When a node that may hold one cannot be read. A record that is none is passed over: `check` names it.
-pub fn epoch_records(tree: &Tree, root: &Root) -> Result<Vec<EpochRecord>, TreeError> {
-    let key = |suffix| Key::new(InodeNumber::VAULT, KeyKind::EpochRecord, suffix);
-    let items = tree.scan(root, key(0), key(u64::MAX)).collect::<Result<Vec<_>, _>>()?;
-    Ok(items.iter().filter_map(|(_, item)| EpochRecord::decode(&item.value).ok()).collect())
 }

@@ -188,7 +188,7 @@ pub fn read(store: &dyn Store, ring: &KeyRing, path: &FilePath) -> Result<Option
         if frame.header.number != frames.len() as u64 || !keys.pages.verify(&parts, &frame.tag) {
             break;
         }
-        cipher.decrypt((offset_bytes + FRAME_HEADER_BYTES as u64) / 16, &mut ciphertext);
+        cipher.decrypt_units((offset_bytes + FRAME_HEADER_BYTES as u64) / 16, &mut ciphertext);
         offset_bytes += (FRAME_HEADER_BYTES + ciphertext.len()) as u64;
         ciphertext.truncate(frame.header.length_bytes as usize);
         frames.push(ciphertext);
@@ -223,4 +223,32 @@ fn read_frame(
     let mut ciphertext = vec![0; ciphertext_bytes];
     file.read_at(offset_bytes + FRAME_HEADER_BYTES as u64, &mut ciphertext)?;
     Ok(Some((FoundFrame { header, tag }, ciphertext)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::{EpochKey, SeededRandomness, UNIT_BYTES_MAX};
+    use crate::format::VaultId;
+    use crate::store::MemoryStore;
+
+    #[test]
+    fn a_frame_that_is_longer_than_a_unit_is_sealed_as_several() {
+        let (store, randomness) = (MemoryStore::new(), SeededRandomness::new(1));
+        let ring = KeyRing::new(VaultId([1; 16]), vec![(EpochId([2; 16]), EpochKey::generate(&randomness))]);
+        let mut journal =
+            Journal::create(&store, &ring, &randomness, DeviceId(3), CommitNumber(4), 0).expect("a journal");
+        let long: Vec<u8> = (0..UNIT_BYTES_MAX + 100).map(|at| (at / 1000) as u8).collect();
+        journal.append(b"short").expect("room");
+        journal.append(&long).expect("room");
+        let (header, frames) = read(&store, &ring, journal.path()).expect("readable").expect("a journal");
+        assert_eq!((frames.len(), &frames[0][..]), (2, &b"short"[..]));
+        assert!(frames[1] == long);
+        // The second unit by itself, under the number of its own place.
+        let bytes = store.snapshot().remove(journal.path()).expect("the file");
+        let at = HEADER_BYTES + FRAME_HEADER_BYTES + 16 + FRAME_HEADER_BYTES + UNIT_BYTES_MAX;
+        let mut unit = bytes[at..].to_vec();
+        ring.current().cipher(&header).decrypt(at as u64 / 16, &mut unit);
+        assert_eq!(unit[..100], long[UNIT_BYTES_MAX..]);
+    }
 }

@@ -8,12 +8,13 @@
 //! - [`commit`]: a commit written, and the newest ones found in the folder
 //! - [`lookup`]: one commit by its name
 //! - [`arriving`]: signs that a newer commit is on its way
-//! - [`epochs`]: which of them count after the vault key was replaced
+//! - [`epochs`]: which of them count after the vault key was replaced; [`epoch_records`]: the older vault keys in a tree
 //! - [`device`]: this device's own record: its id, its lease of inode numbers, the newest commits it has seen
 
 pub mod arriving;
 pub mod commit;
 pub mod device;
+pub mod epoch_records;
 pub mod epochs;
 pub mod journal;
 pub mod lookup;
@@ -28,7 +29,7 @@ use crate::tree::TreeError;
 pub use arriving::{Arriving, find_arriving};
 pub use commit::{CommitDraft, CommitWriter, Head, Heads, Rollback};
 pub use device::DeviceState;
-pub use epochs::{AcceptedHeads, KnownEpochs, RefusedCommit};
+pub use epochs::{AcceptedHeads, KnownEpochs, RefusedCommit, UnprovedCommit};
 pub use journal::{Journal, JournalFile};
 pub use lookup::{find_commit, find_older};
 

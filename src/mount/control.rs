@@ -11,7 +11,7 @@
 //! ```
 //!
 //! A change of keys must be asked for by one who has unlocked the vault himself with a slot that it has: the request carries
-//! a tag under the vault key (`key_request.rs`). The user's other programs can read the files, and cannot let anyone else in.
+//! a tag under the vault key, for the newest commit (`key_request.rs`). The user's other programs can read the files, and cannot let anyone else in.
 //!
 //! The size of a restricted ioctl has 14 bits, so an answer is at most 8192 bytes; a status with more warnings than fit
 //! says how many it leaves out. A publish takes as long as it takes, on a thread of its own.
@@ -38,12 +38,15 @@ use super::answer::{Adapter, Call};
 use super::as_owner::as_owner;
 use super::key_request::{ChangeRequest, KeyAnswer, KeyRequest};
 use super::mountinfo::{self, mounted_at};
-use crate::format::EpochId;
+use crate::format::{CommitId, EpochId};
 use crate::unlock::EpochKeyEntry;
 use crate::volume::{KeyChange, KeyChanged, SlotError, UsedSlot, ValidSlot, Volume, VolumeError, VolumeStatus};
 
 /// Room for an answer.
 const ANSWER_BYTES_MAX: usize = 8192;
+
+/// A change of keys is asked for so often, each time for the commit that was the newest in the answer before.
+const KEY_CHANGE_TRIES_MAX: usize = 20;
 
 /// What precedes the JSON in an answer.
 const LENGTH_BYTES: usize = 4;
@@ -231,11 +234,17 @@ pub fn request_key_change(
     asker: &UsedSlot,
     epoch: &EpochKeyEntry,
 ) -> Result<KeyChanged, ControlError> {
-    match ask_about_keys(mountpoint, &KeyRequest::Change(ChangeRequest::new(change, asker, epoch)))? {
-        KeyAnswer::Changed(changed) => Ok(changed),
-        KeyAnswer::Refused(refusal) => Err(ControlError::Refused(refusal.into())),
-        KeyAnswer::Slot { .. } => Err(answer_of_another_kind(mountpoint)),
+    let mut commit = CommitId::default();
+    for _ in 0..KEY_CHANGE_TRIES_MAX {
+        match ask_about_keys(mountpoint, &KeyRequest::Change(ChangeRequest::new(change, commit, asker, epoch)))? {
+            KeyAnswer::Changed(changed) => return Ok(changed),
+            KeyAnswer::Refused(refusal) => return Err(ControlError::Refused(refusal.into())),
+            KeyAnswer::Newer { commit: newest } => commit = newest,
+            KeyAnswer::Slot { .. } => return Err(answer_of_another_kind(mountpoint)),
+        }
     }
+    let busy = "another commit was made each time that the change was asked for".to_owned();
+    Err(ControlError::Refused(VolumeError::Io(busy).into()))
 }
 
 fn ask_about_keys(mountpoint: &Path, request: &KeyRequest) -> Result<KeyAnswer, ControlError> {

@@ -1,7 +1,8 @@
 //! What a command asks a daemon about keys: which slots are valid, and a change of them, with the proof that it may.
 //!
-//! The proof is a keyed tag, under the vault key that is in use, over the change and over the slot that unlocked for it; and
-//! that slot must be one of the vault's, with the public key that only the tree and its owner know. It comes from the same
+//! The proof is a keyed tag, under the vault key that is in use, over the vault's newest commit, the change and the slot that
+//! unlocked for it. A change makes a commit, so no request is good for a second one; one that comes after another commit is
+//! answered with that, and is made anew. And that slot must be one of the vault's, with the public key that only the tree and its owner know. It comes from the same
 //! unlock that the change would need without a daemon, so being mounted gives nobody a right that he would not have: not
 //! one who has read the files, and not one whose slot was removed while the vault key stayed.
 //!
@@ -11,7 +12,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::crypto::Tag;
-use crate::format::{EpochId, SlotId, SlotRecord, json};
+use crate::format::{CommitId, EpochId, SlotId, SlotRecord, json};
 use crate::unlock::EpochKeyEntry;
 use crate::volume::{KeyChange, KeyChanged, SlotError, UsedSlot, ValidSlot, Volume, VolumeError};
 
@@ -40,6 +41,11 @@ pub(super) enum KeyAnswer {
         #[serde(with = "json::text")]
         epoch: EpochId,
     },
+    /// The request was made for another commit than the newest, which is this.
+    Newer {
+        #[serde(with = "json::text")]
+        commit: CommitId,
+    },
     /// The change is made.
     Changed(KeyChanged),
     /// It is not, or not yet.
@@ -52,6 +58,9 @@ pub(super) enum KeyAnswer {
 pub(super) struct ChangeRequest {
     /// The change in JSON: the bytes that the tag is over.
     change: String,
+    /// The vault's newest commit.
+    #[serde(with = "json::text")]
+    commit: CommitId,
     /// The slot that unlocked.
     #[serde(with = "json::text")]
     slot: SlotId,
@@ -153,6 +162,10 @@ impl KeyRequest {
             }
             Self::Change(request) => {
                 let change = request.change().ok_or(NO_SENSE)?;
+                let commit = volume.newest_commit();
+                if request.commit != commit {
+                    return Ok(KeyAnswer::Newer { commit });
+                }
                 Ok(match request.check(volume).and_then(|()| volume.change_keys(&change)) {
                     Ok(changed) => KeyAnswer::Changed(changed),
                     Err(error) => {
@@ -165,21 +178,21 @@ impl KeyRequest {
     }
 }
 
-fn tag(entry: &EpochKeyEntry, asker: &UsedSlot, change: &str) -> Tag {
-    let parts: [&[u8]; 4] = [PURPOSE, &asker.slot.0, &asker.public_key, change.as_bytes()];
+fn tag(entry: &EpochKeyEntry, commit: CommitId, asker: &UsedSlot, change: &str) -> Tag {
+    let parts: [&[u8]; 5] = [PURPOSE, &commit.0, &asker.slot.0, &asker.public_key, change.as_bytes()];
     entry.key.page_authenticator().tag(&parts)
 }
 
 impl ChangeRequest {
-    pub(super) fn new(change: &KeyChange, asker: &UsedSlot, epoch: &EpochKeyEntry) -> Self {
+    pub(super) fn new(change: &KeyChange, commit: CommitId, asker: &UsedSlot, epoch: &EpochKeyEntry) -> Self {
         let change = match change {
             KeyChange::Add(record) => Change::Add { record: record.encode() },
             KeyChange::Remove { slot, rotate } => Change::Remove { slot: *slot, rotate: *rotate },
             KeyChange::Rotate => Change::Rotate,
         };
         let change = serde_json::to_string(&change).expect("plain structures always have a JSON form");
-        let tag = *tag(epoch, asker, &change).as_bytes();
-        Self { change, slot: asker.slot, public_key: asker.public_key, tag }
+        let tag = *tag(epoch, commit, asker, &change).as_bytes();
+        Self { change, commit, slot: asker.slot, public_key: asker.public_key, tag }
     }
 
     fn asker(&self) -> UsedSlot {
@@ -192,7 +205,7 @@ impl ChangeRequest {
         if !volume.has_slot(&asker)? {
             return Err(SlotError::AskerRemoved { slot });
         }
-        match tag(&volume.current_epoch(), &asker, &self.change) == Tag::from_bytes(self.tag) {
+        match tag(&volume.current_epoch(), self.commit, &asker, &self.change) == Tag::from_bytes(self.tag) {
             true => Ok(()),
             false => Err(SlotError::AskerBehind { slot }),
         }
@@ -232,10 +245,12 @@ mod tests {
         for change in
             [KeyChange::Add(record), KeyChange::Remove { slot: SlotId([3; 8]), rotate: true }, KeyChange::Rotate]
         {
-            let sent = KeyRequest::Change(ChangeRequest::new(&change, &asker, &epoch)).encode();
+            let commit = CommitId([8; 16]);
+            let sent = KeyRequest::Change(ChangeRequest::new(&change, commit, &asker, &epoch)).encode();
             let arrived = arrived(&sent);
             assert_eq!((arrived.change(), arrived.asker()), (Some(change), asker));
-            assert_eq!(Tag::from_bytes(arrived.tag), tag(&epoch, &asker, &arrived.change));
+            assert_eq!(arrived.commit, commit);
+            assert_eq!(Tag::from_bytes(arrived.tag), tag(&epoch, commit, &asker, &arrived.change));
         }
         assert!(serde_json::from_slice::<KeyRequest>(b"{}").is_err());
     }
@@ -263,12 +278,33 @@ mod tests {
     }
 
     fn ask(volume: &Volume, change: &KeyChange, asker: UsedSlot, epoch: &EpochKeyEntry) -> Result<(), SlotError> {
-        let request = KeyRequest::Change(ChangeRequest::new(change, &asker, epoch)).encode();
+        let request = KeyRequest::Change(ChangeRequest::new(change, volume.newest_commit(), &asker, epoch)).encode();
         match KeyRequest::answer(Some(&request), volume).expect("an answer") {
             KeyAnswer::Changed(_) => Ok(()),
             KeyAnswer::Refused(refusal) => Err(refusal.into()),
-            KeyAnswer::Slot { .. } => panic!("that was not asked"),
+            KeyAnswer::Slot { .. } | KeyAnswer::Newer { .. } => panic!("that was not asked"),
         }
+    }
+
+    #[test]
+    fn a_request_that_was_recorded_changes_nothing_once_it_was_obeyed() {
+        let (volume, epoch) = volume();
+        let one = volume.slots().expect("readable").remove(0);
+        let asker = UsedSlot { slot: one.slot, public_key: one.public_key };
+        let record = SlotRecord { slot: SlotId([3; 8]), public_key: one.public_key, slot_file: vec![3; 99] };
+        let add = KeyChange::Add(record.clone());
+        let recorded = KeyRequest::Change(ChangeRequest::new(&add, volume.newest_commit(), &asker, &epoch)).encode();
+        let replay = || KeyRequest::answer(Some(&recorded), &volume).expect("an answer");
+        assert!(matches!(replay(), KeyAnswer::Changed(_)));
+        ask(&volume, &KeyChange::Remove { slot: record.slot, rotate: false }, asker, &epoch).expect("removed again");
+        let commit = volume.newest_commit();
+        assert!(matches!(replay(), KeyAnswer::Newer { commit: newest } if newest == commit));
+        assert!(!volume.slots().expect("readable").iter().any(|slot| slot.slot == record.slot));
+        // To say that it is for the newest commit takes the vault key.
+        let mut forged = arrived(&recorded);
+        forged.commit = commit;
+        let answer = KeyRequest::answer(Some(&KeyRequest::Change(forged).encode()), &volume).expect("an answer");
+        assert!(matches!(answer, KeyAnswer::Refused(Refusal::AskerBehind(_))));
     }
 
     #[test]
@@ -292,13 +328,15 @@ mod tests {
     }
 
     #[test]
-    fn the_tag_is_over_the_change_and_who_asks_for_it() {
+    fn the_tag_is_over_the_newest_commit_the_change_and_who_asks_for_it() {
         let epoch = EpochKeyEntry { epoch: EpochId([1; 16]), key: EpochKey::from_bytes(&[2; 32]) };
         let asker = UsedSlot { slot: SlotId([6; 8]), public_key: [7; 32] };
-        let ours = tag(&epoch, &asker, "change");
-        assert!(ours != tag(&epoch, &UsedSlot { slot: SlotId([5; 8]), ..asker }, "change"));
-        assert!(ours != tag(&epoch, &UsedSlot { public_key: [8; 32], ..asker }, "change"));
-        assert!(ours != tag(&epoch, &asker, "other"));
+        let commit = CommitId([4; 16]);
+        let ours = tag(&epoch, commit, &asker, "change");
+        assert!(ours != tag(&epoch, commit, &UsedSlot { slot: SlotId([5; 8]), ..asker }, "change"));
+        assert!(ours != tag(&epoch, commit, &UsedSlot { public_key: [8; 32], ..asker }, "change"));
+        assert!(ours != tag(&epoch, commit, &asker, "other"));
+        assert!(ours != tag(&epoch, CommitId([5; 16]), &asker, "change"));
     }
 
     #[test]

@@ -62,6 +62,11 @@ impl KeyRing {
         self.epochs.read().get(&epoch).cloned()
     }
 
+    /// All epochs whose keys were opened.
+    pub fn epochs(&self) -> Vec<EpochId> {
+        self.epochs.read().keys().copied().collect()
+    }
+
     /// The epoch that is written in.
     pub fn current(&self) -> Arc<EpochKeys> {
         Arc::clone(&self.current.read())

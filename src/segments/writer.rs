@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::codec::PreparedBlock;
 use super::keyring::EpochKeys;
-use crate::crypto::{Randomness, UnitCipher};
+use crate::crypto::{Randomness, UNIT_BYTES_MAX, UnitCipher};
 use crate::format::commit::CommitPage;
 use crate::format::segment::{
     DATA_SEGMENT_BYTES_MAX, HEADER_BYTES, LAST_PAGE_BYTES, LastPage, SegmentHeader, SummaryEntry, encode_summary,
@@ -34,13 +34,16 @@ impl WriteOnceCipher {
         Self { cipher, sealed_bytes: HEADER_BYTES as u64 }
     }
 
-    /// Encrypts `buffer`, to lie at `offset_bytes`.
+    /// Encrypts `buffer`, to lie at `offset_bytes`: one unit, or several if it is longer than a unit may be.
     ///
     /// # Panics
     /// When any of it was sealed before, or the offset is not a multiple of 16: going on would break XTS.
     pub fn seal(&mut self, offset_bytes: u64, buffer: &mut [u8]) {
         assert!(offset_bytes.is_multiple_of(16) && offset_bytes >= self.sealed_bytes, "an offset is sealed once");
-        self.cipher.encrypt(offset_bytes / 16, buffer);
+        match buffer.len() <= UNIT_BYTES_MAX {
+            true => self.cipher.encrypt(offset_bytes / 16, buffer),
+            false => self.cipher.encrypt_units(offset_bytes / 16, buffer),
+        }
         self.sealed_bytes = offset_bytes + (buffer.len() as u64).next_multiple_of(16);
     }
 }

@@ -114,14 +114,54 @@ impl KnownKeys {
     }
 
     /// What is known after the tree has said what it is `now`. Of a slot that it has no more, one of the vault's commits
-    /// said so, unless the tree `is_rolled_back`: then it is only one that it does not have yet.
+    /// said so, unless the tree `is_rolled_back`: then it is only one that it does not have yet. Nor does such a tree make
+    /// a removed slot valid, or a replaced epoch the newest.
     pub fn learn(before: Option<Self>, now: Self, is_rolled_back: bool) -> Self {
-        let before = before.filter(|known| known.vault == now.vault);
-        let mut removed = before.as_ref().map(|known| known.removed.clone()).unwrap_or_default();
-        if !is_rolled_back {
-            removed.extend(before.into_iter().flat_map(|known| known.valid));
+        let Some(before) = before.filter(|known| known.vault == now.vault) else { return now };
+        let Self { mut valid, mut removed, .. } = now;
+        removed.extend(before.removed);
+        match is_rolled_back {
+            true => valid.retain(|slot| !removed.contains(slot)),
+            false => {
+                removed.extend(before.valid);
+                removed.retain(|slot| !valid.contains(slot));
+            }
         }
-        removed.retain(|slot| !now.valid.contains(slot));
-        Self { removed, ..now }
+        let epoch = if before.older.contains(&now.epoch) { before.epoch } else { now.epoch };
+        let mut older: BTreeSet<_> =
+            before.older.into_iter().chain(now.older).chain([before.epoch, now.epoch]).collect();
+        older.remove(&epoch);
+        Self { vault: now.vault, epoch, older, valid, removed }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(epoch: u8, older: &[u8], valid: &[u8], removed: &[u8]) -> KnownKeys {
+        let slots = |ids: &[u8]| ids.iter().map(|id| SlotId([*id; 8])).collect();
+        let older = older.iter().map(|id| EpochId([*id; 16])).collect();
+        let (vault, epoch) = (VaultId([9; 16]), EpochId([epoch; 16]));
+        KnownKeys { vault, epoch, older, valid: slots(valid), removed: slots(removed) }
+    }
+
+    #[test]
+    fn a_slot_that_the_tree_has_no_more_was_removed_and_one_that_it_has_again_is_valid() {
+        let before = known(2, &[1], &[1, 2], &[3]);
+        let now = known(2, &[1], &[1, 3], &[]);
+        assert_eq!(KnownKeys::learn(Some(before), now, false), known(2, &[1], &[1, 3], &[2]));
+        let other_vault = KnownKeys { vault: VaultId([8; 16]), ..known(2, &[1], &[1, 2], &[3]) };
+        assert_eq!(KnownKeys::learn(Some(other_vault), known(5, &[], &[7], &[]), false), known(5, &[], &[7], &[]));
+    }
+
+    #[test]
+    fn a_tree_that_is_rolled_back_forgets_no_removal_and_no_newer_epoch() {
+        let before = known(3, &[1, 2], &[1, 4], &[2]);
+        let older = known(2, &[1], &[1, 2], &[]);
+        assert_eq!(KnownKeys::learn(Some(before.clone()), older.clone(), true), known(3, &[1, 2], &[1], &[2]));
+        assert_eq!(KnownKeys::learn(Some(before.clone()), older, false).epoch, before.epoch);
+        let rotated = known(5, &[1, 2, 3], &[1], &[]);
+        assert_eq!(KnownKeys::learn(Some(before), rotated, true), known(5, &[1, 2, 3], &[1], &[2]));
     }
 }

@@ -76,9 +76,9 @@ impl Volume {
             |block: u64| runs.get(runs.partition_point(|run| run.last < block)).is_some_and(|run| run.first <= block);
         let dirty = view.generations().flat_map(|generation| generation.dirty.range(inode, 0, u64::MAX));
         let dirty = dirty.filter(|(block, _)| !is_reserved(*block)).count() as u64;
-        let reserve_end = runs.last().map_or(0, |run| (run.last + 1) * block_bytes);
-        let end = record.size_bytes.next_multiple_of(4096).max(reserve_end);
-        (record.allocated_bytes + dirty * block_bytes).min(end)
+        let reserve_end = runs.last().map_or(0, |run| run.last.saturating_add(1).saturating_mul(block_bytes));
+        let end = record.size_bytes.checked_next_multiple_of(4096).unwrap_or(u64::MAX).max(reserve_end);
+        record.allocated_bytes.saturating_add(dirty * block_bytes).min(end)
     }
 
     /// Changes attributes. A change of owner drops set-id bits and capabilities; a change of mode moves the ACL's mask.

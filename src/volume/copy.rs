@@ -137,7 +137,7 @@ fn clone_block(
     match (had, base != BlockBase::Hole) {
         // Counted in any case.
         _ if is_reserved => {}
-        (false, true) => record.allocated_bytes += block_bytes,
+        (false, true) => record.allocated_bytes = record.allocated_bytes.saturating_add(block_bytes),
         (true, false) => record.allocated_bytes = record.allocated_bytes.saturating_sub(block_bytes),
         _ => {}
     }

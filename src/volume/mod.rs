@@ -5,7 +5,7 @@
 //! - content: [`content`] (read, write), [`ranges`] (truncate, punch, seek), [`reserved`] (reserve), [`copy`] (clone)
 //! - the state in memory: [`state`] (generations, views, edits), [`overlay`], [`dirty`], [`uses`], [`inode_numbers`]
 //! - keys: [`slots`] (slots added and removed, the vault key rotated, `keys/` kept as the tree says), [`key_change`] (what
-//!   can become of that)
+//!   can become of that), [`revived_keys`] (what an older folder that is accepted must not bring back)
 //! - on its way to the disk: [`flush`] (dirty blocks into segments), [`data_segments`] (those segments, also when a disk
 //!   fails), [`journaling`] (fsync), [`publish`] (commits), [`flusher`] and [`background`] (when)
 //! - mounting: [`open`] and [`opening`], [`newest`] (which commit), [`passed_over`] (what of the folder is of no use), [`heads`] (of several, and their names), [`unpublished`] (what only the
@@ -49,6 +49,7 @@ mod ranges;
 mod rename;
 mod replay;
 mod reserved;
+mod revived_keys;
 mod settle;
 mod slots;
 mod space;

@@ -129,9 +129,9 @@ impl Volume {
             edit.put(Key::new(inode, KeyKind::SymlinkTarget, 0), target);
         }
         inherited.store(&mut edit, inode)?;
-        parent_record.link_count += u32::from(is_directory);
+        parent_record.link_count = parent_record.link_count.saturating_add(u32::from(is_directory));
         edit.touch_directory(parent, parent_record);
-        edit.state.inode_count += 1;
+        edit.state.inode_count = edit.state.inode_count.saturating_add(1);
         self.uses.lock().reference(inode);
         let attributes = self.public_attributes(&edit.view(), inode, &record);
         self.note_memory(&guard.state);

@@ -13,6 +13,7 @@ use super::VolumeOptions;
 use super::heads::{Candidates, describe, find_device, list as list_heads, newest_of, usable};
 use super::open_error::OpenError;
 use super::passed_over::{describe_passed_over, unlisted_doubt};
+use super::revived_keys::RevivedKeys;
 use super::slots::{UsedSlot, check_used_slot};
 use super::unpublished::{Place, UncoveredJournal};
 use crate::format::{EpochId, VaultId};
@@ -73,6 +74,8 @@ pub(super) struct Doubts {
     pub are_accepted: bool,
     /// Whether the next commit covers heads that its tree has nothing of, as the user wants it.
     pub gives_up_heads: bool,
+    /// What the state would bring back, if that was accepted: to be shut out before anything is written.
+    pub revived: Option<RevivedKeys>,
 }
 
 /// What this device knows of the vault's keys, unless it is of another vault.
@@ -124,6 +127,7 @@ impl Newest {
                 list_heads(tree, &others.iter().collect::<Vec<_>>())
             ));
         }
+        doubts.note_revived(tree, &accepted, &head, known.as_ref(), opener)?;
         if !opener.options.wants_changes() {
             doubts.add(ReadOnlyCause::Asked, "mounted read-only".into());
         }
@@ -137,7 +141,9 @@ impl Newest {
         // A folder that lacks what was seen is none to publish in.
         let is_whole = self.accepted.heads.closed.is_empty() && !self.doubts.is_rolled_back();
         let is_asked = self.doubts.cause == Some(ReadOnlyCause::Asked);
-        if self.journal.is_empty() || is_asked || !is_whole {
+        // Nor is one on which a rotation has to come first.
+        let is_current = self.doubts.revived.is_none();
+        if self.journal.is_empty() || is_asked || !is_whole || !is_current {
             return None;
         }
         match &self.place {
@@ -203,6 +209,7 @@ impl Choice {
 
 fn nothing_usable(accepted: &AcceptedHeads) -> OpenError {
     let awaited = accepted.heads.awaited.first().map(|(_, _, error)| error.to_string());
+    let awaited = awaited.or_else(|| accepted.unproved.first().map(ToString::to_string));
     let refused = || accepted.refused.first().map(ToString::to_string);
     OpenError::NotArrived(awaited.or_else(refused).unwrap_or_else(|| "the folder holds no commit".into()))
 }
@@ -222,6 +229,9 @@ impl Doubts {
                 "device {device} has written under a newer vault key (epoch {epoch}), which this slot does not have: its key \
                  file has not arrived, or the slot was removed"
             ));
+        }
+        if let Some(unproved) = accepted.unproved.first() {
+            return missing(unproved.to_string());
         }
         let seen = &opener.device.seen;
         let rollbacks = accepted.heads.rollbacks(opener.device);
@@ -304,6 +314,30 @@ impl Doubts {
     /// Whether the folder lacks what was seen, or has what may be forged, and the user has not said to go on.
     fn is_rolled_back(&self) -> bool {
         self.cause == Some(ReadOnlyCause::Missing)
+    }
+
+    /// Looks what an older state would bring back, says it where it is still to be accepted, and refuses the slot that is.
+    fn note_revived(
+        &mut self,
+        tree: &Tree,
+        accepted: &AcceptedHeads,
+        head: &Head,
+        known: Option<&KnownKeys>,
+        opener: &Opener<'_>,
+    ) -> Result<(), OpenError> {
+        let is_accepted = self.read_only.is_none() && (self.are_accepted || self.gives_up_heads);
+        let Some(known) = known.filter(|_| is_accepted || self.can_be_accepted) else { return Ok(()) };
+        let Some(revived) = RevivedKeys::find(tree, accepted, head, known)? else { return Ok(()) };
+        if let Some(UsedSlot { slot, .. }) = opener.slot.filter(|used| revived.has_slot(used.slot)) {
+            return Err(OpenError::SlotRemoved { slot });
+        }
+        if let Some(reason) = &mut self.read_only {
+            reason.push_str(&format!(
+                "; it would bring back {revived}: who accepts it has the vault key replaced first, without that"
+            ));
+        }
+        self.revived = is_accepted.then_some(revived);
+        Ok(())
     }
 }
 

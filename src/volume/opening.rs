@@ -140,8 +140,11 @@ impl Opening {
         }
         warnings.into_iter().for_each(|warning| volume.warn(warning));
         volume.keep_own_commit(heads, recorded)?;
+        if let Some(revived) = &doubts.revived {
+            volume.shut_out_again(revived);
+        }
         // Before what was seen is recorded: after a crash between the two the rollback is still seen to be one.
-        volume.keep_keys(doubts.are_accepted);
+        volume.keep_keys(doubts.are_accepted || doubts.revived.is_some());
         volume.settle_in(heads, &arriving, recorded)?;
         if doubts.gives_up_heads {
             volume.give_up_heads();

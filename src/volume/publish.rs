@@ -192,6 +192,7 @@ impl Volume {
     /// Publishes what a failure left frozen. If it came from a change of keys, `keys/` follows now.
     fn publish_left_over(&self, publisher: &mut Publisher) -> Result<()> {
         self.publish_frozen(publisher)?;
+        publisher.vault_items.clear();
         if std::mem::take(&mut publisher.keys_due) {
             // What is not as it should be is warned of.
             let _ = self.try_keep_keys(publisher, false);

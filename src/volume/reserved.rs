@@ -176,7 +176,7 @@ impl View<'_> {
 impl Edit<'_> {
     /// Makes a planned change. The caller stores the attributes.
     pub fn change_runs(&mut self, inode: InodeNumber, record: &mut AttributesRecord, change: RunChange) {
-        let bytes = change.blocks * self.context.block_bytes as i64;
+        let bytes = change.blocks.saturating_mul(self.context.block_bytes as i64);
         record.allocated_bytes = record.allocated_bytes.saturating_add_signed(bytes);
         record.has_reserved_blocks |= !change.added.is_empty();
         for run in change.removed {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::open_error::OpenError;
 use super::{Result, Volume};
-use crate::format::{InodeNumber, Key, KeyKind};
+use crate::format::{DeviceId, InodeNumber, Key, KeyKind};
 use crate::history::{Arriving, DeviceState, Heads};
 use crate::store::{Area, FilePath, StoreError};
 
@@ -45,8 +45,10 @@ impl Volume {
         self.find_orphans()?;
         self.sweep_temporary_files();
         let mut publisher = self.publisher.lock();
-        for head in heads.newest.values() {
-            for (device, entry) in &head.clock.0 {
+        // The last is what is written on: a rotation may have been made on one of the others since they were found.
+        let clock = publisher.clock.clone();
+        for clock in heads.newest.values().map(|head| &head.clock).chain([&clock]) {
+            for (device, entry) in &clock.0 {
                 let seen = publisher.device.seen.0.entry(*device).or_insert(*entry);
                 if entry.number > seen.number || self.options.accept_rollback {
                     *seen = *entry;
@@ -54,8 +56,9 @@ impl Volume {
             }
         }
         if self.options.accept_rollback {
-            let known = heads.newest.clone();
-            publisher.device.seen.0.retain(|device, _| known.contains_key(device));
+            let written_on = publisher.head.as_ref().map(|head| head.device);
+            let is_here = |device: &DeviceId| heads.newest.contains_key(device) || Some(*device) == written_on;
+            publisher.device.seen.0.retain(|device, _| is_here(device));
             let given_up = arriving.iter().map(|arriving| (arriving.device, arriving.sequence));
             publisher.device.given_up.extend(given_up);
         }

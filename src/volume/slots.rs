@@ -28,8 +28,8 @@ use super::publish::Publisher;
 use super::{Result, Volume, VolumeError};
 use crate::crypto::EpochKey;
 use crate::format::items::TimeRecord;
-use crate::format::{EpochId, EpochRecord, EpochStart, InodeNumber, Key, KeyKind, SlotId, SlotRecord};
-use crate::history::epochs::epoch_records;
+use crate::format::{CommitId, EpochId, EpochRecord, EpochStart, InodeNumber, Key, KeyKind, SlotId, SlotRecord};
+use crate::history::epoch_records::{epoch_records, record_of};
 use crate::history::{AcceptedHeads, DeviceState, Head, Heads};
 use crate::segments::KeyRing;
 use crate::tree::{Root, Tree};
@@ -54,7 +54,8 @@ pub(super) fn start_of(epoch: EpochId, now: TimeRecord) -> EpochStart {
     EpochStart { epoch, seconds: u64::try_from(now.seconds).unwrap_or(0) }
 }
 
-fn read_slots(tree: &Tree, root: &Root) -> Result<Vec<SlotRecord>> {
+/// The slots that a tree has.
+pub(super) fn read_slots(tree: &Tree, root: &Root) -> Result<Vec<SlotRecord>> {
     let key = |suffix| Key::new(InodeNumber::VAULT, KeyKind::Slot, suffix);
     let items = tree.scan(root, key(0), key(u64::MAX));
     items.map(|item| Ok(SlotRecord::decode(&item?.1.value)?)).collect()
@@ -135,6 +136,11 @@ impl Volume {
     pub fn current_epoch(&self) -> EpochKeyEntry {
         let keys = self.segments.ring().current();
         EpochKeyEntry { epoch: keys.epoch, key: keys.key().duplicate() }
+    }
+
+    /// The id of the newest commit: no request that was made for another one is valid.
+    pub fn newest_commit(&self) -> CommitId {
+        self.publisher.lock().head.as_ref().map_or(CommitId::default(), |head| head.page.id)
     }
 
     /// Since when the present vault key is written with, in seconds since 1970; `None` where the vault does not say.
@@ -235,7 +241,7 @@ impl Volume {
     }
 
     /// Steps 2 and 3 of a rotation, for these slots.
-    fn begin_epoch(&self, slots: &[SlotRecord]) -> Result<()> {
+    pub(super) fn begin_epoch(&self, slots: &[SlotRecord]) -> Result<()> {
         let randomness = &*self.environment.randomness;
         let epoch = EpochKeyEntry { epoch: EpochId(randomness.array()), key: EpochKey::generate(randomness) };
         write_epoch_keys(&*self.environment.store, &self.vault, slots, &epoch)?;
@@ -250,8 +256,8 @@ impl Volume {
     /// What a commit says that is the first in its epoch: the key of the epoch before, and when the new one began.
     pub(super) fn rotation_items(&self, publisher: &Publisher) -> Result<Vec<(Key, Arc<[u8]>)>> {
         let ring = self.segments.ring();
-        let current = ring.current().epoch;
-        let Some(head) = publisher.head.as_ref().filter(|head| head.page.epoch != current) else {
+        let current = ring.current();
+        let Some(head) = publisher.head.as_ref().filter(|head| head.page.epoch != current.epoch) else {
             return Ok(Vec::new());
         };
         let epoch = head.page.epoch;
@@ -259,10 +265,9 @@ impl Volume {
         let start = self.context.tree.get(&head.root(), Key::EPOCH_START)?;
         let start = start.and_then(|item| EpochStart::decode(&item.value).ok()).filter(|start| start.epoch == epoch);
         let created_seconds = start.map_or(0, |start| start.seconds);
-        let record = EpochRecord { epoch, key: keys.key().secret().duplicate(), created_seconds };
-        let suffix = u64::from_be_bytes(epoch.0[..8].try_into().expect("8 bytes"));
-        let key = Key::new(InodeNumber::VAULT, KeyKind::EpochRecord, suffix);
-        let begins = start_of(current, self.now());
+        let record = record_of(&keys, &current, created_seconds);
+        let key = EpochRecord::key_of(epoch);
+        let begins = start_of(current.epoch, self.now());
         Ok(vec![(key, Arc::from(record.encode().as_slice())), (Key::EPOCH_START, Arc::from(begins.encode()))])
     }
 

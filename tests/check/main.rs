@@ -6,6 +6,7 @@ mod logic;
 mod sound;
 #[path = "../support/mod.rs"]
 mod support;
+mod twisted;
 
 use std::sync::Arc;
 

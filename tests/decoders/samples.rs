@@ -13,8 +13,8 @@ use passkeyfs::format::segment::{LastPage, SegmentHeader, SegmentKind, SummaryEn
 use passkeyfs::format::slot_file::{PasskeyMethod, RecoveryMethod, SlotMethod, epoch_key_file_name, slot_file_name};
 use passkeyfs::format::{
     BlockKind, ByteWriter, CommitId, CommitNumber, DeviceId, Encoding, EpochId, EpochKeyFile, EpochRecord, EpochStart,
-    InodeNumber, Key, KeyKind, Pointer, SegmentId, Sequence, SlotFile, SlotId, SlotPublic, SlotRecord, Stamp,
-    VaultFile, VaultId, VaultParameters,
+    InodeNumber, Key, KeyKind, Pointer, RecordedKey, SegmentId, Sequence, SlotFile, SlotId, SlotPublic, SlotRecord,
+    Stamp, VaultFile, VaultId, VaultParameters,
 };
 use passkeyfs::history::DeviceState;
 use passkeyfs::segments::codec::PreparedBlock;
@@ -165,8 +165,11 @@ fn items(samples: &mut Samples) {
     samples.push(("segment record", segment.encode()));
     let slot = SlotRecord { slot: SlotId([1; 8]), public_key: [2; 32], slot_file: b"{\"a\": 1}".to_vec() };
     samples.push(("slot record", slot.encode()));
-    let epoch = EpochRecord { epoch: EpochId([3; 16]), key: Secret::new([4; 32]), created_seconds: 5 };
-    samples.push(("epoch record", epoch.encode().to_vec()));
+    let plain = RecordedKey::Plain(Secret::new([4; 32]));
+    for key in [RecordedKey::Wrapped { under: EpochId([6; 16]), bytes: [4; 40] }, plain] {
+        let epoch = EpochRecord { epoch: EpochId([3; 16]), key, created_seconds: 5 };
+        samples.push(("epoch record", epoch.encode().to_vec()));
+    }
     samples.push(("epoch start", EpochStart { epoch: EpochId([3; 16]), seconds: 1_800_000_000 }.encode()));
     samples.push(("pointer", written(|writer| pointer().encode(writer))));
     for kind in [KeyKind::Attributes, KeyKind::Extent, KeyKind::Orphan] {

@@ -7,6 +7,7 @@ mod following;
 mod outcomes;
 mod recovery;
 mod rig;
+mod rollbacks;
 mod rotation;
 mod tampering;
 mod thieves;

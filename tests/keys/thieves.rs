@@ -4,11 +4,14 @@
 use std::sync::Arc;
 
 use passkeyfs::format::commit::ClockEntry;
-use passkeyfs::format::{CommitId, CommitNumber, DeviceId, Sequence};
+use passkeyfs::format::{
+    BlockKind, CommitId, CommitNumber, DeviceId, EpochId, EpochRecord, InodeNumber, Key, KeyKind, Pointer, SegmentId,
+    Sequence, Stamp,
+};
 use passkeyfs::history::{AcceptedHeads, CommitDraft, CommitWriter, DeviceState};
-use passkeyfs::segments::{BlockSource, KeyRing, Segments};
+use passkeyfs::segments::{BlockError, BlockSink, BlockSource, KeyRing, Segments};
 use passkeyfs::store::MemoryStore;
-use passkeyfs::tree::Tree;
+use passkeyfs::tree::{Change, Changes, Tree};
 use passkeyfs::volume::{KeyChange, Volume, VolumeOptions};
 
 use crate::rig::{Rig, bring, folder_of, read, write};
@@ -205,4 +208,137 @@ fn forge_clock(rig: &Rig, theirs: &MemoryStore, victim: DeviceId) {
     };
     let (_, segment) = CommitWriter::begin(&segments).expect("begun").finish(draft, clock).expect("finished");
     segments.publish(&segment).expect("published");
+}
+
+/// Writes a commit whose out-of-line values lie in a segment that nobody has.
+struct Hiding<'a>(CommitWriter<'a>);
+
+impl BlockSink for Hiding<'_> {
+    fn write(&mut self, kind: BlockKind, bytes: &[u8]) -> Result<Pointer, BlockError> {
+        let pointer = BlockSink::write(&mut self.0, kind, bytes)?;
+        Ok(match kind {
+            BlockKind::Value => Pointer { segment: SegmentId(0xdead_beef), ..pointer },
+            _ => pointer,
+        })
+    }
+}
+
+/// Adds a commit to the thief's folder whose tree has something at `hidden` that cannot be read, and whose clock claims to
+/// have merged every commit of every device. Answers the epoch that it is in.
+fn hide_record(rig: &Rig, theirs: &MemoryStore, hidden: Key) -> EpochId {
+    let unlocked = rig.unlock(theirs, "two").expect("unlocked");
+    let epochs = unlocked.epochs.into_iter().map(|entry| (entry.epoch, entry.key)).collect();
+    let ring = Arc::new(KeyRing::new(unlocked.vault.vault(), epochs));
+    let device = DeviceState::load(theirs).expect("readable").expect("there").device;
+    let (store, clock, randomness) = (Arc::new(theirs.clone()), rig.clock.clone(), rig.randomness.clone());
+    let segments = Arc::new(Segments::new(store, clock, randomness, ring, device, true, 0).expect("segments"));
+    let tree = Tree::new(Arc::clone(&segments) as Arc<dyn BlockSource>, 1 << 20);
+    let accepted = AcceptedHeads::find(&segments, &tree, None).expect("found");
+    let head = accepted.heads.newest[&device].clone();
+    segments.ring().write_in(head.page.epoch);
+    segments.skip_to(Sequence(head.sequence.0 + 1));
+    let change = Change::Put { value: vec![7; 3000].into(), stamp: Stamp::default() };
+    let changes = Changes { removed_ranges: Vec::new(), items: vec![(hidden, change)] };
+    let mut sink = Hiding(CommitWriter::begin(&segments).expect("begun"));
+    let root = tree.apply(&head.root(), &changes, &mut sink).expect("applied");
+    let (number, id) = (CommitNumber(1 << 30), CommitId(rig.randomness.array()));
+    let mut clock = head.clock.clone();
+    for entry in clock.0.values_mut() {
+        *entry = ClockEntry { number: CommitNumber(1 << 30), id: CommitId([1; 16]) };
+    }
+    clock.0.insert(device, ClockEntry { number, id });
+    let draft = CommitDraft {
+        number,
+        id,
+        parent: head.page.id,
+        seconds: head.page.seconds,
+        nanoseconds: head.page.nanoseconds,
+        root,
+        data_files: Vec::new(),
+    };
+    let (_, segment) = sink.0.finish(draft, clock).expect("finished");
+    segments.publish(&segment).expect("published");
+    head.page.epoch
+}
+
+/// Which record of the thief's tree cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Hidden {
+    Neighbour,
+    TheTrueEpochs,
+}
+
+#[test]
+fn an_epoch_record_that_cannot_be_read_makes_no_forged_epoch_count() {
+    for (name, hidden) in [Name::Victims, Name::HisOwn]
+        .into_iter()
+        .flat_map(|name| [(name, Hidden::Neighbour), (name, Hidden::TheTrueEpochs)])
+    {
+        let scene = scene();
+        let theirs = scene.rotates(name);
+        let true_epoch = scene.rig.open(&scene.disk, "one").expect("open").current_epoch().epoch;
+        let place = match hidden {
+            Hidden::Neighbour => Key::new(InodeNumber::VAULT, KeyKind::EpochRecord, u64::MAX - 1),
+            Hidden::TheTrueEpochs => EpochRecord::key_of(true_epoch),
+        };
+        let forged = hide_record(&scene.rig, &theirs, place);
+        bring(&theirs, &scene.disk);
+        for accept_rollback in [false, true] {
+            let (disk, what) = (scene.disk.fork(), format!("{name:?}, {hidden:?}, accept {accept_rollback}"));
+            let found = scene.rig.check(&disk, &scene.rig.unlock(&disk, "one").expect("unlocked"));
+            assert!(!found.is_empty() && !found.iter().any(|issue| issue.starts_with("damage")), "{what}: {found:?}");
+            let volume = scene.open_with(&disk, VolumeOptions { accept_rollback, ..usual() });
+            assert_eq!(read(&volume, "a").as_deref(), Some(&b"true"[..]), "{what}");
+            assert_eq!(volume.current_epoch().epoch, true_epoch, "{what}");
+            match (hidden, volume.status().read_only) {
+                // His tree does not have the true key, which is looked up past the neighbour that he hides.
+                (Hidden::Neighbour, None) => {}
+                (Hidden::TheTrueEpochs, Some(reason)) => {
+                    assert!(reason.contains(&forged.to_string()) && reason.contains(".meta"), "{what}: {reason}");
+                    assert!(!volume.rollback_can_be_accepted(), "{what}");
+                    assert!(found.iter().any(|issue| issue.starts_with("not arrived")), "{what}: {found:?}");
+                    continue;
+                }
+                (_, read_only) => panic!("{what}: {read_only:?}"),
+            }
+            write(&volume, "later", b"secret of the victim");
+            volume.close().expect("closed");
+            let theirs = theirs.fork();
+            bring(&disk, &theirs);
+            assert_eq!(read(&scene.rig.open(&theirs, "two").expect("his own state"), "later"), None);
+        }
+        // A device that is new finds both, and does not take the false one for a successor of the true one.
+        let fresh = scene.rig.new_device(&folder_of(&scene.disk));
+        let volume = scene.rig.open(&fresh, "one").expect("open");
+        assert!(volume.status().read_only.is_some(), "{name:?}, {hidden:?}");
+        assert!(hidden == Hidden::Neighbour || read(&volume, "a").as_deref() == Some(b"true"), "{name:?}");
+    }
+}
+
+#[test]
+fn commits_under_the_old_vault_key_do_not_hide_a_rotation_from_a_device_that_has_not_seen_it_yet() {
+    let (rig, disk) = Rig::with_vault();
+    let volume = rig.open(&disk, "one").expect("open");
+    let two = rig.add(&disk, &volume, "two");
+    write(&volume, "a", b"old");
+    volume.publish().expect("published");
+    let away = rig.new_device(&folder_of(&disk));
+    drop(rig.open(&away, "one").expect("it knows the vault key from before"));
+    let before = disk.fork();
+    volume.change_keys(&KeyChange::Remove { slot: two, rotate: true }).expect("removed");
+    write(&volume, "a", b"true");
+    volume.close().expect("closed");
+    let scene = Scene { rig, disk, before };
+    bring(&scene.thief(Name::Victims, |_| ()), &scene.disk);
+    bring(&scene.disk, &away);
+    for disk in [away.fork(), scene.rig.new_device(&folder_of(&away))] {
+        let volume = scene.rig.open(&disk, "one").expect("open");
+        let status = volume.status();
+        assert_eq!((read(&volume, "a").as_deref(), status.read_only), (Some(&b"true"[..]), None));
+        assert!(
+            status.warnings.iter().any(|text| text.contains("after its vault key was replaced")),
+            "{:?}",
+            status.warnings
+        );
+    }
 }

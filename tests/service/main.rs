@@ -9,6 +9,7 @@ mod interrupted;
 mod locking;
 mod mounted_keys;
 mod mounting;
+mod older_folder;
 mod other_users;
 mod rig;
 mod screen;

@@ -2,7 +2,7 @@
 //!
 //! As root, who alone may read the memory of a process that has protected itself: every readable page is searched for the
 //! PIN, for the recovery code and for the software authenticator's secrets, in the forms in which they could lie there; and
-//! so is a core dump that root makes (`gcore`).
+//! so is a core dump that root makes (`gcore`). The vault keys, which a daemon needs, lie on locked pages and nowhere else.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -14,8 +14,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64ct::{Base64, Encoding};
 use nix::sys::signal::Signal;
-use passkeyfs::unlock::RecoveryCode;
+use passkeyfs::crypto::KernelRandomness;
+use passkeyfs::store::LocalStore;
 use passkeyfs::unlock::recovery_code::GROUPS;
+use passkeyfs::unlock::{
+    Authenticator, EpochKeyEntry, RecoveryCode, ScriptedInteraction, SoftwareAuthenticator, unlock_vault,
+};
 use serde_json::json;
 
 use super::rig::{PIN, Rig, Running, words};
@@ -112,6 +116,99 @@ fn watch_processes(needles: Vec<Needle>, stop: Arc<AtomicBool>) -> BTreeSet<Stri
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     found
+}
+
+/// Where needles are found in a process: on pages that are locked and left out of dumps, and elsewhere.
+fn found_by_pages(pid: u32, needles: &[Needle]) -> (BTreeSet<String>, BTreeSet<String>) {
+    let smaps = fs::read_to_string(format!("/proc/{pid}/smaps")).expect("the process is there");
+    let memory = File::open(format!("/proc/{pid}/mem")).expect("root may read it");
+    let (mut locked, mut elsewhere) = (BTreeSet::new(), BTreeSet::new());
+    let mut range = 0..0;
+    for line in smaps.lines() {
+        let first = line.split_ascii_whitespace().next().unwrap_or_default();
+        if let Some((start, end)) = first.split_once('-') {
+            let address = |text: &str| u64::from_str_radix(text, 16).expect("an address");
+            range = address(start)..address(end);
+        }
+        // The last line of a mapping.
+        let Some(flags) = line.strip_prefix("VmFlags:") else { continue };
+        let mut bytes = vec![0; (range.end - range.start) as usize];
+        if memory.read_exact_at(&mut bytes, range.start).is_err() {
+            continue;
+        }
+        let has = |flag| flags.split_ascii_whitespace().any(|other| other == flag);
+        let place = if has("lo") && has("dd") { &mut locked } else { &mut elsewhere };
+        place.extend(search(&bytes, needles).into_iter().map(str::to_owned));
+    }
+    (locked, elsewhere)
+}
+
+/// The vault keys that the first key opens, as needles: each half by itself.
+fn vault_keys(rig: &Rig) -> Vec<Needle> {
+    let store = LocalStore::new(rig.vault(), rig.path("no state"));
+    let mut key: Vec<Box<dyn Authenticator>> =
+        vec![Box::new(SoftwareAuthenticator::open_or_create(&rig.key()).expect("there"))];
+    let interaction = ScriptedInteraction::with_pins(&[PIN]);
+    let unlocked = unlock_vault(&store, &mut key, &interaction, &KernelRandomness).expect("unlocked");
+    let halves = |entry: &EpochKeyEntry| {
+        let name = |half| format!("{half} half of the vault key of epoch {}", entry.epoch);
+        let (first, second) = entry.key.expose().split_at(16);
+        [(name("first"), first.to_vec()), (name("second"), second.to_vec())]
+    };
+    unlocked.epochs.iter().flat_map(halves).collect()
+}
+
+#[test]
+fn the_vault_keys_of_all_epochs_lie_on_locked_pages_and_nowhere_else() {
+    if !can_read_memory() {
+        return;
+    }
+    let Some(rig) = Rig::where_fuse_works() else { return };
+    let is_sheltered = |service: &Running, keys: &[Needle], what: &str| {
+        let (locked, elsewhere) = found_by_pages(service.child.id(), keys);
+        assert!(elsewhere.is_empty(), "{what}: {elsewhere:#?}");
+        assert_eq!(locked.len(), keys.len(), "{what}: {locked:#?}");
+    };
+    let stop = |mut service: Running| {
+        service.signal(Signal::SIGTERM);
+        assert_eq!(service.finish().0.code(), Some(0));
+    };
+    let service = Running::mounted(&rig, &mut rig.mount_in_front(""));
+    for round in 0..2 {
+        fs::write(rig.mount().join(format!("file {round}")), vec![7; 200_000]).expect("written");
+        let rotated = rig.command().args(["key", "rotate"]).arg(rig.vault()).output().expect("it runs");
+        assert!(rotated.status.success(), "{}", words(&rotated));
+    }
+    let keys = vault_keys(&rig);
+    assert_eq!(keys.len(), 6, "two epochs that were replaced, and the present one");
+    is_sheltered(&service, &keys, "where they were replaced");
+    stop(service);
+    // The slot's files of the older epochs go: their keys come from the tree.
+    let is_old = |name: &str| name.ends_with(".key") && !name.contains(&present_epoch(&rig));
+    for entry in fs::read_dir(rig.vault().join("keys")).expect("listed").map(|entry| entry.expect("an entry")) {
+        if is_old(&entry.file_name().to_string_lossy()) {
+            fs::remove_file(entry.path()).expect("removed");
+        }
+    }
+    fs::remove_dir_all(rig.path(".local")).expect("a device that is new");
+    let service = Running::mounted(&rig, &mut rig.mount_in_front(""));
+    assert_eq!(fs::read(rig.mount().join("file 0")).expect("read").len(), 200_000);
+    is_sheltered(&service, &keys, "where they were read from the tree");
+    stop(service);
+}
+
+/// The epoch of the newest commit, by the header of the newest file of the only device.
+fn present_epoch(rig: &Rig) -> String {
+    let mut files = Vec::new();
+    let mut folders = vec![rig.vault().join("devices")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("listed").map(|entry| entry.expect("an entry").path()) {
+            if entry.is_dir() { folders.push(entry) } else { files.push(entry) }
+        }
+    }
+    files.sort();
+    let newest = fs::read(files.last().expect("a segment")).expect("read");
+    newest[32..48].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn can_read_memory() -> bool {
