@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+use super::rollback::RollbackArgument;
 use super::size::parse_block_size;
 
 /// An encrypted view of a backup, unlocked by a passkey, kept as write-once files that any sync client can carry.
@@ -64,14 +65,6 @@ impl AuthenticatorArgument {
     pub fn unlocking(&self) -> Unlocking {
         Unlocking { authenticator: self.spec().to_owned(), recovery_code_file: self.recovery_code_file.clone() }
     }
-}
-
-/// What to do with a folder that is older than it should be, when keys are changed.
-#[derive(Debug, Clone, Copy, Args)]
-pub struct RollbackArgument {
-    /// Change the keys although the folder is older than what this device has seen, or not complete: what is missing does not count any more (as mount -o accept-rollback)
-    #[arg(long)]
-    pub accept_rollback: bool,
 }
 
 /// How a vault is opened by a command that changes what unlocks it.

@@ -181,7 +181,7 @@ fn own_sections(name: &str) -> Roff {
     let mut roff = Roff::new();
     let is_helper = name == "mount.passkeyfs";
     if is_helper || name == "passkeyfs-mount" {
-        definitions(&mut roff, "MOUNT OPTIONS", &OWN_OPTIONS);
+        definitions(&mut roff, "MOUNT OPTIONS", OWN_OPTIONS);
         paragraph(
             &mut roff,
             "Generic options are honoured (ro, allow_other, fsname=, nodev, nosuid, noexec, noatime, sync and their \

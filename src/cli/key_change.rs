@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::apart::refuse_key_in_vault;
-use super::args::{KeyAddArguments, KeyRemoveArguments, KeyRotateArguments, RollbackArgument, Unlocking};
+use super::args::{KeyAddArguments, KeyRemoveArguments, KeyRotateArguments, Unlocking};
 use super::exit::Exit;
 use super::failure::failure;
 use super::output;
 use super::read_only;
+use super::rollback::RollbackArgument;
 use super::state_folder::{StateError, StateLock};
 use super::vault::VaultPlace;
 use crate::crypto::KernelRandomness;

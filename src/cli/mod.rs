@@ -13,7 +13,7 @@
 //! | its user is told that something is wrong | `trouble.rs` |
 //! | it runs as a service | `service_config.rs`, `mount.rs` |
 //! | an error becomes two lines and a number | `advice.rs`, `advice_authenticator.rs`, `failure.rs`, `usage.rs`, `exit.rs` |
-//! | what unlocks a vault is changed | `key_change.rs`, `key_pin.rs`, `recovery.rs`, `recovery_kit.rs` |
+//! | what unlocks a vault is changed | `key_change.rs`, `rollback.rs`, `key_pin.rs`, `recovery.rs`, `recovery_kit.rs` |
 //! | local state is placed and locked | `state_folder.rs`, `staging.rs`; what must not lie in the vault folder: `apart.rs` |
 
 pub mod advice;
@@ -52,6 +52,7 @@ pub mod publishing;
 mod read_only;
 pub mod recovery;
 pub mod recovery_kit;
+pub mod rollback;
 pub mod service_config;
 pub mod size;
 pub mod sleep;

@@ -4,7 +4,7 @@
 //! looks at the volume now and then, and says it once for each time that it begins: in the log, in the service's status,
 //! and as a desktop notification.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ pub fn watch(
     Ok(())
 }
 
-fn run(volume: &Weak<Volume>, mountpoint: &PathBuf, mut alarm: Alarm) {
+fn run(volume: &Weak<Volume>, mountpoint: &Path, mut alarm: Alarm) {
     let interval = (alarm.patience / 4).clamp(Duration::from_millis(200), INTERVAL_MAX);
     let show = mountpoint.display();
     loop {

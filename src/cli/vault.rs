@@ -10,10 +10,11 @@ use std::sync::Arc;
 use anyhow::Context;
 use zeroize::Zeroizing;
 
-use super::args::{RollbackArgument, Unlocking};
+use super::args::Unlocking;
 use super::exit::Exit;
 use super::failure::failure;
 use super::hardening;
+use super::rollback::RollbackArgument;
 use super::state_folder::{self, StateLock};
 use crate::crypto::KernelRandomness;
 use crate::format::{VaultFile, VaultId};

@@ -18,11 +18,9 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -31,7 +29,7 @@ use std::sync::Arc;
 use fuser::{Errno, INodeNo, ReplyIoctl};
 use nix::sys::statfs::{FUSE_SUPER_MAGIC, fstatfs};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::answer::{Adapter, Call};
@@ -85,10 +83,10 @@ pub struct DaemonStatus {
     /// Its process, as it sees itself.
     pub pid: u32,
     /// The folder that holds the vault.
-    #[serde(with = "path")]
+    #[serde(with = "super::path_in_json")]
     pub vault_folder: PathBuf,
     /// Where it is mounted.
-    #[serde(with = "path")]
+    #[serde(with = "super::path_in_json")]
     pub mountpoint: PathBuf,
     /// The volume.
     pub volume: VolumeStatus,
@@ -449,35 +447,11 @@ fn content(packed: &[u8]) -> Option<&[u8]> {
     rest.get(..u32::from_le_bytes(*length) as usize)
 }
 
-mod path {
-    //! Paths in JSON: a string where they are text, else their bytes.
-    use super::*;
-
-    #[derive(Serialize, Deserialize)]
-    #[serde(untagged)]
-    enum Spelled {
-        Text(String),
-        Bytes(Vec<u8>),
-    }
-
-    pub(super) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-        match path.to_str() {
-            Some(text) => Spelled::Text(text.to_owned()),
-            None => Spelled::Bytes(path.as_os_str().as_bytes().to_vec()),
-        }
-        .serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
-        Ok(match Spelled::deserialize(deserializer)? {
-            Spelled::Text(text) => PathBuf::from(text),
-            Spelled::Bytes(bytes) => PathBuf::from(OsString::from_vec(bytes)),
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+
     use super::*;
 
     fn status(warnings: Vec<String>) -> DaemonStatus {

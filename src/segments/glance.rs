@@ -20,8 +20,10 @@ pub struct Glance(u64);
 impl Glance {
     /// Looks at the newest files of all devices but `own`.
     ///
+    /// A device's folder that cannot be listed is passed by: it must not hide the others.
+    ///
     /// # Errors
-    /// When a folder cannot be listed.
+    /// When the folder of all devices cannot be listed.
     pub fn at(store: &dyn Store, own: DeviceId) -> Result<Self, StoreError> {
         let mut seen = DefaultHasher::new();
         for device in store.list(&FilePath::vault(DEVICES))?.iter().filter(|entry| entry.is_folder) {
@@ -32,10 +34,10 @@ impl Glance {
             device.name.hash(&mut seen);
             let folder = FilePath::vault(format!("{DEVICES}/{}", device.name));
             // Sorted by name, and the names are numbers of one length.
-            let ranges = store.list(&folder)?;
+            let ranges = store.list(&folder).unwrap_or_default();
             for range in ranges.iter().rev().filter(|entry| entry.is_folder).take(FOLDERS_PER_DEVICE) {
                 range.name.hash(&mut seen);
-                for file in store.list(&folder.join(&range.name))? {
+                for file in store.list(&folder.join(&range.name)).unwrap_or_default() {
                     (file.name, file.bytes).hash(&mut seen);
                 }
             }

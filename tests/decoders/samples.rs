@@ -138,12 +138,14 @@ pub fn attributes_record() -> AttributesRecord {
         created: time(4),
         content: stamp(),
         has_extended_attributes: true,
-        has_reserved_blocks: true,
+        has_reserved_blocks: false,
     }
 }
 
 fn items(samples: &mut Samples) {
     samples.push(("attributes", attributes_record().encode().to_vec()));
+    let reserved = AttributesRecord { has_reserved_blocks: true, ..attributes_record() };
+    samples.push(("attributes", reserved.encode().to_vec()));
     samples.push(("extent", ExtentRecord::Stored(pointer()).encode()));
     samples.push(("extent", ExtentRecord::Inline(b"a small file").encode()));
     samples.push(("reserved run", ReservedRecord { first_block: 700 }.encode().to_vec()));
