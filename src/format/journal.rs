@@ -1,4 +1,4 @@
-//! The local journal: what `fsync` appends, so that what it acknowledged survives.
+//! The local journal: what has changed since the last commit, so that it survives.
 //!
 //! ```text
 //! file:   header (as a segment's, kind 3, sequence = the commit number it will become) | frame | frame | …
@@ -17,6 +17,7 @@
 //!    5 data           inode u64 | offset u64 | bytes (u32 length)
 //!    6 reset all                                 this file says all: earlier generations are void, too
 //!    7 base           device u64 | number u64 | id 16   the commit below this generation; first in the file's first frame
+//!    8 durable        frames u64                 what the first so many frames of this file point to was synced
 //! ```
 //! Records are changes of one tree and mean nothing on another: a reader applies them to the tree of the base only. A second
 //! base record follows where the first names a commit that was not published yet and changes no file: that one's own base.
@@ -57,6 +58,11 @@ pub enum JournalRecord<'a> {
         /// The bytes.
         bytes: &'a [u8],
     },
+    /// All data that the first frames of this file point to was durable before this record was written. It changes nothing.
+    Durable {
+        /// How many frames.
+        frames: u64,
+    },
 }
 
 impl<'a> JournalRecord<'a> {
@@ -81,6 +87,7 @@ impl<'a> JournalRecord<'a> {
                 key.encode(writer);
             }
             Self::Data { inode, offset, bytes } => drop(writer.u8(5).u64(inode.0).u64(*offset).bytes32(bytes)),
+            Self::Durable { frames } => drop(writer.u8(8).u64(*frames)),
         }
     }
 
@@ -100,6 +107,7 @@ impl<'a> JournalRecord<'a> {
                 let (inode, offset) = (InodeNumber(reader.u64()?), reader.u64()?);
                 Ok(Self::Data { inode, offset, bytes: reader.bytes32()? })
             }
+            8 => Ok(Self::Durable { frames: reader.u64()? }),
             _ => Err(reader.invalid("record kind")),
         }
     }

@@ -4,17 +4,22 @@
 //! `format/journal.rs`. A part above 0 begins with a reset record and says all again, so the highest part that begins
 //! with a whole frame is the one that counts, and the lower ones only until it has one.
 //!
-//! A crash while a frame is appended leaves a torn frame, which ends the journal: it was never acknowledged.
+//! Frames are appended as changes are made, and synced when a program asks for it: written frames outlive the process, synced
+//! ones a power cut. A torn frame ends the journal: neither it nor any frame behind it was synced, for a sync covers the file.
+//!
+//! A frame that was not synced may survive a power cut while the segment data that it points to does not. So a record of
+//! kind *durable* says up to which frame all data has been synced; frames behind it are believed only as far as their data
+//! is there ([`durable_frames`], and `volume/replay.rs`).
 
 use std::sync::Arc;
 
 use crate::crypto::{Randomness, Tag};
-use crate::format::journal::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FrameHeader};
+use crate::format::journal::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FrameHeader, JournalRecord};
 use crate::format::segment::{HEADER_BYTES, SegmentHeader, SegmentKind};
 use crate::format::{CommitNumber, DeviceId, EpochId, FormatError, SegmentId, Sequence};
 use crate::segments::writer::WriteOnceCipher;
 use crate::segments::{EpochKeys, KeyRing};
-use crate::store::{FilePath, FileReader, FileWriter, Store, StoreError};
+use crate::store::{FilePath, FileReader, FileSyncer, FileWriter, Store, StoreError};
 
 use super::HistoryError;
 
@@ -51,7 +56,7 @@ fn frame_tag_parts<'a>(
 }
 
 impl Journal {
-    /// Creates the journal of `generation`. Nothing is durable before the first [`Self::append`].
+    /// Creates the journal of `generation`. Nothing is durable before the first sync.
     ///
     /// # Errors
     /// When the file cannot be created.
@@ -96,12 +101,17 @@ impl Journal {
         self.file.len()
     }
 
-    /// Whether no frame of it was ever acknowledged.
-    pub fn is_empty(&self) -> bool {
-        self.frames == 0
+    /// How many frames were appended.
+    pub fn frames(&self) -> u64 {
+        self.frames
     }
 
-    /// Seals `records` into one frame and appends it. Durable on return.
+    /// What makes all frames durable that have been appended when it is called. Others may be appended meanwhile.
+    pub fn syncer(&self) -> Arc<dyn FileSyncer> {
+        self.file.syncer()
+    }
+
+    /// Seals `records` into one frame and appends it: it outlives the process, and a power cut after a sync.
     ///
     /// # Errors
     /// The file is then closed for ever: all that this generation's journal must hold goes to another part.
@@ -126,7 +136,6 @@ impl Journal {
         };
         head[16..].copy_from_slice(tag.as_bytes());
         self.file.append(&bytes)?;
-        self.file.sync()?;
         self.frames += 1;
         Ok(())
     }
@@ -145,6 +154,16 @@ pub fn list(store: &dyn Store) -> Result<Vec<JournalFile>, StoreError> {
     }
     files.sort();
     Ok(files)
+}
+
+/// How many of a file's frames, from the first, point to nothing but data that was durable when one of them was written.
+pub fn durable_frames(frames: &[Vec<u8>]) -> u64 {
+    let records = frames.iter().flat_map(|frame| JournalRecord::decode_all(frame));
+    let durable = records.filter_map(|record| match record {
+        Ok(JournalRecord::Durable { frames }) => Some(frames),
+        _ => None,
+    });
+    durable.max().unwrap_or(0)
 }
 
 /// A file's header, and the records of each of its whole frames.
@@ -194,7 +213,7 @@ pub fn read(store: &dyn Store, ring: &KeyRing, path: &FilePath) -> Result<Option
         frames.push(ciphertext);
     }
     if offset_bytes < length {
-        log::info!("{path}: a frame that was never acknowledged is left out ({} bytes)", length - offset_bytes);
+        log::info!("{path}: a frame that was never synced is left out ({} bytes)", length - offset_bytes);
     }
     Ok(Some((header, frames)))
 }

@@ -218,7 +218,7 @@ impl Filesystem for Adapter {
             Ok(())
         });
         match opened {
-            Ok(()) => reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE),
+            Ok(()) => reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE | self.closing.flags(flags)),
             Err(errno) => reply.error(errno),
         }
     }
@@ -230,7 +230,7 @@ impl Filesystem for Adapter {
         name: &OsStr,
         mode: u32,
         umask: u32,
-        _flags: i32,
+        flags: i32,
         reply: ReplyCreate,
     ) {
         let _turn = self.readers.begin(Pace::Quick);
@@ -239,7 +239,8 @@ impl Filesystem for Adapter {
         match self.perform(call, |volume| volume.create_file(inode_number(parent), name.as_bytes(), &new)) {
             Ok(attributes) => {
                 let shown = self.shown(&attributes);
-                reply.created(&VALIDITY, &shown, GENERATION, FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
+                let flags = FopenFlags::FOPEN_KEEP_CACHE | self.closing.flags(OpenFlags(flags));
+                reply.created(&VALIDITY, &shown, GENERATION, FileHandle(0), flags);
             }
             Err(errno) => reply.error(errno),
         }
@@ -295,10 +296,12 @@ impl Filesystem for Adapter {
         }
     }
 
-    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+    fn flush(&self, request: &Request, inode: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
         let _turn = self.readers.begin(Pace::Quick);
-        // Nothing is done at `close`: the kernel keeps locks itself, and stops asking after this answer.
-        reply.error(Errno::ENOSYS);
+        self.answer_empty(Call::new("flush", request, inode), reply, |volume| {
+            volume.flush_file();
+            Ok(())
+        });
     }
 
     fn release(

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use fuser::{Errno, Generation, INodeNo, ReplyAttr, ReplyEmpty, ReplyEntry, Request};
 
+use super::closing::Closing;
 use super::control::DaemonInfo;
 use super::convert;
 use super::errno::FailureLog;
@@ -49,7 +50,7 @@ impl Call {
     /// Whether it shows that somebody uses the mount. What the kernel does by itself, what watches over free space, and
     /// what asks for our status does not.
     fn is_use(&self) -> bool {
-        !matches!(self.operation, "forget" | "statfs" | "ioctl" | "release")
+        !matches!(self.operation, "forget" | "statfs" | "ioctl" | "flush" | "release")
     }
 
     /// Whether the caller waits for the answer.
@@ -71,6 +72,7 @@ pub(super) struct Adapter {
     pub(super) vigil: Option<Vigil>,
     /// How the kernel is told of attributes that it does not know to have changed.
     pub(super) stale: Arc<StaleAttributes>,
+    pub(super) closing: Closing,
     /// How many requests showed that somebody uses the mount.
     pub(super) uses: Arc<AtomicU64>,
     failures: FailureLog,
@@ -108,6 +110,7 @@ impl Adapter {
             readers,
             vigil,
             stale,
+            closing: Closing::new(),
             uses,
             failures: FailureLog::default(),
         }

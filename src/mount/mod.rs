@@ -6,7 +6,7 @@
 //! ```text
 //! kernel ── /dev/fuse ── fuser ── adapter.rs ── Volume          a request: one call, one reply (answer.rs)
 //!                                  │  attributes.rs, directory.rs, control.rs: those that need more
-//!                                  │  convert.rs (values), errno.rs (errors), caller.rs (who asks)
+//!                                  │  convert.rs (values), errno.rs (errors), caller.rs (who asks), closing.rs (close)
 //! readers.rs ── vigil.rs (burst.rs, processors.rs), lookout.rs  which thread serves, where, and how it is woken cheaply
 //! session.rs ── attach.rs, mountinfo.rs, negotiate.rs           how the mount comes and goes (confinement.rs: or may not)
 //! stale_attributes.rs                                           what the kernel is told without having asked
@@ -24,6 +24,7 @@ mod attach;
 mod attributes;
 mod burst;
 mod caller;
+mod closing;
 mod confinement;
 mod control;
 mod convert;

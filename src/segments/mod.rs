@@ -31,7 +31,7 @@ pub use glance::Glance;
 pub use keyring::{EpochKeys, KeyRing};
 pub use ledger::{Ledger, Location, UnlistedFolder};
 pub use reader::Segments;
-pub use writer::{FinishedSegment, SegmentWriter};
+pub use writer::{FinishedSegment, SegmentSync, SegmentWriter};
 
 /// Why a block could not be had.
 #[derive(Debug, Error)]

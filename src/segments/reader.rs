@@ -397,12 +397,15 @@ impl Segments {
 
     pub(super) fn scan_again(&self) -> Result<bool, StoreError> {
         let now = self.clock.monotonic();
-        let mut scanned_at = self.scanned_at.lock();
-        if scanned_at.is_some_and(|then| now < then + SCAN_INTERVAL_MIN) {
-            return Ok(false);
+        {
+            // Not held while the folder is listed, which may take long.
+            let mut scanned_at = self.scanned_at.lock();
+            if scanned_at.is_some_and(|then| now < then + SCAN_INTERVAL_MIN) {
+                return Ok(false);
+            }
+            *scanned_at = Some(now);
         }
-        self.scan()?;
-        *scanned_at = Some(now);
+        self.scan().inspect_err(|_| *self.scanned_at.lock() = None)?;
         Ok(true)
     }
 

@@ -19,8 +19,8 @@ use crate::format::segment::{
     DATA_SEGMENT_BYTES_MAX, HEADER_BYTES, LAST_PAGE_BYTES, LastPage, SegmentHeader, SummaryEntry, encode_summary,
     padded_bytes,
 };
-use crate::format::{BlockKind, InodeNumber, Pointer};
-use crate::store::{FilePath, FileWriter, StoreError};
+use crate::format::{BlockKind, InodeNumber, Pointer, SegmentId};
+use crate::store::{FilePath, FileSyncer, FileWriter, StoreError};
 
 /// A cipher that seals each offset of a file at most once.
 pub struct WriteOnceCipher {
@@ -59,6 +59,24 @@ pub struct FinishedSegment {
     pub bytes: u64,
 }
 
+/// A sync of a segment that is being written: of all its blocks when it was begun.
+pub struct SegmentSync {
+    /// Which.
+    pub segment: SegmentId,
+    bytes: u64,
+    file: Arc<dyn FileSyncer>,
+}
+
+impl SegmentSync {
+    /// Waits for the disk.
+    ///
+    /// # Errors
+    /// When it fails: the segment is then closed for ever.
+    pub fn run(&self) -> Result<(), StoreError> {
+        self.file.sync()
+    }
+}
+
 /// A segment being written.
 pub struct SegmentWriter {
     header: SegmentHeader,
@@ -72,7 +90,7 @@ pub struct SegmentWriter {
 }
 
 impl SegmentWriter {
-    /// Begins a segment in the new file behind `file`. Nothing is durable before [`Self::sync`] or [`Self::finish`].
+    /// Begins a segment in the new file behind `file`. Nothing is durable before [`Self::start_sync`] or [`Self::finish`].
     ///
     /// # Errors
     /// When the header cannot be written.
@@ -144,16 +162,17 @@ impl SegmentWriter {
         Ok(pointer)
     }
 
-    /// Makes all blocks appended so far durable, in staging.
+    /// What makes all blocks appended so far durable, in staging; none where they are. Blocks may be appended meanwhile.
     ///
-    /// # Errors
-    /// After one the segment is closed for ever and what was not synced before is to be written to another.
-    pub fn sync(&mut self) -> Result<(), StoreError> {
-        if self.synced_bytes < self.file.len() {
-            self.file.sync()?;
-            self.synced_bytes = self.file.len();
-        }
-        Ok(())
+    /// After an error of it the segment is closed for ever and what was not synced before is to be written to another.
+    pub fn start_sync(&self) -> Option<SegmentSync> {
+        let (segment, bytes) = (self.header.segment, self.file.len());
+        (self.synced_bytes < bytes).then(|| SegmentSync { segment, bytes, file: self.file.syncer() })
+    }
+
+    /// Notes that a sync of this segment has succeeded.
+    pub fn note_synced(&mut self, synced: &SegmentSync) {
+        self.synced_bytes = self.synced_bytes.max(synced.bytes);
     }
 
     /// Ends the segment: summary, random padding, last page. Durable in staging on return.

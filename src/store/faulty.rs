@@ -10,11 +10,12 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
-use super::{Area, FileEntry, FilePath, FileReader, FileWriter, Space, Store, StoreError};
+use super::{Area, FileEntry, FilePath, FileReader, FileSyncer, FileWriter, Space, Store, StoreError};
 
 /// What a call to a store, its readers or its writers is about.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -203,8 +204,25 @@ impl<S: Store + ?Sized> FaultyStore<S> {
         }
     }
 
+    /// Makes calls of these kinds wait, as on a disk that does not answer, until [`release`](Self::release).
+    pub fn hold(&self, kinds: &[CallKind]) {
+        self.faults.state.lock().held = kinds.to_vec();
+    }
+
+    /// Lets all calls go on that wait, and makes no more wait.
+    pub fn release(&self) {
+        self.faults.state.lock().held.clear();
+        self.faults.released.notify_all();
+    }
+
+    /// How many calls wait.
+    pub fn waiting(&self) -> usize {
+        self.faults.state.lock().waiting
+    }
+
     /// Drops every plan, and counts from 0 again.
     pub fn reset(&self) {
+        self.release();
         *self.faults.state.lock() = State::default();
     }
 
@@ -230,6 +248,7 @@ impl<S: Store + ?Sized> FaultyStore<S> {
 #[derive(Default)]
 struct Faults {
     state: Mutex<State>,
+    released: Condvar,
 }
 
 #[derive(Default)]
@@ -237,6 +256,8 @@ struct State {
     planned: Vec<Planned>,
     gone_from: Option<(u64, &'static str)>,
     full: Vec<Area>,
+    held: Vec<CallKind>,
+    waiting: usize,
     counts: CallCounts,
     trace: Vec<Call>,
 }
@@ -258,6 +279,11 @@ impl Faults {
     /// Counts a call, and says how it is to fail.
     fn count(&self, kind: CallKind, path: &FilePath) -> Option<Outcome> {
         let mut state = self.state.lock();
+        state.waiting += 1;
+        while state.held.contains(&kind) {
+            self.released.wait(&mut state);
+        }
+        state.waiting = state.waiting.saturating_sub(1);
         let number = state.counts.total();
         let fault = state
             .planned
@@ -303,7 +329,7 @@ impl<S: Store + ?Sized> Store for FaultyStore<S> {
     fn create(&self, path: &FilePath) -> Result<Box<dyn FileWriter>, StoreError> {
         let inner = self.faults.call(CallKind::Create, path, || self.inner.create(path))?;
         let faults = self.faults.clone();
-        Ok(Box::new(FaultyWriter { inner, faults, path: path.clone(), bytes: 0, is_poisoned: false }))
+        Ok(Box::new(FaultyWriter { inner, faults, path: path.clone(), bytes: 0, is_poisoned: Arc::default() }))
     }
 
     fn open(&self, path: &FilePath) -> Result<Arc<dyn FileReader>, StoreError> {
@@ -360,7 +386,7 @@ struct FaultyWriter {
     faults: Arc<Faults>,
     path: FilePath,
     bytes: u64,
-    is_poisoned: bool,
+    is_poisoned: Arc<AtomicBool>,
 }
 
 impl FaultyWriter {
@@ -372,34 +398,50 @@ impl FaultyWriter {
             Some(Outcome::After(error)) => self.inner.append(bytes).and(Err(error)),
         }
     }
+}
 
-    /// Remembers a failure: the wrapped writer may not know of it.
-    fn unless_poisoned(&mut self, write: impl FnOnce(&mut Self) -> Result<(), StoreError>) -> Result<(), StoreError> {
-        if self.is_poisoned {
-            return Err(StoreError::Poisoned { path: (&self.path).into() });
-        }
-        let result = write(self);
-        self.is_poisoned = result.is_err();
-        result
+/// Runs `write`, and remembers a failure: the wrapped writer may not know of it.
+fn unless_poisoned(
+    is_poisoned: &AtomicBool,
+    path: &FilePath,
+    write: impl FnOnce() -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    if is_poisoned.load(Ordering::Acquire) {
+        return Err(StoreError::Poisoned { path: path.into() });
     }
+    write().inspect_err(|_| is_poisoned.store(true, Ordering::Release))
 }
 
 impl FileWriter for FaultyWriter {
     fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.unless_poisoned(|writer| writer.append_unless_planned(bytes))?;
+        let (is_poisoned, path) = (self.is_poisoned.clone(), self.path.clone());
+        unless_poisoned(&is_poisoned, &path, || self.append_unless_planned(bytes))?;
         self.bytes += bytes.len() as u64;
         Ok(())
     }
 
-    fn sync(&mut self) -> Result<(), StoreError> {
-        self.unless_poisoned(|writer| {
-            let Self { inner, faults, path, .. } = writer;
-            faults.call(CallKind::Sync, path, || inner.sync())
-        })
+    fn syncer(&self) -> Arc<dyn FileSyncer> {
+        let (inner, faults, path) = (self.inner.syncer(), self.faults.clone(), self.path.clone());
+        Arc::new(FaultySyncer { inner, faults, path, is_poisoned: self.is_poisoned.clone() })
     }
 
     fn len(&self) -> u64 {
         self.bytes
+    }
+}
+
+struct FaultySyncer {
+    inner: Arc<dyn FileSyncer>,
+    faults: Arc<Faults>,
+    path: FilePath,
+    is_poisoned: Arc<AtomicBool>,
+}
+
+impl FileSyncer for FaultySyncer {
+    fn sync(&self) -> Result<(), StoreError> {
+        unless_poisoned(&self.is_poisoned, &self.path, || {
+            self.faults.call(CallKind::Sync, &self.path, || self.inner.sync())
+        })
     }
 }
 

@@ -29,7 +29,7 @@ use super::local_identity::Identity;
 use super::local_links::{NamedLinks, find_link};
 use super::local_rename::{move_file, sync_folder};
 use super::ownership::{give_name_to_owner_of, give_to_owner_of};
-use super::{Area, FileEntry, FilePath, FileReader, FileWriter, Place, Space, Store, StoreError};
+use super::{Area, FileEntry, FilePath, FileReader, FileSyncer, FileWriter, Place, Space, Store, StoreError};
 
 /// Two folders on local filesystems, the same or different ones.
 pub struct LocalStore {
@@ -70,9 +70,7 @@ impl Store for LocalStore {
             .open(folders.on_disk(path))
             .map_err(|source| folders.error(path, "create the file", source))?;
         folders.give_to_owner(path, &file)?;
-        let writer =
-            LocalWriter { folders: folders.clone(), path: path.clone(), file, bytes: 0, state: State::Unnamed };
-        Ok(Box::new(writer))
+        Ok(Box::new(LocalWriter { file: Arc::new(LocalFile::new(folders.clone(), path.clone(), file)), bytes: 0 }))
     }
 
     fn open(&self, path: &FilePath) -> Result<Arc<dyn FileReader>, StoreError> {
@@ -367,63 +365,67 @@ impl Folders {
     }
 }
 
-struct LocalWriter {
+/// A file of ours that is being written: shared by its writer and those who sync it.
+struct LocalFile {
     folders: Arc<Folders>,
     path: FilePath,
     file: File,
-    bytes: u64,
-    state: State,
+    /// Whether its name is durable. Held while it is synced: of two syncs at once the second one hears of a failure of
+    /// the first.
+    is_named: Mutex<bool>,
+    is_poisoned: AtomicBool,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum State {
-    /// Not synced yet: its name is not durable.
-    Unnamed,
-    Named,
-    Poisoned,
-}
+impl LocalFile {
+    fn new(folders: Arc<Folders>, path: FilePath, file: File) -> Self {
+        Self { folders, path, file, is_named: Mutex::new(false), is_poisoned: AtomicBool::new(false) }
+    }
 
-impl LocalWriter {
     /// Runs `write`; after a failure nothing more is ever written.
-    fn unless_poisoned(
-        &mut self,
-        write: impl FnOnce(&mut Self) -> Result<State, StoreError>,
-    ) -> Result<(), StoreError> {
-        if self.state == State::Poisoned {
+    fn unless_poisoned(&self, write: impl FnOnce(&Self) -> Result<(), StoreError>) -> Result<(), StoreError> {
+        if self.is_poisoned.load(Ordering::Acquire) {
             return Err(StoreError::Poisoned { path: self.folders.place(&self.path) });
         }
-        let result = write(self);
-        self.state = *result.as_ref().unwrap_or(&State::Poisoned);
-        result.map(|_| ())
+        write(self).inspect_err(|_| self.is_poisoned.store(true, Ordering::Release))
     }
+}
+
+impl FileSyncer for LocalFile {
+    fn sync(&self) -> Result<(), StoreError> {
+        let mut is_named = self.is_named.lock();
+        self.unless_poisoned(|file| {
+            let synced = if *is_named { file.file.sync_data() } else { file.file.sync_all() };
+            synced.map_err(|source| file.folders.error(&file.path, "sync the file", source))?;
+            if !*is_named {
+                file.folders.sync_way_to(&file.path)?;
+                let folder = file.path.folder().expect("a file lies in a folder");
+                file.folders.sync_folder(&folder)?;
+            }
+            file.folders.check_is_in_place(&file.path, &file.file)?;
+            *is_named = true;
+            Ok(())
+        })
+    }
+}
+
+struct LocalWriter {
+    file: Arc<LocalFile>,
+    bytes: u64,
 }
 
 impl FileWriter for LocalWriter {
     fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.unless_poisoned(|writer| {
+        self.file.unless_poisoned(|file| {
             // `write_all` goes on after a short write and an interrupted one.
-            writer
-                .file
-                .write_all(bytes)
-                .map_err(|source| writer.folders.error(&writer.path, "write to the file", source))?;
-            writer.bytes += bytes.len() as u64;
-            Ok(writer.state)
-        })
+            let written = (&file.file).write_all(bytes);
+            written.map_err(|source| file.folders.error(&file.path, "write to the file", source))
+        })?;
+        self.bytes += bytes.len() as u64;
+        Ok(())
     }
 
-    fn sync(&mut self) -> Result<(), StoreError> {
-        self.unless_poisoned(|writer| {
-            let first = writer.state == State::Unnamed;
-            let synced = if first { writer.file.sync_all() } else { writer.file.sync_data() };
-            synced.map_err(|source| writer.folders.error(&writer.path, "sync the file", source))?;
-            if first {
-                writer.folders.sync_way_to(&writer.path)?;
-                let folder = writer.path.folder().expect("a file lies in a folder");
-                writer.folders.sync_folder(&folder)?;
-            }
-            writer.folders.check_is_in_place(&writer.path, &writer.file)?;
-            Ok(State::Named)
-        })
+    fn syncer(&self) -> Arc<dyn FileSyncer> {
+        self.file.clone()
     }
 
     fn len(&self) -> u64 {
@@ -477,7 +479,7 @@ mod tests {
     fn full_writer(folder: &Path) -> LocalWriter {
         let LocalStore { folders } = LocalStore::new(folder.join("vault"), folder.join("state"));
         let file = OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
-        LocalWriter { folders, path: FilePath::state("journal/000"), file, bytes: 0, state: State::Unnamed }
+        LocalWriter { file: Arc::new(LocalFile::new(folders, FilePath::state("journal/000"), file)), bytes: 0 }
     }
 
     #[test]

@@ -15,6 +15,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
@@ -22,7 +23,9 @@ use parking_lot::Mutex;
 use crate::crypto::Randomness;
 
 use super::memory_disk::{Disk, File, FileHandle};
-use super::{Area, Clock, FileEntry, FilePath, FileReader, FileWriter, Space, Store, StoreError, SystemClock};
+use super::{
+    Area, Clock, FileEntry, FilePath, FileReader, FileSyncer, FileWriter, Space, Store, StoreError, SystemClock,
+};
 
 /// Chooses a number below the one it is given, which is never 0.
 pub type Choose<'a> = &'a mut dyn FnMut(u64) -> u64;
@@ -189,8 +192,9 @@ impl Store for MemoryStore {
             disk.set_name(path, Some(file.clone()));
             Ok(file)
         })?;
-        let shared = self.shared.clone();
-        Ok(Box::new(MemoryWriter { shared, path: path.clone(), file, bytes: 0, is_named: false, is_poisoned: false }))
+        let (shared, path) = (self.shared.clone(), path.clone());
+        let file = WrittenFile { shared, path, file, is_named: false.into(), is_poisoned: false.into() };
+        Ok(Box::new(MemoryWriter { file: Arc::new(file), bytes: 0 }))
     }
 
     fn open(&self, path: &FilePath) -> Result<Arc<dyn FileReader>, StoreError> {
@@ -284,35 +288,53 @@ impl Store for MemoryStore {
     }
 }
 
-struct MemoryWriter {
+/// A file that is being written: shared by its writer and those who sync it.
+struct WrittenFile {
     shared: Arc<Shared>,
     path: FilePath,
     file: FileHandle,
-    bytes: u64,
-    is_named: bool,
-    is_poisoned: bool,
+    is_named: AtomicBool,
+    is_poisoned: AtomicBool,
 }
 
-impl MemoryWriter {
+impl WrittenFile {
     /// Runs `write`; after a failure nothing more is ever written.
     fn unless_poisoned(
-        &mut self,
+        &self,
         action: &'static str,
         write: impl FnOnce(&mut Disk, &Self) -> Result<(), Failure>,
     ) -> Result<(), StoreError> {
-        if self.is_poisoned {
+        if self.is_poisoned.load(Ordering::Acquire) {
             return Err(StoreError::Poisoned { path: (&self.path).into() });
         }
         let result = self.shared.act(&self.path, action, |disk| write(disk, self));
-        self.is_poisoned = result.is_err();
-        result
+        result.inspect_err(|_| self.is_poisoned.store(true, Ordering::Release))
     }
+}
+
+impl FileSyncer for WrittenFile {
+    fn sync(&self) -> Result<(), StoreError> {
+        self.unless_poisoned("sync the file", |disk, written| {
+            let mut file = written.file.lock();
+            file.durable_bytes = file.bytes.len();
+            drop(file);
+            if !written.is_named.swap(true, Ordering::AcqRel) {
+                disk.sync_folder_of(&written.path);
+            }
+            Ok(())
+        })
+    }
+}
+
+struct MemoryWriter {
+    file: Arc<WrittenFile>,
+    bytes: u64,
 }
 
 impl FileWriter for MemoryWriter {
     fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        let now = self.shared.clock.now();
-        self.unless_poisoned("write to the file", |disk, writer| {
+        let now = self.file.shared.clock.now();
+        self.file.unless_poisoned("write to the file", |disk, writer| {
             let free_bytes = disk.free_bytes(writer.path.area);
             let fitting = usize::try_from(free_bytes).map_or(bytes.len(), |free_bytes| free_bytes.min(bytes.len()));
             let mut file = writer.file.lock();
@@ -324,18 +346,8 @@ impl FileWriter for MemoryWriter {
         Ok(())
     }
 
-    fn sync(&mut self) -> Result<(), StoreError> {
-        self.unless_poisoned("sync the file", |disk, writer| {
-            let mut file = writer.file.lock();
-            file.durable_bytes = file.bytes.len();
-            drop(file);
-            if !writer.is_named {
-                disk.sync_folder_of(&writer.path);
-            }
-            Ok(())
-        })?;
-        self.is_named = true;
-        Ok(())
+    fn syncer(&self) -> Arc<dyn FileSyncer> {
+        self.file.clone()
     }
 
     fn len(&self) -> u64 {

@@ -219,10 +219,23 @@ pub trait FileWriter: Send {
     fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError>;
 
     /// Makes what was appended, and the name that the file was created with, durable.
-    fn sync(&mut self) -> Result<(), StoreError>;
+    fn sync(&mut self) -> Result<(), StoreError> {
+        self.syncer().sync()
+    }
+
+    /// What syncs the file while this writer appends: callers of `append` do not wait for the disk.
+    fn syncer(&self) -> Arc<dyn FileSyncer>;
 
     /// How many bytes were appended by calls that succeeded.
     fn len(&self) -> u64;
+}
+
+/// Syncs a file whose writer may append meanwhile.
+pub trait FileSyncer: Send + Sync {
+    /// Makes durable what was appended before the call, and the name that the file was created with.
+    ///
+    /// **Errors**: a failure closes the file for ever, as one of the writer's own does.
+    fn sync(&self) -> Result<(), StoreError>;
 }
 
 /// Reads from one file, by any number of threads at once.

@@ -87,7 +87,7 @@ impl Volume {
             Some(_) => self.change()?,
             None => self.change_at_once()?,
         };
-        let mut edit = guard.edit();
+        let mut edit = guard.begin_edit();
         let mut record = match set.size_bytes {
             Some(_) => edit.view().regular_file(inode)?,
             None => edit.view().attributes(inode)?,
@@ -119,7 +119,8 @@ impl Volume {
         record.modified = set.modified.map_or(record.modified, |time| time.resolve(now));
         record.changed = set.changed.map_or(now, TimeRecord::from);
         edit.put_attributes(inode, &record);
-        let attributes = self.public_attributes(&edit.view(), inode, &record);
+        edit.apply();
+        let attributes = self.public_attributes(&guard.view(), inode, &record);
         self.note_memory(&guard.state);
         Ok(attributes)
     }
@@ -130,13 +131,14 @@ impl Volume {
             return Ok(false);
         }
         let mut guard = self.change()?;
-        let mut edit = guard.edit();
+        let mut edit = guard.begin_edit();
         let mut record = edit.view().attributes(inode)?;
         if !is_access_due(times, &record, edit.now) {
             return Ok(false);
         }
         record.accessed = edit.now;
         edit.put_attributes(inode, &record);
+        edit.apply();
         self.note_memory(&guard.state);
         Ok(true)
     }

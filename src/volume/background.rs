@@ -1,7 +1,8 @@
-//! When things happen by themselves: memory kept within its budget, the journal every five seconds, commits now and then.
+//! When things happen by themselves: memory kept within its budget, the journal synced every five seconds, commits now and
+//! then.
 //!
-//! Two threads: the *flusher* (`flusher.rs`) writes dirty data to segments before memory is short; the *publisher*
-//! journals and commits.
+//! Three threads: the *flusher* (`flusher.rs`) writes dirty data to segments before memory is short; the *journal* thread
+//! (`journal_thread.rs`) writes changes to the journal; the *publisher* syncs the journal and commits.
 //! Writers wait for memory before they take any lock. Without the threads (tests) the same happens at the caller's.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,7 +17,7 @@ use super::state::State;
 use super::types::Trouble;
 use super::{Result, Volume, VolumeError};
 
-/// How often the journal is written while there are changes.
+/// How often the journal is synced while there are changes.
 const JOURNAL_INTERVAL: Duration = Duration::from_secs(5);
 /// New data that starts a commit.
 pub(super) const COMMIT_DATA_BYTES: u64 = 256 << 20;
@@ -114,6 +115,7 @@ impl Pressure {
 impl Volume {
     /// Notes what memory is in use, after a change.
     pub(super) fn note_memory(&self, state: &State) {
+        self.journal_alarm.note_change();
         let items = state.current.overlay.bytes();
         let frozen = state.frozen.as_ref().map_or(0, |layer| layer.overlay.bytes() + layer.dirty.bytes());
         let used = items + state.current.dirty.bytes() + frozen;
@@ -309,8 +311,10 @@ impl Volume {
     pub(super) fn start_threads(self: &std::sync::Arc<Self>) -> std::io::Result<()> {
         let mut threads = self.threads.lock();
         let (flusher, publisher) = (std::sync::Arc::downgrade(self), std::sync::Arc::downgrade(self));
+        let journal = std::sync::Arc::downgrade(self);
         let named = |name: &str| std::thread::Builder::new().name(name.into());
         threads.push(named("flusher").spawn(move || Self::stop_on_panic(&flusher, Self::run_flusher))?);
+        threads.push(named("journal").spawn(move || Self::stop_on_panic(&journal, Self::run_journal))?);
         threads.push(named("publisher").spawn(move || Self::stop_on_panic(&publisher, Self::run_publisher))?);
         Ok(())
     }
@@ -338,6 +342,7 @@ impl Volume {
             self.pressure.due.notify_all();
             self.pressure.freed.notify_all();
         }
+        self.journal_alarm.wake();
         for thread in self.threads.lock().drain(..) {
             if thread.join().is_err() {
                 log::error!("a background thread had panicked");

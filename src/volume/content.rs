@@ -139,7 +139,7 @@ impl Volume {
         self.wait_for_memory()?;
         self.check_room(data.len() as u64)?;
         let mut guard = self.change_at_once()?;
-        let mut edit = guard.edit();
+        let mut edit = guard.begin_edit();
         let mut record = edit.view().regular_file(inode)?;
         edit.drop_capability(inode, &record)?;
         let dropped = drop_set_id_bits && drop_set_id(&mut record);
@@ -147,8 +147,9 @@ impl Volume {
         edit.touch_content(&mut record);
         edit.put_attributes(inode, &record);
         for (block, piece) in pieces {
-            edit.state.current.dirty.write((inode, block), piece.start, piece.bytes, edit.monotonic);
+            edit.write_dirty((inode, block), piece.start, piece.bytes);
         }
+        edit.apply();
         self.note_memory(&guard.state);
         drop(guard);
         self.tell_of_set_id(inode, dropped);

@@ -63,7 +63,7 @@ impl Volume {
                 Err(_) if done > 0 => break,
                 guard => guard?,
             };
-            let mut edit = guard.edit();
+            let mut edit = guard.begin_edit();
             let mut record = edit.view().regular_file(target.inode)?;
             let cloned = clone_step(&mut edit, source.behind(done), target.behind(done), length - done, &mut record)?;
             let mut dropped = false;
@@ -73,6 +73,7 @@ impl Volume {
                 edit.touch_content(&mut record);
                 edit.put_attributes(target.inode, &record);
             }
+            edit.apply();
             self.note_memory(&guard.state);
             drop(guard);
             self.tell_of_set_id(target.inode, dropped);
@@ -127,7 +128,7 @@ fn clone_block(
         return Ok(());
     }
     let is_reserved = edit.view().is_reserved(target, record, block)?;
-    edit.state.current.dirty.remove((target, block));
+    edit.remove_dirty(target, block, block);
     let key = extent(target, block);
     match &base {
         BlockBase::Hole => edit.remove(key),

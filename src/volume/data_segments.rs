@@ -16,7 +16,7 @@ use super::{Result, Volume, VolumeError};
 use crate::format::items::ExtentRecord;
 use crate::format::segment::SegmentKind;
 use crate::format::{BlockKind, CommitNumber, Key, KeyKind, Pointer, SegmentId};
-use crate::segments::{BlockError, BlockSource, FinishedSegment, PreparedBlock, SegmentWriter};
+use crate::segments::{BlockError, BlockSource, FinishedSegment, PreparedBlock, SegmentSync, SegmentWriter};
 
 /// The data segments that a generation has filled.
 #[derive(Default)]
@@ -90,11 +90,6 @@ impl DataSegments {
 
     fn moment(&self, state: &State) -> SettledAt {
         SettledAt { doubts: self.doubts, clones: state.clones }
-    }
-
-    /// The generations up to this one that have segments.
-    fn up_to(&self, number: CommitNumber) -> Vec<CommitNumber> {
-        self.generations.range(..=number).map(|(number, _)| *number).collect()
     }
 
     pub fn forget(&mut self, number: CommitNumber) {
@@ -171,21 +166,39 @@ impl Volume {
         Ok(data.generation(number).finished.clone())
     }
 
-    /// Makes the blocks that the generation points to durable, so that a journal frame may point to them, too.
+    /// Makes the blocks that the generation points to durable. No lock is held meanwhile.
     ///
     /// # Errors
-    /// Also when a segment has failed since the generation was evacuated: what was taken for the frame may point into it.
+    /// As [`mention_data_segments`](Self::mention_data_segments).
     pub(super) fn sync_data_segments(&self, number: CommitNumber) -> Result<()> {
-        let mut data = self.data_segments.lock();
         // Also those of the generation before: a clone points to what that one has flushed.
-        for before_or_same in data.up_to(number) {
-            let generation = data.generation(before_or_same);
-            if let Some(Err(error)) = generation.open.as_mut().map(SegmentWriter::sync) {
-                let failed = generation.open.take().map(|open| open.header().segment);
-                data.doubt(failed);
+        let begun: Vec<(CommitNumber, SegmentSync)> = {
+            let data = self.data_segments.lock();
+            let generations = data.generations.range(..=number);
+            generations.filter_map(|(owner, segments)| Some((*owner, segments.open.as_ref()?.start_sync()?))).collect()
+        };
+        for (owner, sync) in begun {
+            let synced = sync.run();
+            let mut data = self.data_segments.lock();
+            // It may have been finished meanwhile, which syncs it, too.
+            let open = data.generations.get_mut(&owner).map(|generation| &mut generation.open);
+            let open = open.filter(|open| open.as_ref().is_some_and(|open| open.header().segment == sync.segment));
+            if let Err(error) = synced {
+                open.into_iter().for_each(|open| *open = None);
+                data.doubt([sync.segment]);
                 return Err(error.into());
             }
+            open.into_iter().flatten().for_each(|open| open.note_synced(&sync));
         }
+        self.mention_data_segments(number)
+    }
+
+    /// Notes that a journal frame is about to point to what the generation does.
+    ///
+    /// # Errors
+    /// When a segment has failed since the generation was evacuated: what was taken for the frame may point into it.
+    pub(super) fn mention_data_segments(&self, number: CommitNumber) -> Result<()> {
+        let mut data = self.data_segments.lock();
         data.mention(number);
         match data.is_settled(number, &self.state.read()) {
             true => Ok(()),

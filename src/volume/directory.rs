@@ -3,6 +3,7 @@
 //! An entry lies under the 63-bit hash of its name, which is also the cookie at which reading goes on: a directory can
 //! change while it is read, and what stood there all along is given exactly once.
 
+use super::overlay::Found;
 use super::state::{Edit, View};
 use super::types::{DirectoryEntry, FileKind};
 use super::{Result, Volume, VolumeError};
@@ -120,10 +121,14 @@ impl Edit<'_> {
     fn back_references(&self, key: Key) -> Result<Vec<BackReferenceRecord>> {
         if self.is_new(key.inode) {
             // Made in this generation: nothing below to look for.
-            if let super::overlay::Found::Value(value) = self.state.current.overlay.get(&key) {
-                return Ok(decode_list(&value)?);
-            }
-            return Ok(Vec::new());
+            let found = match self.pending.get(&key) {
+                Found::Unknown => self.state.current.overlay.get(&key),
+                pending => pending,
+            };
+            return match found {
+                Found::Value(value) => Ok(decode_list(&value)?),
+                Found::Removed | Found::Unknown => Ok(Vec::new()),
+            };
         }
         match self.view().get(key)? {
             Some(value) => Ok(decode_list(&value)?),

@@ -208,6 +208,11 @@ impl DirtyData {
         self.unjournaled_bytes
     }
 
+    /// The blocks of which no journal frame holds all bytes, by file and place.
+    pub fn unjournaled(&self) -> impl Iterator<Item = (BlockAddress, &DirtyBlock)> {
+        self.unjournaled.iter().filter_map(|at| Some((*at, self.blocks.get(at)?)))
+    }
+
     /// Calls `record` with each range that no journal frame holds (inode, block, start in block, bytes), and counts it
     /// as journaled from then on.
     pub fn take_unjournaled(&mut self, mut record: impl FnMut(BlockAddress, usize, &[u8])) {

@@ -8,11 +8,13 @@
 //! pointers into segments that were synced before the frame was.
 
 use super::dirty::BlockAddress;
+use super::journal_state::FrameRoom;
 use super::overlay::Found;
 use super::state::{Asker, BlockBase, BlockPlan, State, View};
 use super::{Result, Volume, VolumeError};
 use crate::format::items::{AttributesRecord, ExtentRecord};
 use crate::format::{BlockKind, CommitNumber, InodeNumber, Key, KeyKind, Pointer};
+use crate::tree::Root;
 
 /// A file up to this size lies in the tree itself.
 const INLINE_BYTES_MAX: u64 = 2048;
@@ -89,7 +91,8 @@ impl Volume {
     fn plan_flush(&self, number: CommitNumber, (inode, block): BlockAddress) -> Result<Option<FlushPlan>> {
         let guard = self.view();
         let below_current = guard.state.current.number != number;
-        let view = View { state: &guard.state, context: &self.context, below_current, asker: Asker::Reader };
+        let view =
+            View { state: &guard.state, context: &self.context, below_current, asker: Asker::Reader, pending: None };
         let Some(version) =
             view.state.generation(number).and_then(|layer| layer.dirty.get((inode, block))).map(|dirty| dirty.version)
         else {
@@ -110,19 +113,22 @@ impl Volume {
         }
         let plan = view.plan_block(inode, block, 0, length)?;
         let inline = block == 0 && size_bytes <= INLINE_BYTES_MAX;
-        let candidates = if inline { Vec::new() } else { self.candidates(&view, inode, block, &plan)? };
+        let root = guard.state.root;
+        // Not under the lock: nodes may have to be read.
+        drop(guard);
+        let candidates = if inline { Vec::new() } else { self.candidates(&root, inode, block, &plan)? };
         Ok(Some(FlushPlan { version, length, plan, inline, candidates }))
     }
 
-    fn candidates(&self, view: &View<'_>, inode: InodeNumber, block: u64, plan: &BlockPlan) -> Result<Vec<Pointer>> {
+    fn candidates(&self, root: &Root, inode: InodeNumber, block: u64, plan: &BlockPlan) -> Result<Vec<Pointer>> {
         let key = Key::new(inode, KeyKind::Extent, block);
         let mut candidates = Vec::new();
         if let BlockBase::Stored(pointer) = &plan.base {
             candidates.push(*pointer);
         }
         let compare = self.uses.lock().compare(inode);
-        for root in [Some(view.state.root), compare].into_iter().flatten() {
-            let Some(item) = view.context.tree.get(&root, key)? else { continue };
+        for root in [Some(*root), compare].into_iter().flatten() {
+            let Some(item) = self.context.tree.get(&root, key)? else { continue };
             if let ExtentRecord::Stored(pointer) = ExtentRecord::decode(&item.value)? {
                 candidates.push(pointer);
             }
@@ -146,10 +152,14 @@ impl Volume {
         let key = Key::new(at.0, KeyKind::Extent, at.1);
         let had = {
             let below_current = state.current.number != number;
-            let view = View { state: &state, context: &self.context, below_current, asker: Asker::Reader };
+            let view =
+                View { state: &state, context: &self.context, below_current, asker: Asker::Reader, pending: None };
             view.block_base(at.0, at.1)? != BlockBase::Hole
         };
         let has = !matches!(flushed, Flushed::Hole);
+        // Read before anything is changed.
+        let change = self.context.block_bytes as i64 * (i64::from(has) - i64::from(had));
+        let counted = self.count_allocated(&state, number, key, change)?;
         let generation = state.generation_mut(number).expect("seen above");
         match flushed {
             // Even where there was nothing: the journal may hold other bytes of this block, which a replay must drop.
@@ -159,40 +169,46 @@ impl Volume {
         }
         generation.dirty.remove(at);
         state.changes += 1;
-        if had != has {
-            let change = self.context.block_bytes as i64 * if has { 1 } else { -1 };
-            self.change_allocated(&mut state, number, key, change)?;
+        for (number, record) in counted {
+            let generation = state.generation_mut(number).expect("looked at above");
+            generation.overlay.put(Key::first_of(at.0), record.encode().as_slice().into());
         }
         self.note_memory(&state);
         Ok(true)
     }
 
-    /// Counts a block in or out of a file's allocated bytes, in the generation and in those above that still see it: in each
-    /// where it is not reserved, for then it counts in any case.
-    fn change_allocated(&self, state: &mut State, number: CommitNumber, key: Key, change: i64) -> Result<()> {
+    /// A file's attributes with a block counted in or out of its allocated bytes: in the generation, and in the one above if
+    /// that still sees the block; in each where it is not reserved, for then it counts in any case.
+    fn count_allocated(
+        &self,
+        state: &State,
+        number: CommitNumber,
+        key: Key,
+        change: i64,
+    ) -> Result<Vec<(CommitNumber, AttributesRecord)>> {
+        let mut counted = Vec::new();
+        if change == 0 {
+            return Ok(counted);
+        }
         let attributes_key = Key::first_of(key.inode);
         let below_current = state.current.number != number;
-        let view = View { state, context: &self.context, below_current, asker: Asker::Reader };
-        let Some(mut record) = view.find_attributes(key.inode)? else { return Ok(()) };
-        let is_reserved = view.is_reserved(key.inode, &record, key.suffix)?;
-        let above = match (below_current, state.current.overlay.get(&attributes_key), state.current.overlay.get(&key)) {
-            (true, Found::Value(value), Found::Unknown) => {
-                let record = AttributesRecord::decode(&value)?;
-                let view = View { state, context: &self.context, below_current: false, asker: Asker::Reader };
-                (!view.is_reserved(key.inode, &record, key.suffix)?).then_some(record)
+        let view = View { state, context: &self.context, below_current, asker: Asker::Reader, pending: None };
+        let Some(record) = view.find_attributes(key.inode)? else { return Ok(counted) };
+        if !view.is_reserved(key.inode, &record, key.suffix)? {
+            counted.push((number, record));
+        }
+        let above = &state.current.overlay;
+        if below_current && let (Found::Value(value), Found::Unknown) = (above.get(&attributes_key), above.get(&key)) {
+            let record = AttributesRecord::decode(&value)?;
+            let view = View { below_current: false, ..view };
+            if !view.is_reserved(key.inode, &record, key.suffix)? {
+                counted.push((state.current.number, record));
             }
-            _ => None,
-        };
-        if !is_reserved {
-            record.allocated_bytes = record.allocated_bytes.saturating_add_signed(change);
-            let generation = state.generation_mut(number).expect("the caller's generation");
-            generation.overlay.put(attributes_key, record.encode().as_slice().into());
         }
-        if let Some(mut record) = above {
+        for (_, record) in &mut counted {
             record.allocated_bytes = record.allocated_bytes.saturating_add_signed(change);
-            state.current.overlay.put(attributes_key, record.encode().as_slice().into());
         }
-        Ok(())
+        Ok(counted)
     }
 
     /// Flushes all dirty blocks that a generation has now. Those that cannot be put together stay dirty, and are the
@@ -215,6 +231,32 @@ impl Volume {
                 }
             }
         }
+    }
+
+    /// Flushes what the next journal frame would hold of a generation's data, as far as it is more than that should: whole
+    /// blocks, which are then written once, and parts of blocks only when there is much of them, for they may have to be
+    /// written again when they are filled up.
+    pub(super) fn flush_unjournaled(&self, number: CommitNumber, frame: &FrameRoom) -> Result<()> {
+        let block_bytes = self.context.block_bytes;
+        for (parts_too, left_bytes) in [(false, frame.data_bytes), (true, frame.part_bytes)] {
+            let chosen: Vec<BlockAddress> = {
+                let state = self.state.read();
+                let Some(generation) = state.generation(number) else { return Ok(()) };
+                if generation.dirty.unjournaled_bytes() <= left_bytes {
+                    return Ok(());
+                }
+                let blocks = generation.dirty.unjournaled();
+                blocks.filter(|(_, block)| parts_too || block.covers(block_bytes)).map(|(at, _)| at).collect()
+            };
+            for at in chosen {
+                match self.flush_block(number, at) {
+                    // A matter of its file: the frame holds what was written to it.
+                    Err(error) if error.is_of_stored_bytes() => {}
+                    flushed => flushed?,
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Flushes a file's dirty blocks, so that its content is pointers only.

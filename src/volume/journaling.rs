@@ -1,72 +1,57 @@
-//! `fsync`: one sealed frame in the local journal, and one sync, shared by all who wait.
+//! The journal: sealed frames in a local file, appended as changes are made.
 //!
 //! A frame holds all that changed since the last one: items, removed ranges and small dirty data. Large dirty data goes
 //! to data segments first, and only its pointers into the frame. So what survives a crash is a prefix of the operations:
-//! everything up to some frame, at least up to the last acknowledged one.
+//! everything up to some frame, at least up to the last one that `fsync` has synced.
+//!
+//! - *Written* ([`Volume::write_journal`]): appended and not synced. It survives this process. A thread does this within
+//!   100 ms of a change (`journal_thread.rs`), and operations that programs take for a commit (unlink, rename, link, rmdir, close)
+//!   before they return ([`Volume::journal_at_once`]), if anybody syncs anything.
+//! - *Synced* ([`Volume::journal_changes`], `fsync`): survives a power cut. The order is: the frame is written; the data that
+//!   frames point to is synced; a record says so; the journal is synced, once for all who wait. No lock that `write_journal`
+//!   takes is held while the disk is waited for.
+//!
+//! A generation's journal is completed (written and synced) before the next generation's has a first frame: of two files
+//! the disk may lose either, and nothing may stand on a frame that is lost.
 //!
 //! After a failed write or sync nothing is retried on the same file: all that the generation's journal must hold goes to
-//! a new part. If that fails, too, the volume takes no more changes and says so; where the disk was only full, the next
-//! `fsync` tries again.
+//! a new part, which is synced before it counts. If that fails, too, the volume takes no more changes and says so; where the
+//! disk was only full, the next `fsync` tries again.
 
-use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::dirty::BlockAddress;
-use super::state::State;
-use super::{Result, Volume, VolumeError};
-use crate::format::journal::{FRAME_BYTES_MAX, JournalRecord};
-use crate::format::{ByteWriter, CommitNumber, InodeNumber};
-use crate::history::Journal;
-use crate::store::{FilePath, StoreError};
-
+use super::journal_state::{FRAME_DATA_BYTES_MAX, GenerationJournal, JournalState, SyncPoint};
 use super::overlay::Unjournaled;
+use super::{Result, Volume, VolumeError};
+use crate::format::items::ExtentRecord;
+use crate::format::journal::{FRAME_BYTES_MAX, JournalRecord};
+use crate::format::{ByteWriter, CommitNumber, InodeNumber, Key, KeyKind};
+use crate::history::Journal;
+use crate::store::StoreError;
 
-/// Dirty data beyond this goes to a data segment, not into the frame.
-const FRAME_DATA_BYTES_MAX: usize = 256 << 10;
 /// A journal beyond this is written anew, without what has been overwritten since.
 const JOURNAL_BYTES_MAX: u64 = 64 << 20;
 
-/// One generation's journal.
-#[derive(Default)]
-struct GenerationJournal {
-    journal: Option<Journal>,
-    /// The part that the next file will be.
-    next_part: u32,
-    /// All must be said again, in a new part.
-    rewrite: bool,
-    /// The new part also stands for all that a replay found.
-    after_replay: bool,
-}
-
-/// The journals of all generations that are not published.
-#[derive(Default)]
-pub(super) struct JournalState {
-    generations: BTreeMap<CommitNumber, GenerationJournal>,
-    /// The count of changes that the journal holds.
-    journaled_changes: u64,
-    /// Files that count no more once a new part is durable, or a commit recorded: (generation, file).
-    stale: Vec<(CommitNumber, FilePath)>,
-}
-
-impl JournalState {
-    /// After a replay: the next part of `number` says all, and then the replayed files are void.
-    pub fn resume(&mut self, number: CommitNumber, next_part: u32, replayed: Vec<(CommitNumber, FilePath)>) {
-        let after_replay = !replayed.is_empty();
-        let journal = GenerationJournal { journal: None, next_part, rewrite: after_replay, after_replay };
-        self.generations.insert(number, journal);
-        self.stale = replayed;
-    }
+/// What the next frame says.
+struct Records {
+    bytes: Vec<u8>,
+    /// Some of it points to data in segments.
+    points: bool,
 }
 
 impl Volume {
     /// Makes all changes so far durable: the file's, and all that came before them. Durable on return.
     pub fn sync_file(&self, _inode: InodeNumber) -> Result<()> {
-        self.journal_all()
+        self.journal_all()?;
+        self.journal.lock().synced_at = Some(self.environment.clock.monotonic());
+        Ok(())
     }
 
-    /// Appends what the journal does not hold yet. Those who wait for the lock meanwhile share the next frame.
+    /// Makes durable what is not yet. Those who wait for the lock meanwhile share the next sync.
     ///
     /// # Errors
-    /// Also when no more changes are taken, though all are in the journal: whoever asks is to hear of that.
+    /// Also when no more changes are taken, though all are in the journal: the caller of `fsync` must hear of that.
     pub(super) fn journal_all(&self) -> Result<()> {
         match self.refuses_sync() {
             Some(reason) => Err(VolumeError::ReadOnly(reason)),
@@ -77,51 +62,188 @@ impl Volume {
     /// The same, also where no more changes are taken.
     pub(super) fn journal_changes(&self) -> Result<()> {
         let wanted = self.state.read().changes;
+        let _syncing = self.syncing.lock();
+        if self.journal.lock().synced_changes >= wanted {
+            return Ok(());
+        }
+        loop {
+            let (frozen, number, changes) = self.generations_to_journal();
+            // The frozen generation came first, so it must be durable first.
+            if let Some(frozen) = frozen {
+                self.sync_generation(frozen)?;
+            }
+            self.sync_generation(number)?;
+            // A commit may have frozen the generation between: what was changed since is in the next one.
+            if self.state.read().current.number == number {
+                let mut journal = self.journal.lock();
+                journal.written_changes = journal.written_changes.max(changes);
+                journal.synced_changes = journal.synced_changes.max(changes);
+                return Ok(());
+            }
+        }
+    }
+
+    /// Writes what the journal does not hold yet, and does not sync it: it outlives this process.
+    pub(super) fn write_journal(&self) -> Result<()> {
+        let wanted = self.state.read().changes;
         let mut journal = self.journal.lock();
-        if journal.journaled_changes >= wanted {
-            return Ok(());
+        match journal.written_changes >= wanted {
+            true => Ok(()),
+            false => self.write_changes(&mut journal),
         }
-        // The frozen generation came first, so it must be durable first.
-        let frozen = self.state.read().frozen.as_ref().map(|frozen| frozen.number);
-        if let Some(number) = frozen {
-            self.journal_generation(&mut journal, number)?;
+    }
+
+    /// The same after an operation that programs take for a commit. It has succeeded, whatever becomes of the journal: the
+    /// next `fsync` is told of a failure. Where nobody syncs anything (`rm -r`), a frame every few milliseconds is enough.
+    pub(super) fn journal_at_once(&self) {
+        self.journal_if(JournalState::is_frame_worth_it);
+    }
+
+    /// The same after a close: a shell closes a file twice within a millisecond, before and after it is written.
+    pub(super) fn journal_close(&self) {
+        self.journal_if(|_, _| true);
+    }
+
+    fn journal_if(&self, is_worth_it: impl Fn(&JournalState, Duration) -> bool) {
+        let wanted = self.state.read().changes;
+        let now = self.environment.clock.monotonic();
+        let mut journal = self.journal.lock();
+        if journal.has_failed || journal.written_changes >= wanted || !is_worth_it(&journal, now) {
+            return;
         }
-        let (number, changes) = {
-            let state = self.state.read();
-            (state.current.number, state.changes)
-        };
-        self.journal_generation(&mut journal, number)?;
-        // A commit may have frozen the generation between: then a later call finds it unjournaled still.
-        let is_current = self.state.read().current.number == number;
-        if is_current {
-            journal.journaled_changes = changes.max(journal.journaled_changes);
-            return Ok(());
+        journal.wrote_at_once = Some(now);
+        if let Err(error) = self.write_changes(&mut journal) {
+            log::warn!("the journal could not be written: {error}");
         }
-        drop(journal);
-        self.journal_changes()
+    }
+
+    /// Data that is too large for the next frame goes to segments before the journal is locked: nobody waits for that.
+    pub(super) fn flush_for_journal(&self) -> Result<()> {
+        let number = self.state.read().current.number;
+        let room = self.journal.lock().generation(number).frame_room();
+        self.flush_unjournaled(number, &room)
+    }
+
+    /// The count of changes that the journal holds.
+    pub(super) fn written_changes(&self) -> u64 {
+        self.journal.lock().written_changes
+    }
+
+    fn write_changes(&self, journal: &mut JournalState) -> Result<()> {
+        loop {
+            let (frozen, number, changes) = self.generations_to_journal();
+            if let Some(frozen) = frozen {
+                self.complete_generation(journal, frozen)?;
+            }
+            self.write_generation(journal, number)?;
+            if self.state.read().current.number == number {
+                journal.written_changes = journal.written_changes.max(changes);
+                return Ok(());
+            }
+        }
+    }
+
+    /// The frozen generation, the current one, and the count of changes that they hold at least.
+    fn generations_to_journal(&self) -> (Option<CommitNumber>, CommitNumber, u64) {
+        let state = self.state.read();
+        (state.frozen.as_ref().map(|frozen| frozen.number), state.current.number, state.changes)
     }
 
     fn refuses_sync(&self) -> Option<String> {
-        let journaled = self.journal.lock().journaled_changes;
+        let synced = self.journal.lock().synced_changes;
         let state = self.state.read();
         let nothing_to_do = state.current.is_empty() && state.frozen.is_none();
-        state.read_only.clone().filter(|_| !nothing_to_do && journaled < state.changes)
+        state.read_only.clone().filter(|_| !nothing_to_do && synced < state.changes)
     }
 
-    fn journal_generation(&self, journal: &mut JournalState, number: CommitNumber) -> Result<()> {
+    /// Makes a generation's journal durable. The journal is not locked while the disk is waited for.
+    fn sync_generation(&self, number: CommitNumber) -> Result<()> {
+        loop {
+            let point = {
+                let mut journal = self.journal.lock();
+                if let Some(frozen) = self.generations_to_journal().0.filter(|frozen| *frozen < number) {
+                    self.complete_generation(&mut journal, frozen)?;
+                }
+                self.write_generation(&mut journal, number)?;
+                match journal.generation(number).sync_point() {
+                    Some(point) => point,
+                    None => return Ok(()),
+                }
+            };
+            match self.sync_to(number, &point) {
+                Ok(true) => return Ok(()),
+                // Another part has taken its place.
+                Ok(false) => {}
+                Err(error) => return self.begin_anew(&mut self.journal.lock(), number, &error),
+            }
+        }
+    }
+
+    /// Whether the file of `point` is durable up to there; false when it counts no more.
+    fn sync_to(&self, number: CommitNumber, point: &SyncPoint) -> Result<bool> {
+        if point.data_first {
+            self.sync_data_segments(number)?;
+        }
+        let (syncer, frames) = {
+            let mut journal = self.journal.lock();
+            let kept = journal.generation(number);
+            kept.cover(point)?;
+            let Some(journal) = kept.at(point) else { return Ok(false) };
+            (journal.syncer(), journal.frames())
+        };
+        syncer.sync()?;
+        self.journal.lock().generation(number).note_synced(&point.part, frames);
+        Ok(true)
+    }
+
+    /// All of a frozen generation is in its journal, durably: the journal of the next may begin.
+    fn complete_generation(&self, journal: &mut JournalState, number: CommitNumber) -> Result<()> {
+        if journal.is_complete(number) {
+            return Ok(());
+        }
+        self.write_generation(journal, number)?;
+        if let Some(point) = journal.generation(number).sync_point() {
+            let synced = self.sync_at_once(journal.generation(number), number, &point);
+            synced.or_else(|error| self.begin_anew(journal, number, &error))?;
+        }
+        journal.generation(number).is_complete = true;
+        Ok(())
+    }
+
+    fn sync_at_once(&self, kept: &mut GenerationJournal, number: CommitNumber, point: &SyncPoint) -> Result<()> {
+        if point.data_first {
+            self.sync_data_segments(number)?;
+        }
+        kept.cover(point)?;
+        if let Some(journal) = kept.at(point) {
+            let frames = journal.frames();
+            journal.syncer().sync()?;
+            kept.synced_frames = frames;
+        }
+        Ok(())
+    }
+
+    fn write_generation(&self, journal: &mut JournalState, number: CommitNumber) -> Result<()> {
         let too_large =
             |kept: &GenerationJournal| kept.journal.as_ref().is_some_and(|journal| journal.bytes() > JOURNAL_BYTES_MAX);
-        let kept = journal.generations.entry(number).or_default();
+        let kept = journal.generation(number);
         // After a rotation nothing more is sealed under the old vault key.
         let current = self.segments.ring().current().epoch;
         kept.rewrite |= too_large(kept) || kept.journal.as_ref().is_some_and(|journal| journal.epoch() != current);
-        let first_try = self.append_frame(journal, number);
-        let Err(error) = first_try else { return Ok(()) };
+        match self.append_frame(journal, number) {
+            Ok(()) => Ok(()),
+            Err(error) => self.begin_anew(journal, number, &error),
+        }
+    }
+
+    /// After a failure: all goes to a new part, which is durable on return.
+    fn begin_anew(&self, journal: &mut JournalState, number: CommitNumber, error: &VolumeError) -> Result<()> {
         log::warn!("the journal failed and is begun anew: {error}");
         self.discard_unmentioned();
-        let kept = journal.generations.entry(number).or_default();
-        kept.rewrite = true;
-        self.append_frame(journal, number).inspect_err(|error| {
+        journal.generation(number).rewrite = true;
+        let written = self.append_frame(journal, number);
+        journal.has_failed = written.is_err();
+        written.inspect_err(|error| {
             // A full disk is the caller's to hear of: the next try says all anew, and may find room.
             if !matches!(error, VolumeError::NoSpace(_)) {
                 self.stop_changes(format!("the journal cannot be written: {error}"));
@@ -131,37 +253,56 @@ impl Volume {
 
     fn append_frame(&self, journal: &mut JournalState, number: CommitNumber) -> Result<()> {
         let kept = journal.generations.entry(number).or_default();
+        if kept.is_complete {
+            return Ok(());
+        }
         let rewrite = kept.rewrite;
         self.evacuate(number)?;
-        self.flush_large_data(number, rewrite)?;
+        match rewrite {
+            true => self.flush_large_data(number)?,
+            false => self.flush_unjournaled(number, &kept.frame_room())?,
+        }
         let Some(records) = self.take_records(number, kept) else { return Ok(()) };
         // From here on the records are nowhere but in `records`: a failure must say all again.
         kept.rewrite = true;
-        if records.len() > FRAME_BYTES_MAX {
+        if records.bytes.len() > FRAME_BYTES_MAX {
             // Only where memory was raised and nothing could be published for long.
             return Err(VolumeError::NoSpace("more has changed than a journal frame holds".into()));
         }
-        self.sync_data_segments(number)?;
+        match (rewrite, records.points) {
+            (true, _) => self.sync_data_segments(number)?,
+            (false, true) => self.mention_data_segments(number)?,
+            (false, false) => {}
+        }
         if rewrite || kept.journal.is_none() {
             if let Some(old) = kept.journal.take() {
                 journal.stale.push((number, old.path().clone()));
             }
+            (kept.synced_frames, kept.pointing_frames, kept.covered_frames) = (0, 0, 0);
             kept.journal = Some(self.create_journal(number, &mut kept.next_part)?);
         }
         let part = kept.journal.as_mut().expect("created above");
-        if let Err(error) = part.append(&records) {
+        // A part that takes the place of another is durable before that goes.
+        let appended = part.append(&records.bytes).and_then(|()| if rewrite { part.syncer().sync() } else { Ok(()) });
+        if let Err(error) = appended {
             // What was never acknowledged must not take the room that the next try needs.
-            if part.is_empty() {
+            if rewrite || part.frames() == 0 {
                 let _ = self.environment.store.remove(part.path());
                 kept.journal = None;
             }
             return Err(error.into());
         }
+        let frames = part.frames();
+        if records.points {
+            kept.pointing_frames = frames;
+        }
         let replaced_all = std::mem::take(&mut kept.after_replay);
         kept.rewrite = false;
         if rewrite {
+            (kept.synced_frames, kept.covered_frames) = (frames, frames);
             self.remove_stale(journal, |generation| replaced_all || generation == number);
         }
+        journal.has_failed = false;
         Ok(())
     }
 
@@ -173,46 +314,52 @@ impl Volume {
         Journal::create(&*environment.store, ring, randomness, self.context.device, number, part)
     }
 
-    /// Data that is too large for a frame goes to data segments.
-    fn flush_large_data(&self, number: CommitNumber, everything: bool) -> Result<()> {
-        let is_large = |state: &State| {
-            state.generation(number).is_some_and(|generation| match everything {
-                true => generation.dirty.bytes() > FRAME_DATA_BYTES_MAX,
-                false => generation.dirty.unjournaled_bytes() > FRAME_DATA_BYTES_MAX,
-            })
-        };
-        let large = is_large(&self.state.read());
-        if large {
+    /// Data that is too large for the frame of a new part goes to data segments.
+    fn flush_large_data(&self, number: CommitNumber) -> Result<()> {
+        let is_large = |dirty_bytes: usize| dirty_bytes > FRAME_DATA_BYTES_MAX;
+        if self.state.read().generation(number).is_some_and(|generation| is_large(generation.dirty.bytes())) {
             self.flush_generation(number)?;
         }
         Ok(())
     }
 
     /// The records of the next frame; `None` where there is nothing to say.
-    fn take_records(&self, number: CommitNumber, kept: &GenerationJournal) -> Option<Vec<u8>> {
-        let mut state = self.state.write();
+    fn take_records(&self, number: CommitNumber, kept: &GenerationJournal) -> Option<Records> {
         let block_bytes = self.context.block_bytes as u64;
-        let bases = state.bases_of(number, self.context.device);
-        let generation = state.generation_mut(number)?;
-        let mut writer = ByteWriter::new();
+        let (bases, changed, data) = {
+            let mut state = self.state.write();
+            let bases = state.bases_of(number, self.context.device);
+            let generation = state.generation_mut(number)?;
+            let changed = match kept.rewrite {
+                true => generation.overlay.everything(),
+                false => generation.overlay.take_unjournaled(),
+            };
+            if kept.rewrite {
+                generation.dirty.mark_unjournaled();
+            }
+            let mut data = ByteWriter::with_capacity(generation.dirty.unjournaled_bytes());
+            generation.dirty.take_unjournaled(|(inode, block): BlockAddress, start, bytes| {
+                let offset = block * block_bytes + start as u64;
+                JournalRecord::Data { inode, offset, bytes }.encode(&mut data);
+            });
+            (bases, changed, data.finish())
+        };
+        let mut writer = ByteWriter::with_capacity(data.len());
         if kept.rewrite || kept.journal.is_none() {
             bases.iter().for_each(|base| JournalRecord::Base(*base).encode(&mut writer));
         }
         let nothing_said = writer.len();
-        let changed = if kept.rewrite {
+        if kept.rewrite {
             let first = if kept.after_replay { JournalRecord::ResetAll } else { JournalRecord::Reset };
             first.encode(&mut writer);
-            generation.dirty.mark_unjournaled();
-            generation.overlay.everything()
-        } else {
-            generation.overlay.take_unjournaled()
-        };
+            // Synced before this is written.
+            JournalRecord::Durable { frames: 1 }.encode(&mut writer);
+        }
         encode_items(&mut writer, &changed);
-        generation.dirty.take_unjournaled(|(inode, block): BlockAddress, start, bytes| {
-            let offset = block * block_bytes + start as u64;
-            JournalRecord::Data { inode, offset, bytes }.encode(&mut writer);
-        });
-        (writer.len() > nothing_said).then(|| writer.finish())
+        // Behind the items: an extent drops what was written to its block before.
+        writer.put(&data);
+        let points = changed.items.iter().any(|(key, value)| is_pointer(key, value.as_deref()));
+        (writer.len() > nothing_said).then(|| Records { bytes: writer.finish(), points })
     }
 
     /// Takes no more changes from here on, and says why. What is there can still be read.
@@ -255,6 +402,12 @@ impl Volume {
             false
         });
     }
+}
+
+/// Whether an item leads to data in a segment.
+fn is_pointer(key: &Key, value: Option<&[u8]>) -> bool {
+    let record = value.filter(|_| key.kind == KeyKind::Extent).map(ExtentRecord::decode);
+    matches!(record, Some(Ok(ExtentRecord::Stored(_))))
 }
 
 fn encode_items(writer: &mut ByteWriter, changed: &Unjournaled) {

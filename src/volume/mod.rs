@@ -3,12 +3,15 @@
 //! Where to look:
 //! - names and directories: [`names`], [`rename`], [`directory`]; attributes and ACLs: [`attributes`], [`xattr`], [`acl`]
 //! - content: [`content`] (read, write), [`ranges`] (truncate, punch, seek), [`reserved`] (reserve), [`copy`] (clone)
-//! - the state in memory: [`state`] (generations, views, edits), [`overlay`], [`dirty`], [`uses`], [`inode_numbers`]
+//! - the state in memory: [`state`] (generations, views, edits), [`pending`] (an operation's changes), [`overlay`], [`dirty`],
+//!   [`uses`], [`inode_numbers`]
 //! - keys: [`slots`] (slots added and removed, the vault key rotated, `keys/` kept as the tree says), [`key_change`] (what
 //!   can become of that), [`revived_keys`] (what an older folder that is accepted must not bring back)
 //! - on its way to the disk: [`flush`] (dirty blocks into segments), [`data_segments`] (those segments, also when a disk
-//!   fails), [`journaling`] (fsync), [`publish`] (commits), [`flusher`] and [`background`] (when)
-//! - mounting: [`open`] and [`opening`], [`newest`] (which commit), [`passed_over`] (what of the folder is of no use), [`heads`] (of several, and their names), [`unpublished`] (what only the
+//!   fails), [`journaling`] and [`journal_state`] (fsync, and what outlives the process), [`publish`] (commits), [`flusher`],
+//!   [`journal_thread`] and [`background`] (when)
+//! - mounting: [`open`] and [`opening`], [`newest`] (which commit), [`passed_over`] (what of the folder is of no use),
+//!   [`heads`] (of several, and their names), [`unpublished`] (what only the
 //!   journal holds, and on which commit it belongs) and [`replay`]
 //! - other devices while it is open: [`look`] (what they have published), [`follow`] (going on from that), [`foreign`]
 //!
@@ -16,8 +19,10 @@
 //! `flush` encrypts a block into a data segment and puts the pointer into the overlay → `publish` writes the overlay into
 //! the tree and the commit into a meta segment. `fsync` goes through `journaling` and waits for neither.
 //!
-//! Locks, in the order in which they are taken: publisher, journal, flushing, data segments, state, uses. I/O happens
-//! under the first four only, but for tree nodes that are not cached.
+//! Locks, in the order in which they are taken: publisher, syncing, journal, flushing, data segments, state, uses. I/O happens
+//! under the first five only, but for tree nodes that are not cached: an operation reads under the state lock the nodes that
+//! say what it is about (entries, attributes, extents), and waits there for the disk where they are in no cache. Nothing
+//! else does: folders are listed and synced, disks asked and the segment table read without it.
 
 mod acl;
 mod attributes;
@@ -34,6 +39,8 @@ mod follow;
 mod foreign;
 mod heads;
 mod inode_numbers;
+mod journal_state;
+mod journal_thread;
 mod journaling;
 mod key_change;
 mod look;
@@ -44,6 +51,7 @@ mod open_error;
 mod opening;
 mod overlay;
 mod passed_over;
+mod pending;
 mod publish;
 mod ranges;
 mod rename;
@@ -82,6 +90,7 @@ pub use types::*;
 use crate::format::VaultFile;
 use crate::format::items::TimeRecord;
 use crate::segments::Segments;
+use pending::Pending;
 use state::{Asker, Context, Edit, State, View};
 
 /// How many warnings `status` shows: the newest.
@@ -101,7 +110,10 @@ pub struct Volume {
     /// Held while a block is flushed: two threads would append it twice.
     flushing: Mutex<()>,
     data_segments: Mutex<data_segments::DataSegments>,
-    journal: Mutex<journaling::JournalState>,
+    /// Held while the journal is synced.
+    syncing: Mutex<()>,
+    journal: Mutex<journal_state::JournalState>,
+    journal_alarm: journal_thread::JournalAlarm,
     publisher: Mutex<publish::Publisher>,
     pressure: background::Pressure,
     set_id_hook: OnceLock<SetIdHook>,
@@ -121,7 +133,7 @@ struct ViewGuard<'a> {
 
 impl ViewGuard<'_> {
     fn view(&self) -> View<'_> {
-        View { state: &self.state, context: self.context, below_current: false, asker: Asker::Reader }
+        View { state: &self.state, context: self.context, below_current: false, asker: Asker::Reader, pending: None }
     }
 }
 
@@ -135,9 +147,15 @@ struct EditGuard<'a> {
 }
 
 impl EditGuard<'_> {
-    fn edit(&mut self) -> Edit<'_> {
+    fn view(&self) -> View<'_> {
+        let asker = Asker::Writer { is_behind: self.is_behind };
+        View { state: &self.state, context: self.context, below_current: false, asker, pending: None }
+    }
+
+    /// Begins to gather changes, which take effect with [`Edit::apply`].
+    fn begin_edit(&mut self) -> Edit<'_> {
         let Self { context, now, monotonic, is_behind, .. } = *self;
-        Edit { state: &mut self.state, context, now, monotonic, is_behind }
+        Edit { state: &mut self.state, context, now, monotonic, is_behind, pending: Pending::default() }
     }
 }
 

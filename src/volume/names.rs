@@ -1,6 +1,6 @@
 //! Making, finding, linking and removing names.
 //!
-//! Each operation checks everything first and changes the state only when nothing can fail any more, under one lock.
+//! Each operation checks everything, gathers its changes, and applies them when nothing can fail any more, under one lock.
 
 use super::acl;
 use super::directory::check_name;
@@ -91,7 +91,7 @@ impl Volume {
         check_name(name)?;
         let mut guard = self.change()?;
         let mut parent_record = guard.live_directory(parent)?;
-        let mut edit = guard.edit();
+        let mut edit = guard.begin_edit();
         if edit.view().find_entry(parent, name)?.is_some() {
             return Err(VolumeError::Exists);
         }
@@ -131,9 +131,10 @@ impl Volume {
         inherited.store(&mut edit, inode)?;
         parent_record.link_count = parent_record.link_count.saturating_add(u32::from(is_directory));
         edit.touch_directory(parent, parent_record);
-        edit.state.inode_count = edit.state.inode_count.saturating_add(1);
+        edit.count_inodes(1);
+        edit.apply();
         self.uses.lock().reference(inode);
-        let attributes = self.public_attributes(&edit.view(), inode, &record);
+        let attributes = self.public_attributes(&guard.view(), inode, &record);
         self.note_memory(&guard.state);
         Ok(attributes)
     }
@@ -143,7 +144,7 @@ impl Volume {
         check_name(name)?;
         let mut guard = self.change()?;
         let parent_record = guard.live_directory(parent)?;
-        let mut edit = guard.edit();
+        let mut edit = guard.begin_edit();
         let mut record = edit.view().attributes(inode)?;
         if record.kind == FileKind::Directory as u8 {
             return Err(VolumeError::IsDirectory);
@@ -159,9 +160,12 @@ impl Volume {
         edit.add_entry(parent, name, inode, record.kind)?;
         edit.put_attributes(inode, &record);
         edit.touch_directory(parent, parent_record);
+        edit.apply();
         self.uses.lock().reference(inode);
-        let attributes = self.public_attributes(&edit.view(), inode, &record);
+        let attributes = self.public_attributes(&guard.view(), inode, &record);
         self.note_memory(&guard.state);
+        drop(guard);
+        self.journal_at_once();
         Ok(attributes)
     }
 
@@ -169,7 +173,7 @@ impl Volume {
     pub fn unlink(&self, parent: InodeNumber, name: &[u8]) -> Result<()> {
         let mut guard = self.change_that_removes()?;
         let parent_record = guard.live_directory(parent)?;
-        let mut edit = guard.edit();
+        let mut edit = guard.begin_edit();
         let entry = edit.view().entry(parent, name)?;
         if entry.kind == FileKind::Directory as u8 {
             return Err(VolumeError::IsDirectory);
@@ -178,7 +182,10 @@ impl Volume {
         edit.remove_entry(parent, name, entry.inode)?;
         edit.touch_directory(parent, parent_record);
         self.drop_link(&mut edit, entry.inode, record);
+        edit.apply();
         self.note_memory(&guard.state);
+        drop(guard);
+        self.journal_at_once();
         Ok(())
     }
 
@@ -186,7 +193,7 @@ impl Volume {
     pub fn remove_directory(&self, parent: InodeNumber, name: &[u8]) -> Result<()> {
         let mut guard = self.change_that_removes()?;
         let mut parent_record = guard.live_directory(parent)?;
-        let mut edit = guard.edit();
+        let mut edit = guard.begin_edit();
         let entry = edit.view().entry(parent, name)?;
         if entry.kind != FileKind::Directory as u8 {
             return Err(VolumeError::NotDirectory);
@@ -199,11 +206,15 @@ impl Volume {
         parent_record.link_count = parent_record.link_count.saturating_sub(1);
         edit.touch_directory(parent, parent_record);
         self.drop_link(&mut edit, entry.inode, record);
+        edit.apply();
         self.note_memory(&guard.state);
+        drop(guard);
+        self.journal_at_once();
         Ok(())
     }
 
-    /// One name of an inode was removed: count it, and let the inode go with its last.
+    /// One name of an inode was removed: count it, and let the inode go with its last. The last step of an operation: nothing
+    /// may fail after it.
     pub(super) fn drop_link(&self, edit: &mut Edit<'_>, inode: InodeNumber, mut record: AttributesRecord) {
         let is_directory = record.kind == FileKind::Directory as u8;
         record.link_count = if is_directory { 0 } else { record.link_count.saturating_sub(1) };
@@ -230,8 +241,8 @@ impl Volume {
 
 impl EditGuard<'_> {
     /// The attributes of a directory that still has a name.
-    pub(super) fn live_directory(&mut self, inode: InodeNumber) -> Result<AttributesRecord> {
-        let record = self.edit().view().directory(inode)?;
+    pub(super) fn live_directory(&self, inode: InodeNumber) -> Result<AttributesRecord> {
+        let record = self.view().directory(inode)?;
         if record.link_count == 0 {
             return Err(VolumeError::NotFound);
         }

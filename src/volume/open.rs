@@ -15,7 +15,8 @@ use super::background::Pressure;
 use super::data_segments::DataSegments;
 use super::foreign::Foreign;
 use super::inode_numbers::InodeNumbers;
-use super::journaling::JournalState;
+use super::journal_state::JournalState;
+use super::journal_thread::JournalAlarm;
 use super::look::Follower;
 use super::newest::ReadOnlyCause;
 use super::open_error::OpenError;
@@ -167,7 +168,7 @@ impl Volume {
         });
         {
             let mut guard = volume.edit_guard();
-            let mut edit = guard.edit();
+            let mut edit = guard.begin_edit();
             edit.put(Key::NAME_KEY, name_key.as_slice());
             for slot in slots {
                 edit.put(slots::key_of(slot.slot), slot.encode());
@@ -177,6 +178,7 @@ impl Volume {
             }
             let record = root_directory(&edit, &root);
             edit.put_attributes(InodeNumber::ROOT, &record);
+            edit.apply();
         }
         volume.publish()?;
         volume.keep_keys(false);
@@ -210,7 +212,9 @@ impl Volume {
             uses: Mutex::new(Uses::default()),
             flushing: Mutex::new(()),
             data_segments: Mutex::new(DataSegments::default()),
+            syncing: Mutex::new(()),
             journal: Mutex::new(JournalState::default()),
+            journal_alarm: JournalAlarm::default(),
             publisher: Mutex::new(Publisher {
                 device: parts.device,
                 head: parts.head,
@@ -255,6 +259,9 @@ impl Volume {
         let mut warnings = self.warnings.lock().clone();
         warnings.extend(self.pressure.publish_error().map(|error| format!("the last publish failed: {error}")));
         let forked = self.follower.fork();
+        // The segment table is read without the lock: its nodes may have to come from the disk.
+        let root = self.state.read().root;
+        let awaited_segments = self.awaited_segments(&root, &newest_files);
         let state = self.state.read();
         let generations = || state.frozen.iter().chain([&state.current]);
         VolumeStatus {
@@ -268,13 +275,13 @@ impl Volume {
             read_only: state.read_only.clone().or_else(|| state.foreign.held.clone()),
             forked,
             warnings,
-            awaited_segments: self.awaited_segments(&state, &newest_files),
+            awaited_segments,
         }
     }
 
-    fn awaited_segments(&self, state: &State, newest: &[SegmentId]) -> u64 {
+    fn awaited_segments(&self, root: &Root, newest: &[SegmentId]) -> u64 {
         let key = |suffix| Key::new(InodeNumber::VAULT, KeyKind::Segment, suffix);
-        let table = self.context.tree.scan(&state.root, key(0), key(u64::MAX));
+        let table = self.context.tree.scan(root, key(0), key(u64::MAX));
         // A node of the table that cannot be read is awaited itself.
         let is_missing = |segment: SegmentId| self.segments.ledger().find(segment).is_none();
         let missing = table.filter(|item| item.as_ref().map_or(true, |(key, _)| is_missing(SegmentId(key.suffix))));
@@ -339,8 +346,10 @@ impl Volume {
             self.data_segments.lock().doubt_found(staged.into_iter().map(|(segment, _)| segment));
         }
         let mut state = self.state.write();
-        for frame in journal.frames.values().flatten() {
-            super::replay::replay_frame(&mut state.current, frame, self.context.block_bytes)?;
+        for frames in journal.frames.values() {
+            for frame in self.believed_frames(&state.root, frames)? {
+                super::replay::replay_frame(&mut state.current, frame, self.context.block_bytes)?;
+            }
         }
         state.current.overlay.mark_journaled();
         state.current.dirty.mark_journaled();

@@ -360,10 +360,11 @@ impl Volume {
             false => (publisher.seconds, 0),
         };
         let device = publisher.device.device;
+        let rotation = self.rotation_items(publisher)?;
         let (changes, old_root, id) = {
             let state = self.state.read();
             let id = state.frozen.as_ref().expect("frozen until it is published").id;
-            (self.changes_to_commit(&state, publisher, number, &unlisted)?, state.root, id)
+            (self.changes_to_commit(&state, publisher, number, &unlisted, rotation), state.root, id)
         };
         let mut writer = CommitWriter::begin(&self.segments)?;
         let segment = writer.segment();
@@ -394,9 +395,12 @@ impl Volume {
                 bytes: segment.bytes as u32,
             })
             .collect();
-        let state = self.state.read();
-        let frozen = state.frozen.as_ref().expect("frozen until it is published");
-        for segment in segments_of(frozen)? {
+        // Folders are synced and nodes are read below: not under the lock.
+        let (used, root) = {
+            let state = self.state.read();
+            (segments_of(state.frozen.as_ref().expect("frozen until it is published"))?, state.root)
+        };
+        for segment in used {
             let Some(Location { device, sequence, kind, bytes, .. }) = self.segments.locate(segment) else {
                 continue;
             };
@@ -405,7 +409,7 @@ impl Volume {
                 continue;
             }
             let key = Key::new(InodeNumber::VAULT, KeyKind::Segment, segment.0);
-            if self.context.tree.get(&state.root, key)?.is_none() {
+            if self.context.tree.get(&root, key)?.is_none() {
                 self.segments.keep(segment)?;
                 files.push(DataFile { segment, sequence, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) });
             }
@@ -420,7 +424,8 @@ impl Volume {
         publisher: &Publisher,
         number: CommitNumber,
         unlisted: &[DataFile],
-    ) -> Result<Changes> {
+        rotation: Vec<(Key, Arc<[u8]>)>,
+    ) -> Changes {
         let frozen = state.frozen.as_ref().expect("frozen until it is published");
         let stamp = Stamp { device: publisher.device.device, commit: number };
         let mut own: Vec<(Key, Vec<u8>)> = Vec::new();
@@ -449,7 +454,7 @@ impl Volume {
         own.push((key(KeyKind::VaultRecord, 1), totals.finish()));
         let mut own: Vec<(Key, Option<Arc<[u8]>>)> =
             own.into_iter().map(|(key, value)| (key, Some(Arc::from(value)))).collect();
-        own.extend(self.rotation_items(publisher)?.into_iter().map(|(key, value)| (key, Some(value))));
+        own.extend(rotation.into_iter().map(|(key, value)| (key, Some(value))));
         own.extend(publisher.vault_items.iter().map(|(key, value)| (*key, value.as_deref().map(Arc::from))));
         let changed = frozen.overlay.items().map(|(key, value)| (*key, value.clone()));
         let mut items: Vec<(Key, Change)> = own
@@ -465,7 +470,7 @@ impl Volume {
             .collect();
         items.sort_by_key(|(key, _)| *key);
         items.dedup_by_key(|(key, _)| *key);
-        Ok(Changes { removed_ranges: frozen.overlay.removed_ranges(), items })
+        Changes { removed_ranges: frozen.overlay.removed_ranges(), items }
     }
 
     /// Step 5: the device's own record. Until it is durable the journal stays: a mount finds the commit by itself.

@@ -68,7 +68,7 @@ impl Volume {
         let end_whole = if end_of_file { u64::MAX } else { end / block_bytes };
         if end_whole > first_whole {
             edit.remove_range(extent(inode, first_whole), extent(inode, end_whole - 1));
-            edit.state.current.dirty.remove_range(inode, first_whole, end_whole - 1);
+            edit.remove_dirty(inode, first_whole, end_whole - 1);
         }
         // At most two blocks are touched in part: the one the range begins in and the one it ends in.
         if !start.is_multiple_of(block_bytes) {
@@ -86,8 +86,7 @@ impl Volume {
         for part in block_parts(self.context.block_bytes, start, end - start) {
             if edit.view().has_block(inode, part.block)? {
                 let zeros = vec![0; part.length];
-                edit.state.current.dirty.write((inode, part.block), part.start, zeros, edit.monotonic);
-                edit.state.changes += 1;
+                edit.write_dirty((inode, part.block), part.start, zeros);
             }
         }
         Ok(())
@@ -118,13 +117,13 @@ impl Volume {
             if moves_blocks {
                 self.write_out_file(inode)?;
             }
-            let mut guard = self.change()?;
+            let guard = self.change()?;
             // Only stored blocks can be moved: what was written meanwhile must be written out, too.
-            if !moves_blocks || !guard.edit().view().has_dirty_blocks(inode) {
+            if !moves_blocks || !guard.view().has_dirty_blocks(inode) {
                 break guard;
             }
         };
-        let mut edit = guard.edit();
+        let mut edit = guard.begin_edit();
         let mut record = edit.view().regular_file(inode)?;
         let size_bytes = record.size_bytes;
         // What the range to clear holds of the file.
@@ -159,6 +158,7 @@ impl Volume {
         let dropped = drop_set_id_bits && drop_set_id(&mut record);
         edit.touch_content(&mut record);
         edit.put_attributes(inode, &record);
+        edit.apply();
         self.note_memory(&guard.state);
         drop(guard);
         self.tell_of_set_id(inode, dropped);

@@ -1,4 +1,5 @@
-//! Renaming: move, replace, swap, and leave a whiteout.
+//! Renaming: move, replace, swap, and leave a whiteout. Changes are gathered and take effect together, so a read that fails
+//! changes nothing.
 //!
 //! A whiteout is what an overlay filesystem (of containers) leaves in its upper folder to hide a name of the lower one: a
 //! character device 0:0. It asks for one in the place of what it moves away, in one step with the move.
@@ -61,7 +62,7 @@ impl Volume {
         let mut guard = self.change()?;
         guard.live_directory(parent)?;
         guard.live_directory(new_parent)?;
-        let mut edit = guard.edit();
+        let mut edit = guard.begin_edit();
         let source = edit.view().entry(parent, name)?;
         let target = edit.view().find_entry(new_parent, new_name)?;
         refuse_cycle(&edit, &source, new_parent)?;
@@ -79,11 +80,14 @@ impl Volume {
                 if let Some((inode, record)) = whiteout {
                     edit.add_entry(parent, name, inode, record.kind)?;
                     edit.put_attributes(inode, &record);
-                    edit.state.inode_count += 1;
+                    edit.count_inodes(1);
                 }
             }
         }
+        edit.apply();
         self.note_memory(&guard.state);
+        drop(guard);
+        self.journal_at_once();
         Ok(())
     }
 
@@ -136,12 +140,11 @@ impl Volume {
         }
         let mut moved = edit.view().attributes(source.inode)?;
         moved.changed = edit.now;
-        if let Some((target, record)) = replaced {
+        if let Some((target, _)) = &replaced {
             edit.remove_entry(to.parent, to.name, target.inode)?;
             if is_directory(target) {
                 add_links(edit, to.parent, -1)?;
             }
-            self.drop_link(edit, target.inode, record);
         }
         edit.remove_entry(from.parent, from.name, source.inode)?;
         edit.add_entry(to.parent, to.name, source.inode, source.kind)?;
@@ -151,7 +154,11 @@ impl Volume {
             add_links(edit, to.parent, 1)?;
         }
         touch(edit, from.parent)?;
-        touch(edit, to.parent)
+        touch(edit, to.parent)?;
+        if let Some((target, record)) = replaced {
+            self.drop_link(edit, target.inode, record);
+        }
+        Ok(())
     }
 }
 

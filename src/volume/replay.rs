@@ -1,10 +1,15 @@
-//! A journal frame put into memory again, record by record. Doing it twice gives what once gives.
+//! A journal put into memory again: which of its frames can be believed, and each of them record by record. Doing it twice
+//! gives what once gives.
 
-use super::Result;
 use super::content::block_parts;
 use super::state::Generation;
+use super::{Result, Volume};
+use crate::format::items::ExtentRecord;
 use crate::format::journal::JournalRecord;
-use crate::format::{InodeNumber, Key, KeyKind};
+use crate::format::{BlockKind, InodeNumber, Key, KeyKind, Pointer, SegmentId};
+use crate::history::journal::durable_frames;
+use crate::segments::{BlockError, BlockSource};
+use crate::store::Area;
 use crate::tree::{Root, Tree};
 use std::time::Duration;
 
@@ -12,7 +17,7 @@ use std::time::Duration;
 pub(super) fn replay_frame(generation: &mut Generation, frame: &[u8], block_bytes: usize) -> Result<()> {
     for record in JournalRecord::decode_all(frame) {
         match record? {
-            JournalRecord::Reset | JournalRecord::Base(_) => {}
+            JournalRecord::Reset | JournalRecord::Base(_) | JournalRecord::Durable { .. } => {}
             JournalRecord::ResetAll => {
                 let Generation { number, id, first_inode, .. } = *generation;
                 *generation = Generation::new(number, id, first_inode);
@@ -42,6 +47,29 @@ pub(super) fn replay_frame(generation: &mut Generation, frame: &[u8], block_byte
     Ok(())
 }
 
+/// How many of a journal file's frames can be believed, of which `durable` point to durable data only.
+///
+/// A frame that was written and not synced may have survived a power cut without the data that it points to. The first such
+/// frame ends the journal: neither it nor what follows was synced, and what they hold stands on it.
+pub(super) fn count_believed(
+    frames: &[Vec<u8>],
+    durable: u64,
+    mut is_there: impl FnMut(&Pointer) -> Result<bool>,
+) -> Result<usize> {
+    for (number, frame) in frames.iter().enumerate().skip(usize::try_from(durable).unwrap_or(usize::MAX)) {
+        for record in JournalRecord::decode_all(frame) {
+            if let JournalRecord::Put(key, value) = record?
+                && key.kind == KeyKind::Extent
+                && let ExtentRecord::Stored(pointer) = ExtentRecord::decode(value)?
+                && !is_there(&pointer)?
+            {
+                return Ok(number);
+            }
+        }
+    }
+    Ok(frames.len())
+}
+
 /// What is said of an extent stands above what was written to its block before.
 fn drop_dirty(generation: &mut Generation, first: Key, last: Key) {
     let extent = |inode, block| Key::new(inode, KeyKind::Extent, block);
@@ -56,6 +84,42 @@ fn drop_dirty(generation: &mut Generation, first: Key, last: Key) {
     let gone: Vec<(InodeNumber, u64)> =
         generation.dirty.iter().map(|(at, _)| *at).filter(|(inode, block)| covered(*inode, *block)).collect();
     gone.into_iter().for_each(|at| generation.dirty.remove(at));
+}
+
+impl Volume {
+    /// The frames of a journal file that a power cut has left whole, together with the data that they point to.
+    pub(super) fn believed_frames<'a>(&self, root: &Root, frames: &'a [Vec<u8>]) -> Result<&'a [Vec<u8>]> {
+        let newest = self.newest_data_files();
+        let is_there = |pointer: &Pointer| self.is_found(root, &newest, pointer);
+        let believed = count_believed(frames, durable_frames(frames), is_there)?;
+        if believed < frames.len() {
+            log::warn!(
+                "the last {} frames of the journal are left out: they were never synced",
+                frames.len() - believed
+            );
+        }
+        Ok(&frames[..believed])
+    }
+
+    /// Whether data that a frame points to is not known to be lost.
+    fn is_found(&self, root: &Root, newest: &[SegmentId], pointer: &Pointer) -> Result<bool> {
+        let segment = pointer.segment;
+        match self.segments.ledger().find(segment) {
+            // Synced before it was given this place.
+            Some(at) if at.path.area == Area::Vault => Ok(true),
+            Some(_) => match self.segments.read(BlockKind::Data, pointer) {
+                Ok(_) => Ok(true),
+                Err(BlockError::NotArrived { .. } | BlockError::Damaged { .. }) => Ok(false),
+                // The disk does not answer, or this program cannot read it: that does not tell that the data is lost.
+                Err(BlockError::Store(_) | BlockError::Newer { .. }) => Ok(true),
+            },
+            // Of another device, and awaited: a clone of a file that has not arrived.
+            None => {
+                let key = Key::new(InodeNumber::VAULT, KeyKind::Segment, segment.0);
+                Ok(newest.contains(&segment) || self.context.tree.get(root, key)?.is_some())
+            }
+        }
+    }
 }
 
 /// How many more inodes there are than the committed tree has.

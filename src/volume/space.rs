@@ -18,7 +18,11 @@ const RESERVE_BYTES_MAX: u64 = 32 << 20;
 
 /// The disks' last answer, and what was promised since.
 #[derive(Debug, Default)]
-pub(super) struct RoomEstimate(Mutex<Option<Answer>>);
+pub(super) struct RoomEstimate {
+    answer: Mutex<Option<Answer>>,
+    /// Held by who asks the disks. Others go on with the last answer, unless room is tight by that.
+    asking: Mutex<()>,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Answer {
@@ -50,22 +54,36 @@ impl Volume {
     /// Refuses a change that needs `bytes` more than there is room for.
     pub(super) fn check_room(&self, bytes: u64) -> Result<()> {
         let now = self.environment.clock.monotonic();
-        let mut estimate = self.pressure.room.0.lock();
-        if estimate.is_none_or(|answer| now >= answer.at + ANSWER_AGE_MAX || answer.is_tight(bytes)) {
-            let space = self.smaller_space()?;
-            let state = self.state.read();
-            let generations = state.frozen.iter().chain([&state.current]);
-            let waiting: usize = generations.map(|layer| layer.dirty.bytes() + layer.overlay.bytes()).sum();
-            let taken = waiting as u64 + waiting as u64 / 8 + reserve_bytes(&space);
-            let free_bytes = space.free_bytes.saturating_sub(taken);
-            *estimate = Some(Answer { at: now, free_bytes, promised_bytes: 0 });
+        let last = *self.pressure.room.answer.lock();
+        let usable = last.filter(|answer| !answer.is_tight(bytes));
+        let is_fresh = usable.is_some_and(|answer| now < answer.at + ANSWER_AGE_MAX);
+        if !is_fresh {
+            let asking = match usable {
+                Some(_) => self.pressure.room.asking.try_lock(),
+                None => Some(self.pressure.room.asking.lock()),
+            };
+            if asking.is_some() {
+                let answer = self.ask_for_room(now)?;
+                *self.pressure.room.answer.lock() = Some(answer);
+            }
         }
-        let answer = estimate.as_mut().expect("answered above");
+        let mut answer = self.pressure.room.answer.lock();
+        let answer = answer.as_mut().expect("answered above, or before");
         if answer.free_bytes < answer.promised_bytes + bytes.max(1) {
             return Err(VolumeError::NoSpace("the disk of the vault or of the local state is full".into()));
         }
         answer.promised_bytes += bytes;
         Ok(())
+    }
+
+    /// Asks the disks. None but those who ask wait for that.
+    fn ask_for_room(&self, now: Duration) -> Result<Answer> {
+        let space = self.smaller_space()?;
+        let state = self.state.read();
+        let generations = state.frozen.iter().chain([&state.current]);
+        let waiting: usize = generations.map(|layer| layer.dirty.bytes() + layer.overlay.bytes()).sum();
+        let taken = waiting as u64 + waiting as u64 / 8 + reserve_bytes(&space);
+        Ok(Answer { at: now, free_bytes: space.free_bytes.saturating_sub(taken), promised_bytes: 0 })
     }
 }
 

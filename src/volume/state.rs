@@ -12,10 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::VolumeError;
-use super::dirty::{DirtyBlock, DirtyData};
+use super::dirty::{BlockAddress, DirtyBlock, DirtyData};
 use super::foreign::Foreign;
 use super::inode_numbers::InodeNumbers;
 use super::overlay::{Found, Overlay};
+use super::pending::{Pending, Step};
 use super::types::{FileKind, Timestamp};
 use crate::crypto::NameHasher;
 use crate::format::commit::CommitReference;
@@ -140,6 +141,8 @@ pub(super) struct View<'a> {
     pub below_current: bool,
     /// For whom it is asked.
     pub asker: Asker,
+    /// What an operation is going to change: [`get`](Self::get) sees it, scans and blocks do not.
+    pub pending: Option<&'a Pending>,
 }
 
 /// Who looks at the state.
@@ -163,6 +166,11 @@ impl<'a> View<'a> {
     }
 
     pub fn get(&self, key: Key) -> Result<Option<Arc<[u8]>>, VolumeError> {
+        match self.pending.map_or(Found::Unknown, |pending| pending.get(&key)) {
+            Found::Value(value) => return Ok(Some(value)),
+            Found::Removed => return Ok(None),
+            Found::Unknown => {}
+        }
         for generation in self.generations() {
             match generation.overlay.get(&key) {
                 Found::Value(value) => return Ok(Some(value)),
@@ -352,7 +360,7 @@ impl BlockBase {
     }
 }
 
-/// The state while it is being changed: one operation, or one step of background work.
+/// The state while an operation, or one step of background work, changes it. Nothing is changed before [`apply`](Self::apply).
 pub(super) struct Edit<'a> {
     pub state: &'a mut State,
     pub context: &'a Context,
@@ -360,29 +368,59 @@ pub(super) struct Edit<'a> {
     pub monotonic: Duration,
     /// Whether the operation began before the commit was followed that was followed last.
     pub is_behind: bool,
+    pub pending: Pending,
 }
 
 impl Edit<'_> {
     pub fn view(&self) -> View<'_> {
         let asker = Asker::Writer { is_behind: self.is_behind };
-        View { state: self.state, context: self.context, below_current: false, asker }
+        View { state: self.state, context: self.context, below_current: false, asker, pending: Some(&self.pending) }
     }
 
     pub fn put(&mut self, key: Key, value: impl Into<Arc<[u8]>>) {
-        self.state.changes += 1;
-        self.state.clones += u64::from(key.kind == KeyKind::Extent);
-        self.state.current.overlay.put(key, value.into());
+        self.pending.steps.push(Step::Put(key, value.into()));
     }
 
     pub fn remove(&mut self, key: Key) {
-        self.state.changes += 1;
-        self.state.current.overlay.remove(key);
+        self.pending.steps.push(Step::Remove(key));
     }
 
     pub fn remove_range(&mut self, first: Key, last: Key) {
-        self.state.changes += 1;
-        let below = !self.is_new(first.inode) || first.inode != last.inode;
-        self.state.current.overlay.remove_range(first, last, below);
+        self.pending.steps.push(Step::RemoveRange(first, last));
+    }
+
+    pub fn write_dirty(&mut self, at: BlockAddress, start: usize, bytes: Vec<u8>) {
+        self.pending.steps.push(Step::WriteDirty(at, start, bytes));
+    }
+
+    pub fn remove_dirty(&mut self, inode: InodeNumber, first: u64, last: u64) {
+        self.pending.steps.push(Step::RemoveDirty(inode, first, last));
+    }
+
+    pub fn count_inodes(&mut self, gained: i64) {
+        self.pending.inodes_gained += gained;
+    }
+
+    /// Makes all that was gathered take effect.
+    pub fn apply(mut self) {
+        let Pending { steps, inodes_gained } = std::mem::take(&mut self.pending);
+        self.state.inode_count = self.state.inode_count.saturating_add_signed(inodes_gained);
+        self.state.changes += steps.len() as u64;
+        for step in steps {
+            let below = match &step {
+                Step::RemoveRange(first, last) => !self.is_new(first.inode) || first.inode != last.inode,
+                _ => false,
+            };
+            self.state.clones += u64::from(matches!(&step, Step::Put(key, _) if key.kind == KeyKind::Extent));
+            let Generation { overlay, dirty, .. } = &mut self.state.current;
+            match step {
+                Step::Put(key, value) => overlay.put(key, value),
+                Step::Remove(key) => overlay.remove(key),
+                Step::RemoveRange(first, last) => overlay.remove_range(first, last, below),
+                Step::WriteDirty(at, start, bytes) => dirty.write(at, start, bytes, self.monotonic),
+                Step::RemoveDirty(inode, first, last) => dirty.remove_range(inode, first, last),
+            }
+        }
     }
 
     /// Whether an inode was made in the current generation, so that nothing of it lies below.

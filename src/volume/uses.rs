@@ -138,7 +138,8 @@ impl Volume {
         }
     }
 
-    /// Called when an inode has lost its last name: it goes now, or when its last use does.
+    /// Called when an inode has lost its last name: it goes now, or when its last use does. Nothing may fail between this and
+    /// [`Edit::apply`].
     pub(super) fn drop_nameless(&self, edit: &mut Edit<'_>, inode: InodeNumber) {
         if self.uses.lock().unlink(inode) {
             // A crash from here on leaves the orphan item, and the next mount removes the inode.
@@ -162,13 +163,14 @@ impl Volume {
             let Some(inode) = next else { return Ok(()) };
             let is_orphan = self.view().view().get(key(inode))?.is_some();
             let mut guard = self.edit_guard();
-            let mut edit = guard.edit();
+            let mut edit = guard.begin_edit();
             edit.state.orphans.pop();
             edit.state.inode_count += 1;
             if is_orphan {
                 edit.remove(key(inode));
                 remove_inode(&mut edit, inode);
             }
+            edit.apply();
             self.note_memory(&guard.state);
         }
     }
@@ -187,9 +189,10 @@ impl Volume {
         if is_clean || guard.state.foreign.held.is_some() {
             return guard.state.note_orphans(vec![inode]);
         }
-        let mut edit = guard.edit();
+        let mut edit = guard.begin_edit();
         edit.remove(Key::new(InodeNumber::VAULT, KeyKind::Orphan, inode.0));
         remove_inode(&mut edit, inode);
+        edit.apply();
         self.note_memory(&guard.state);
     }
 }
@@ -197,6 +200,6 @@ impl Volume {
 /// Removes all that belongs to an inode, its content included.
 fn remove_inode(edit: &mut Edit<'_>, inode: InodeNumber) {
     edit.remove_range(Key::first_of(inode), Key::last_of(inode));
-    edit.state.current.dirty.remove_range(inode, 0, u64::MAX);
-    edit.state.inode_count = edit.state.inode_count.saturating_sub(1);
+    edit.remove_dirty(inode, 0, u64::MAX);
+    edit.count_inodes(-1);
 }

@@ -112,7 +112,7 @@ impl Volume {
             return Err(VolumeError::TooLarge { limit_bytes: VALUE_BYTES_MAX });
         }
         let mut guard = self.change()?;
-        let mut edit = guard.edit();
+        let mut edit = guard.begin_edit();
         let mut record = edit.view().attributes(inode)?;
         let exists = record.has_extended_attributes && edit.view().find_extended_attribute(inode, name)?.is_some();
         match mode {
@@ -143,6 +143,7 @@ impl Volume {
         record.has_extended_attributes |= value.is_some();
         record.changed = edit.now;
         edit.put_attributes(inode, &record);
+        edit.apply();
         self.note_memory(&guard.state);
         Ok(())
     }
@@ -150,7 +151,7 @@ impl Volume {
     /// Removes an extended attribute. An ACL that is not there counts as removed, as on Linux's own filesystems.
     pub fn remove_extended_attribute(&self, inode: InodeNumber, name: &[u8]) -> Result<()> {
         let mut guard = self.change()?;
-        let mut edit = guard.edit();
+        let mut edit = guard.begin_edit();
         let mut record = edit.view().attributes(inode)?;
         if edit.view().find_extended_attribute(inode, name)?.is_none() {
             let is_acl = name == acl::ACCESS || name == acl::DEFAULT;
@@ -159,6 +160,7 @@ impl Volume {
         edit.store_extended_attribute(inode, name, None)?;
         record.changed = edit.now;
         edit.put_attributes(inode, &record);
+        edit.apply();
         self.note_memory(&guard.state);
         Ok(())
     }

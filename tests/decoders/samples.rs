@@ -116,6 +116,7 @@ fn journal(samples: &mut Samples) {
         JournalRecord::Data { inode: InodeNumber(9), offset: 4096, bytes: b"content" },
         JournalRecord::ResetAll,
         JournalRecord::Base(CommitReference { device: DeviceId(3), number: CommitNumber(5), id: CommitId([6; 16]) }),
+        JournalRecord::Durable { frames: 3 },
     ];
     samples.push(("journal records", written(|writer| records.iter().for_each(|record| record.encode(writer)))));
 }

@@ -11,10 +11,17 @@ step what its fsync has acknowledged. The daemon is killed at a random moment an
   - no ciphertext file that was published before has changed;
   - `passkeyfs check --data` finds nothing wrong.
 Publishing runs meanwhile (`publish=1`), so that kills hit journal, segments and commits alike.
+
+Then PASSKEYFS_KILL_ROUNDS rounds (default 4) of each of three things that no fsync covers: a transaction of SQLite, which commits
+by unlinking its journal; a file that was written and closed before `sync`; a plain write, 200 ms before the kill.
 """
 
+import contextlib
 import os
 import random
+import signal
+import sqlite3
+import subprocess
 import threading
 import time
 
@@ -22,6 +29,8 @@ import harness
 from harness import pattern, read
 
 ROUNDS = int(os.environ.get("PASSKEYFS_CRASH_ROUNDS", "6"))
+WRITTEN_SIZES = (5, 70_000, 2_000_000)
+KILL_ROUNDS = int(os.environ.get("PASSKEYFS_KILL_ROUNDS", "4"))
 SEED = int(os.environ.get("PASSKEYFS_CRASH_SEED", "1"))
 SIZES = (0, 17, 900, 3000, 5000, 70_000, 300_000)
 
@@ -156,11 +165,71 @@ def one_round(seed):
         return f"{sum(worker.steps for worker in workers)} steps acknowledged, {files} files"
 
 
+def kill_at_once(vault, pid):
+    """Without a word to the daemon, whose answer would give it time."""
+    os.kill(pid, signal.SIGKILL)
+    harness.wait_until_gone(pid)
+    vault.start()
+    return vault.pid()
+
+
+def kill_rounds(before, missing):
+    """The rounds after which `missing` says so, of what `before` did right before the kill."""
+    with harness.Vault("kill") as vault:
+        pid, lost = vault.pid(), []
+        for number in range(KILL_ROUNDS):
+            before(vault.mount, number)
+            pid = kill_at_once(vault, pid)
+            if missing(vault.mount, number):
+                lost.append(number)
+        vault.stop()
+        vault.check()
+        assert not lost, f"lost in {len(lost)} of {KILL_ROUNDS} rounds: {lost}"
+        return f"{KILL_ROUNDS} kills"
+
+
+def commit(mount, number):
+    connection = sqlite3.connect(f"{mount}/database", isolation_level=None)
+    connection.execute("create table if not exists rows(number)")
+    for row in range(5):
+        connection.execute("insert into rows values(?)", (number * 5 + row,))
+    STILL_OPEN.append(connection)
+
+
+# Not closed before the kill: that would take a moment, and have the file journaled.
+STILL_OPEN = []
+
+
+def lacks_rows(mount, number):
+    with contextlib.closing(sqlite3.connect(f"{mount}/database")) as connection:
+        return connection.execute("select count(*) from rows").fetchone()[0] != number * 5 + 5
+
+
+def write_and_sync(mount, number):
+    subprocess.run(["sh", "-c", f"echo kept{number} > {mount}/synced{number}; sync"], check=True)
+
+
+def write_and_wait(mount, number):
+    file = open(f"{mount}/written{number}", "wb", buffering=0)
+    STILL_OPEN.append(file)
+    file.write(pattern(number, WRITTEN_SIZES[number % 3]))
+    time.sleep(0.2)
+
+
 def main():
     claims = harness.Claims()
     for seed in range(SEED, SEED + ROUNDS):
         claims.claim(f"kill -9 in the middle of work loses nothing that was acknowledged (seed {seed})")(lambda seed=seed: one_round(seed))
+    claims.claim("kill -9 after a commit of SQLite undoes no transaction")(lambda: kill_rounds(commit, lacks_rows))
+    lacks_synced = lambda mount, number: read_if_there(f"{mount}/synced{number}") != f"kept{number}\n".encode()
+    claims.claim("kill -9 after sync loses no file that was closed before")(lambda: kill_rounds(write_and_sync, lacks_synced))
+    lacks_written = lambda mount, number: read_if_there(f"{mount}/written{number}") != pattern(number, WRITTEN_SIZES[number % 3])
+    claims.claim("kill -9 200 ms after a write loses nothing of it")(lambda: kill_rounds(write_and_wait, lacks_written))
     claims.finish()
+
+
+def read_if_there(path):
+    return read(path) if os.path.exists(path) else None
 
 
 if __name__ == "__main__":

@@ -1,0 +1,174 @@
+//! The journal thread: writes to the journal what has changed, within 100 ms, so that it outlives this process.
+//!
+//! While changes go on, they are gathered for 100 ms: one frame holds them all, and what is overwritten meanwhile is written
+//! once. When none has come for a few milliseconds, the frame is written at once. Nothing is synced here: that is for
+//! `fsync`, and for the publisher every five seconds.
+
+use std::sync::Weak;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::Volume;
+use super::background::COMMIT_DATA_BYTES;
+use super::journal_state::FRAME_DATA_BYTES_MAX;
+
+/// The longest time that a change is in memory only.
+const GATHER_MAX: Duration = Duration::from_millis(100);
+/// How often changes are looked for while there are some: when none has come since the last look, they are written.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+/// How long the thread waits after a failure.
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
+/// How long the thread sleeps at the most: it ends with the volume.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+
+/// Wakes the journal thread at the first change.
+#[derive(Default)]
+pub(super) struct JournalAlarm {
+    /// The thread waits for a change, or is about to.
+    is_waiting: AtomicBool,
+    /// Somebody would like it to write now.
+    is_urgent: AtomicBool,
+    lock: Mutex<()>,
+    woken: Condvar,
+}
+
+impl JournalAlarm {
+    /// Called with each change.
+    pub fn note_change(&self) {
+        if self.is_waiting.load(Ordering::SeqCst) && self.is_waiting.swap(false, Ordering::SeqCst) {
+            // The thread is past its look at the flag, or has not come to it.
+            drop(self.lock.lock());
+            self.woken.notify_all();
+        }
+    }
+
+    /// Has what was changed written at once, by the thread.
+    pub fn hurry(&self) {
+        self.is_urgent.store(true, Ordering::SeqCst);
+        self.note_change();
+        self.woken.notify_all();
+    }
+
+    /// Ends a sleep.
+    pub fn wake(&self) {
+        self.is_waiting.store(false, Ordering::SeqCst);
+        drop(self.lock.lock());
+        self.woken.notify_all();
+    }
+
+    fn sleep(&self, duration: Duration, until: impl Fn() -> bool) {
+        let mut lock = self.lock.lock();
+        if !until() {
+            self.woken.wait_for(&mut lock, duration);
+        }
+    }
+}
+
+/// When to write next.
+#[derive(Debug, Default)]
+struct Pace {
+    /// The count of changes at the last look.
+    seen_changes: u64,
+    /// When the first of those that are not written was seen.
+    since: Option<Duration>,
+}
+
+impl Pace {
+    /// Whether what has changed is to be written now.
+    fn is_due(&mut self, now: Duration, changes: u64, is_urgent: bool) -> bool {
+        let is_quiet = self.since.is_some() && changes == self.seen_changes;
+        self.seen_changes = changes;
+        let since = *self.since.get_or_insert(now);
+        let is_due = is_quiet || is_urgent || now >= since + GATHER_MAX;
+        if is_due {
+            self.since = None;
+        }
+        is_due
+    }
+}
+
+impl Volume {
+    pub(super) fn run_journal(volume: &Weak<Self>) {
+        let mut pace = Pace::default();
+        while let Some(volume) = volume.upgrade() {
+            let alarm = &volume.journal_alarm;
+            let is_stopping = || volume.pressure.is_stopping();
+            if is_stopping() {
+                return;
+            }
+            alarm.is_waiting.store(true, Ordering::SeqCst);
+            let Some(changes) = volume.unwritten_changes() else {
+                pace = Pace::default();
+                alarm.sleep(SLEEP_MAX, || is_stopping() || !alarm.is_waiting.load(Ordering::SeqCst));
+                continue;
+            };
+            alarm.is_waiting.store(false, Ordering::SeqCst);
+            let is_urgent = alarm.is_urgent.swap(false, Ordering::SeqCst);
+            if !pace.is_due(volume.environment.clock.monotonic(), changes, is_urgent) {
+                alarm.sleep(LOOK_INTERVAL, || is_stopping() || alarm.is_urgent.load(Ordering::SeqCst));
+            } else if let Err(error) = volume.write_out_journal() {
+                volume.warn(format!("the journal could not be written: {error}"));
+                alarm.sleep(RETRY_INTERVAL, is_stopping);
+            }
+        }
+    }
+
+    /// The count of changes, where the journal does not hold all of them.
+    fn unwritten_changes(&self) -> Option<u64> {
+        let written = self.written_changes();
+        let state = self.state.read();
+        (state.read_only.is_none() && state.changes > written).then_some(state.changes)
+    }
+
+    fn write_out_journal(&self) -> super::Result<()> {
+        self.flush_for_journal()?;
+        self.write_journal()?;
+        if self.note_staged() > COMMIT_DATA_BYTES {
+            self.want_publish();
+        }
+        Ok(())
+    }
+
+    /// A file was closed that may have been written to: it outlives this process from now on, or, where there is much of
+    /// it, in a moment.
+    pub fn flush_file(&self) {
+        let state = self.state.read();
+        let is_small = state.current.dirty.unjournaled_bytes() <= FRAME_DATA_BYTES_MAX;
+        drop(state);
+        match is_small {
+            true => self.journal_close(),
+            false => self.journal_alarm.hurry(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    #[test]
+    fn changes_that_go_on_are_written_every_hundred_milliseconds() {
+        let mut pace = Pace::default();
+        let due: Vec<u64> = (0..400).filter(|now| pace.is_due(at(*now), *now, false)).collect();
+        assert_eq!(due, [100, 201, 302]);
+    }
+
+    #[test]
+    fn changes_are_written_when_no_more_come() {
+        let mut pace = Pace::default();
+        assert!(!pace.is_due(at(0), 7, false));
+        assert!(!pace.is_due(at(5), 8, false));
+        assert!(pace.is_due(at(10), 8, false));
+    }
+
+    #[test]
+    fn what_is_urgent_is_written_now() {
+        assert!(Pace::default().is_due(at(0), 1, true));
+    }
+}
