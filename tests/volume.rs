@@ -143,7 +143,8 @@ fn reserved_blocks_count_as_allocated_until_they_are_punched_or_cut_off_and_over
     volume.write(inode, 4096 + 4095, b"xx", false).unwrap();
     assert_eq!(blocks(&volume, inode), 3, "writing to them is not counted again");
     let size = |bytes| SetAttributes { size_bytes: Some(bytes), ..SetAttributes::default() };
-    let steps: [(u64, &dyn Fn(&Volume)); 9] = [
+    type Step<'a> = (u64, &'a dyn Fn(&Volume));
+    let steps: [Step<'_>; 9] = [
         (3, &|_| {}),
         (103, &|volume| volume.allocate(inode, Allocate::ReserveKeepSize, 4096 * 50, 4096 * 100, false).unwrap()),
         (103, &|volume| volume.allocate(inode, Allocate::Reserve, 4096 * 60, 4096 * 10, false).unwrap()),

@@ -11,6 +11,8 @@
 //! can add files can make a sign: that costs writing as long as the file is there, or until a person sets it aside, after
 //! which signs up to that sequence number count no more.
 
+use std::collections::BTreeMap;
+
 use super::HistoryError;
 use super::device::DeviceState;
 use super::epochs::AcceptedHeads;
@@ -53,20 +55,16 @@ pub fn find_arriving(
     own: Option<&DeviceState>,
 ) -> Result<Vec<Arriving>, HistoryError> {
     let vault = segments.ring().vault;
-    let mut found: Vec<Arriving> = Vec::new();
+    let mut found: BTreeMap<DeviceId, Arriving> = BTreeMap::new();
     let mut note = |arriving: Arriving| {
         let given_up = own.and_then(|own| own.given_up.get(&arriving.device));
-        if given_up.is_some_and(|sequence| arriving.sequence <= *sequence) {
-            return;
-        }
-        match found.iter_mut().find(|other| other.device == arriving.device) {
-            Some(other) if other.sequence >= arriving.sequence => {}
-            Some(other) => *other = arriving,
-            None => found.push(arriving),
+        let is_newest = found.get(&arriving.device).is_none_or(|other| other.sequence < arriving.sequence);
+        if is_newest && given_up.is_none_or(|sequence| arriving.sequence > *sequence) {
+            found.insert(arriving.device, arriving);
         }
     };
     for (device, sequence, error) in &accepted.heads.awaited {
-        note(Arriving { device: *device, sequence: *sequence, sign: incomplete(segments, *device, *sequence, error) });
+        note(Arriving { device: *device, sequence: *sequence, sign: incomplete(segments, *sequence, error) });
     }
     for folder in store.list(&FilePath::vault("devices"))?.iter().filter(|entry| entry.is_folder) {
         let Ok(device) = folder.name.parse::<DeviceId>() else { continue };
@@ -78,13 +76,18 @@ pub fn find_arriving(
             note(Arriving { device, sequence, sign });
         }
     }
-    Ok(found)
+    Ok(found.into_values().collect())
 }
 
-fn incomplete(segments: &Segments, device: DeviceId, sequence: Sequence, error: &BlockError) -> String {
-    let at = segments.ledger().select(|at| at.device == device && at.sequence == sequence);
-    let path = at.first().map_or_else(|| format!("file {sequence}"), |(_, at)| at.path.name.clone());
-    format!("{path} cannot be used yet: {error}")
+fn incomplete(segments: &Segments, sequence: Sequence, error: &BlockError) -> String {
+    let at = match error {
+        BlockError::NotArrived { segment, .. }
+        | BlockError::Damaged { segment, .. }
+        | BlockError::Newer { segment, .. } => segments.ledger().find(*segment),
+        BlockError::Store(_) => None,
+    };
+    let file = at.map_or_else(|| format!("file {sequence}"), |at| at.path.name);
+    format!("{file} cannot be used yet: {error}")
 }
 
 /// The sequence number of a device's newest commit that is whole, whether or not it counts.

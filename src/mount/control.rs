@@ -1,8 +1,7 @@
 //! How another process speaks with the daemon: an ioctl on the root directory of the mount.
 //!
 //! Both sides lie here. The ioctl needs no socket, no pid file and no path but the mount point, ends with the mount, and
-//! the kernel itself says who is asking. Only the user who mounted and root are answered; root asks as that user
-//! (`as_owner.rs`), for the kernel lets nobody else in.
+//! the kernel itself says who is asking. Only the user who mounted, and root (as that user: `as_owner.rs`), are answered.
 //!
 //! ```text
 //! code    _IOR(0xB4, request, 8192)        request: 1 status, 2 publish
@@ -36,6 +35,7 @@ use super::answer::{Adapter, Call};
 use super::as_owner::as_owner;
 use super::key_request::{ChangeRequest, KeyAnswer, KeyRequest};
 use super::mountinfo::{self, mounted_at};
+use super::published::Published;
 use crate::format::{CommitId, EpochId};
 use crate::unlock::EpochKeyEntry;
 use crate::volume::{KeyChange, KeyChanged, SlotError, UsedSlot, ValidSlot, Volume, VolumeError, VolumeStatus};
@@ -176,38 +176,6 @@ pub fn request_publish(mountpoint: &Path) -> Result<(), ControlError> {
         Published::NotAll { message, is_kept } => Err(ControlError::NotPublished { message, is_kept }),
         Published::FolderGone { message } => Err(ControlError::FolderGone { message }),
         Published::Beside { message } => Err(ControlError::Forked { message }),
-    }
-}
-
-/// What became of a publish.
-#[derive(Debug, Serialize, Deserialize)]
-enum Published {
-    All,
-    NotAll {
-        message: String,
-        is_kept: bool,
-    },
-    FolderGone {
-        message: String,
-    },
-    /// All, and another device has published at the same time.
-    Beside {
-        message: String,
-    },
-}
-
-impl Published {
-    fn by(volume: &Volume) -> Self {
-        let Err(error) = volume.publish_on_request() else { return Self::All };
-        log::error!("publishing on request: {error}");
-        // A character is at most six bytes in JSON: it fits.
-        let message = error.to_string().chars().take(1000).collect();
-        match error {
-            VolumeError::Forked(_) => Self::Beside { message },
-            VolumeError::FolderGone(_) => Self::FolderGone { message },
-            VolumeError::NotKept { .. } => Self::NotAll { message, is_kept: false },
-            _ => Self::NotAll { message, is_kept: true },
-        }
     }
 }
 

@@ -10,7 +10,7 @@
 //! readers.rs ── vigil.rs (burst.rs, processors.rs), lookout.rs  which thread serves, where, and how it is woken cheaply
 //! session.rs ── attach.rs, mountinfo.rs, negotiate.rs           how the mount comes and goes (confinement.rs: or may not)
 //! stale_attributes.rs                                           what the kernel is told without having asked
-//! control.rs ── as_owner.rs, path_in_json.rs                    how another process asks the daemon
+//! control.rs ── as_owner.rs, published.rs, path_in_json.rs      how another process asks the daemon
 //! Volume ── invalidation.rs ── /dev/fuse                        another device's commit: what the kernel has cached goes
 //! ```
 //!
@@ -37,6 +37,7 @@ mod mountinfo;
 mod negotiate;
 mod path_in_json;
 mod processors;
+mod published;
 mod readers;
 mod session;
 mod stale_attributes;

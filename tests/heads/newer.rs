@@ -13,7 +13,7 @@ use crate::support::{ROOT, World};
 const VERSION_BYTE: usize = 8;
 
 fn newest_meta(world: &World) -> FilePath {
-    world.disk.snapshot().into_keys().filter(|path| path.name.ends_with(".meta")).next_back().expect("a commit")
+    world.disk.snapshot().into_keys().rfind(|path| path.name.ends_with(".meta")).expect("a commit")
 }
 
 fn assert_check_refuses(world: &World) {
