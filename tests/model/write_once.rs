@@ -40,12 +40,15 @@ impl WriteOnce {
     /// not synced.
     pub fn look(&mut self, disk: &MemoryStore, crashed: bool) -> Result<(), String> {
         let files: BTreeMap<FilePath, Vec<u8>> = disk.snapshot();
-        let mut present = HashSet::new();
+        let mut present: HashMap<Vec<u8>, &[u8]> = HashMap::new();
         for (path, bytes) in files.iter().filter(|(path, bytes)| is_encrypted(path) && bytes.len() >= HEADER_BYTES) {
             let Ok(decoded) = SegmentHeader::decode(&bytes[..HEADER_BYTES]) else { continue };
             let header = bytes[..HEADER_BYTES].to_vec();
-            if !present.insert(header.clone()) {
-                return Err(format!("{path}: two files have the same header"));
+            // A rename that failed may leave the file under both names, whole under each.
+            match present.insert(header.clone(), bytes) {
+                Some(other) if other == bytes.as_slice() => continue,
+                Some(_) => return Err(format!("{path}: two files have the same header and differ")),
+                None => {}
             }
             self.look_at(path, bytes, header, &decoded, crashed)?;
         }

@@ -59,10 +59,10 @@ fn what_was_seen_in_a_folder_is_still_there_when_it_cannot_be_listed_for_a_while
     let store = Double::new(&world.disk);
     let volume = world.try_open(store.clone(), World::options()).expect("it opens");
     let device = own_device(&volume);
-    // A file that is gone has the folder looked through again.
-    let missing = FilePath::vault("devices/00000000000000aa/0000000/0000000009-0000000000000009.data");
+    // A new file has the folders looked through again; this one says nothing of a commit.
+    let stranger = FilePath::vault("devices/00000000000000aa/0000000/desktop.ini");
     store.forbidden.lock().insert(FilePath::vault(format!("devices/{device}/0000000")));
-    world.disk.deliver(&missing, b"");
+    world.disk.deliver(&stranger, b"");
     assert!(write_if_it_may(&volume, "b", b"new"));
     assert_eq!(read(&volume, "a").expect("read"), b"two");
     assert_eq!(read(&volume, "b").expect("read"), b"new");

@@ -166,7 +166,16 @@ fn set_pin(rig: &Rig, file: &str, answers: [&str; 2]) -> (Option<i32>, String) {
     screen.wait_for_words("The same PIN again");
     screen.type_keys(&format!("{}\r", answers[1]));
     let code = screen.program.finish().0.code();
-    (code, screen.text())
+    // What it wrote last may still be on its way through the terminal.
+    let mut text = screen.text();
+    loop {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let now = screen.text();
+        if now == text {
+            return (code, text);
+        }
+        text = now;
+    }
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl BlockSink for Sink {
         let offset_units = *next;
         *next += bytes.len().div_ceil(16) as u32;
         self.0.blocks.lock().insert(offset_units, (kind, bytes.to_vec()));
-        let tag = Tag::from_bytes(u128::from(offset_units).to_le_bytes());
+        let tag = Tag::from_bytes(*blake3::hash(bytes).as_bytes().first_chunk().expect("32 bytes"));
         let stored_bytes = bytes.len() as u32;
         Ok(Pointer { segment: SEGMENT, offset_units, stored_bytes, encoding: Encoding::Plain, tag })
     }
