@@ -244,7 +244,12 @@ def bad_vaults(claims):
         os.mkdir(vault.folder)
 
     spoilt("an empty folder is no vault", empty_folder, 6)
-    spoilt("a vault of a newer format", lambda vault: replace(vault, b'"format": 1', b'"format": 2'), 6)
+    def newer_and_unknown(vault):
+        # A device that knows the vault opens it with its copy, whatever the folder says.
+        shutil.rmtree(vault.environment["XDG_STATE_HOME"])
+        replace(vault, b'"format": 1', b'"format": 2')
+
+    spoilt("a vault of a newer format, on a new device", newer_and_unknown, 6)
     spoilt("a truncated commit", lambda vault: os.truncate(only(vault, ".meta"), 5000), 11)
     spoilt("an emptied commit", lambda vault: os.truncate(only(vault, ".meta"), 0), 11)
     spoilt("a missing commit", lambda vault: os.unlink(only(vault, ".meta")), 11)
