@@ -103,7 +103,11 @@ pub fn create(folder: &Path) -> Result<(), StateError> {
             _ => {}
         }
     }
-    std::fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(|source| failed("set the mode of", source))
+    // A link in its place is not followed: root may be at work in another user's folder.
+    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    let made = OpenOptions::new().read(true).custom_flags(flags).open(folder);
+    made.and_then(|made| made.set_permissions(Permissions::from_mode(0o700)))
+        .map_err(|source| failed("set the mode of", source))
 }
 
 /// What tells a state folder from a copy of it on another machine, or elsewhere on this one: a hash of the machine id,
@@ -199,7 +203,14 @@ pub fn has_journal(state: &Path) -> bool {
 }
 
 fn open_lock(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let mut options = OpenOptions::new();
+    let file =
+        options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(path)?;
+    let found = file.metadata()?;
+    if !found.is_file() || found.nlink() != 1 {
+        return Err(io::Error::other("it is not a file of its own, but a link or another kind"));
+    }
     give_to_owner_of(path.parent().unwrap_or(Path::new(".")), &file)?;
     Ok(file)
 }
@@ -224,6 +235,28 @@ fn read_holder(file: &mut File) -> Option<LockHolder> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_in_the_place_of_the_lock_or_the_folder_is_not_followed() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let target = folder.path().join("target");
+        std::fs::write(&target, "of somebody").expect("written");
+        for hard in [false, true] {
+            let state = folder.path().join(format!("state {hard}"));
+            std::fs::create_dir(&state).expect("made");
+            match hard {
+                true => std::fs::hard_link(&target, state.join("lock")).expect("linked"),
+                false => std::os::unix::fs::symlink(&target, state.join("lock")).expect("linked"),
+            }
+            assert!(StateLock::take(&state).is_err());
+            assert_eq!(std::fs::read(&target).expect("there"), b"of somebody");
+        }
+        let (open, link) = (folder.path().join("open"), folder.path().join("link"));
+        DirBuilder::new().mode(0o755).create(&open).expect("made");
+        std::os::unix::fs::symlink(&open, &link).expect("linked");
+        assert!(create(&link).is_err());
+        assert_eq!(std::fs::metadata(&open).expect("there").mode() & 0o777, 0o755);
+    }
 
     #[test]
     fn a_second_writer_is_told_who_the_first_is() {

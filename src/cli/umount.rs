@@ -8,6 +8,7 @@
 //! said with the places, and a second call cuts them off.
 
 use std::io::IsTerminal;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -164,6 +165,18 @@ fn lives_on(mountpoint: &Path, places: &[Place], daemon: u32, not_published: Opt
 fn cut_off(mountpoint: &Path, state: &Path, daemon: u32) -> anyhow::Result<Exit> {
     let show = mountpoint.display();
     let Some(process) = Process::open(daemon).context("cannot watch the daemon")? else { return Ok(Exit::Done) };
+    // Root reads the state of another user, who may name any process there.
+    let owner = std::fs::metadata(state).context("cannot look at the local state")?.uid();
+    if user_of(daemon) != Some(owner) {
+        return Err(failure(
+            Exit::Failed,
+            format!("the local state names process {daemon} as the daemon of {show}, and it belongs to another user"),
+            format!(
+                "Look at it (ps {daemon}), and remove {} if no passkeyfs is running.",
+                state.join("lock").display()
+            ),
+        ));
+    }
     output::notice(&format!("{show} is mounted in other places only: they are cut off"));
     let pid = nix::unistd::Pid::from_raw(daemon as i32);
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM)
@@ -177,6 +190,12 @@ fn cut_off(mountpoint: &Path, state: &Path, daemon: u32) -> anyhow::Result<Exit>
         ));
     }
     Ok(Exit::Done)
+}
+
+/// The user as whom a process runs.
+fn user_of(process: u32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().next()?.parse().ok()
 }
 
 /// The state and the daemon of a vault that was mounted there, was taken off the path here, and lives on elsewhere.

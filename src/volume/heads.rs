@@ -34,9 +34,15 @@ impl Candidates {
                 whole.push(head);
             }
         }
-        let covers =
-            |other: &Head, head: &Head| other.device != head.device && other.clock.pins(head.device, head.entry());
-        let uncovered = whole.iter().filter(|head| !whole.iter().any(|other| covers(other, head))).cloned().collect();
+        // As among all heads: a clock counts within an epoch, and where its epoch has replaced the other's.
+        let replaces = |other: &Head, head: &Head| accepted.replaces(other.page.epoch, head.page.epoch);
+        let covers = |other: &Head, head: &Head| {
+            let may_cover = other.page.epoch == head.page.epoch || replaces(other, head);
+            other.device != head.device && may_cover && other.clock.pins(head.device, head.entry())
+        };
+        // A commit under a vault key that another whole commit has replaced is shown by no fallback.
+        let is_hidden = |head: &Head| whole.iter().any(|other| covers(other, head) || replaces(other, head));
+        let uncovered = whole.iter().filter(|head| !is_hidden(head)).cloned().collect();
         Ok(Self { heads: if whole.is_empty() { heads } else { uncovered }, unusable: Some(unusable) })
     }
 }
