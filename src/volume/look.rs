@@ -93,6 +93,11 @@ enum Finding {
 }
 
 impl Follower {
+    /// Why nothing may be published, if so: another device has written under a vault key that is not open here.
+    pub fn shut(&self) -> Option<String> {
+        self.memory.lock().shut.clone()
+    }
+
     /// Begins to look, for a volume that was opened with these.
     pub fn begin(&self, unlocked: Unlocked) {
         let _ = self.unlocked.set(unlocked);
@@ -159,7 +164,7 @@ impl Volume {
             self.warn(reason.clone());
             self.hold(Some(reason.clone()));
         }
-        let shut = self.follower.memory.lock().shut.clone();
+        let shut = self.follower.shut();
         if let (Some(reason), false) = (shut, self.is_clean()) {
             return Err(VolumeError::ReadOnly(reason));
         }

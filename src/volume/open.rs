@@ -279,6 +279,19 @@ impl Volume {
         }
     }
 
+    /// The newest published commit, for `status`.
+    pub(super) fn published(&self) -> Option<(CommitNumber, i64)> {
+        let publisher = self.publisher.try_lock_for(Duration::from_millis(200))?;
+        publisher.head.as_ref().map(|head| (head.page.number, head.page.seconds))
+    }
+
+    /// The data files of the newest published commit; none while one is being made.
+    pub(super) fn newest_data_files(&self) -> Vec<SegmentId> {
+        let Some(publisher) = self.publisher.try_lock_for(Duration::from_millis(200)) else { return Vec::new() };
+        let files = publisher.head.iter().flat_map(|head| &head.page.data_files);
+        files.map(|file| file.segment).collect()
+    }
+
     fn awaited_segments(&self, root: &Root, newest: &[SegmentId]) -> u64 {
         let key = |suffix| Key::new(InodeNumber::VAULT, KeyKind::Segment, suffix);
         let table = self.context.tree.scan(root, key(0), key(u64::MAX));

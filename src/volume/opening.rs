@@ -114,13 +114,15 @@ impl Opening {
         let heads = &accepted.heads;
         let (slot, epochs) = (self.slot, self.opened.clone());
         self.segments.ring().write_in(head.page.epoch);
-        let mut clock = head.clock.clone();
-        if doubts.gives_up_heads {
-            clock = joined(heads.newest.values().map(|head| &head.clock).chain([&clock]));
-        }
         if let Some(text) = unshown(&place, &device, !self.options.wants_changes()) {
             warnings.push(text.clone());
             doubts.add(ReadOnlyCause::Unplaced, text);
+        }
+        // A commit of this device would make a journal void that was not replayed.
+        let gives_up_heads = doubts.gives_up_heads && doubts.read_only.is_none();
+        let mut clock = head.clock.clone();
+        if gives_up_heads {
+            clock = joined(heads.newest.values().map(|head| &head.clock).chain([&clock]));
         }
         let is_replayed = matches!(place, Place::Head);
         if is_replayed {
@@ -146,7 +148,7 @@ impl Opening {
         // Before what was seen is recorded: after a crash between the two the rollback is still seen to be one.
         volume.keep_keys(doubts.are_accepted || doubts.revived.is_some());
         volume.settle_in(heads, &arriving, recorded)?;
-        if doubts.gives_up_heads {
+        if gives_up_heads {
             volume.give_up_heads();
         }
         // What is read-only for another reason than that it was asked for waits for a mount that says so; a head that was named

@@ -206,6 +206,9 @@ impl Volume {
     /// With an `unplaced` commit they are in that, and published with it; else they never happened.
     pub(super) fn publish_vault_items(&self, publisher: &mut Publisher) -> Result<()> {
         let published = self.or_journal(publisher, |volume, publisher| {
+            if let Some(reason) = &volume.state.read().read_only {
+                return Err(VolumeError::ReadOnly(reason.clone()));
+            }
             volume.remove_orphans()?;
             volume.freeze();
             volume.publish_frozen(publisher)
@@ -239,7 +242,9 @@ impl Volume {
         let mut state = self.state.write();
         let next = Generation::new(state.current.number.next(), id, state.numbers.peek());
         let frozen = std::mem::replace(&mut state.current, next);
-        state.frozen = Some(Generation { inode_count: state.inode_count, ..frozen });
+        // Orphans noted since the last were removed are still in the tree.
+        let inode_count = state.inode_count.saturating_add(state.orphans.len() as u64);
+        state.frozen = Some(Generation { inode_count, ..frozen });
     }
 
     fn publish_frozen(&self, publisher: &mut Publisher) -> Result<()> {
@@ -261,7 +266,11 @@ impl Volume {
         self.data_segments.lock().forget(number);
         self.uses.lock().drop_compares();
         self.drop_journals(number);
-        if let Err(error) = self.discard_doubtful() {
+        // A synced frame of the next generation may point into a doubtful segment, and the frame that moves its blocks be
+        // unsynced: it is synced first, or a power cut would leave a pointer into nothing.
+        let has_doubtful = !self.data_segments.lock().doubtful.is_empty();
+        let synced = if has_doubtful { self.journal_changes() } else { Ok(()) };
+        if let Err(error) = synced.and_then(|()| self.discard_doubtful()) {
             // The commit stands, and they are in nobody's way.
             self.warn(format!("segments that nothing points into any more could not be removed: {error}"));
         }
@@ -497,18 +506,5 @@ impl Volume {
             self.warn(format!("the record of commit {} could not be written: {error}", entry.number.0));
         }
         Ok(())
-    }
-
-    /// The newest published commit, for `status`.
-    pub(super) fn published(&self) -> Option<(CommitNumber, i64)> {
-        let publisher = self.publisher.try_lock_for(Duration::from_millis(200))?;
-        publisher.head.as_ref().map(|head| (head.page.number, head.page.seconds))
-    }
-
-    /// The data files of the newest published commit; none while one is being made.
-    pub(super) fn newest_data_files(&self) -> Vec<SegmentId> {
-        let Some(publisher) = self.publisher.try_lock_for(Duration::from_millis(200)) else { return Vec::new() };
-        let files = publisher.head.iter().flat_map(|head| &head.page.data_files);
-        files.map(|file| file.segment).collect()
     }
 }

@@ -234,8 +234,9 @@ impl Volume {
             }
             published => published?,
         }
-        if let Some(reason) = &self.state.read().foreign.held {
-            return Err(VolumeError::ReadOnly(reason.clone()));
+        let shut = self.follower.shut();
+        if let Some(reason) = self.state.read().foreign.held.clone().or(shut) {
+            return Err(VolumeError::ReadOnly(reason));
         }
         Ok(publisher)
     }

@@ -164,7 +164,7 @@ impl Volume {
             let is_orphan = self.view().view().get(key(inode))?.is_some();
             let mut guard = self.edit_guard();
             let mut edit = guard.begin_edit();
-            edit.state.orphans.pop();
+            edit.state.orphans.retain(|one| *one != inode);
             edit.state.inode_count += 1;
             if is_orphan {
                 edit.remove(key(inode));
