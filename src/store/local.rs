@@ -28,7 +28,7 @@ use parking_lot::Mutex;
 use super::local_identity::Identity;
 use super::local_links::{NamedLinks, find_link};
 use super::local_rename::{move_file, sync_folder};
-use super::ownership::{give_name_to_owner_of, give_to_owner_of};
+use super::ownership::{give_moved_to_owner_of, give_name_to_owner_of, give_to_owner_of};
 use super::{Area, FileEntry, FilePath, FileReader, FileSyncer, FileWriter, Place, Space, Store, StoreError};
 
 /// Two folders on local filesystems, the same or different ones.
@@ -114,7 +114,7 @@ impl Store for LocalStore {
         move_file(&source_on_disk, &folders.on_disk(target), replace)
             .map_err(|error| folders.error(target, "rename a file to this name", error))?;
         if source.area != target.area {
-            folders.give_name_to_owner(target)?;
+            folders.give_moved_to_owner(source, target)?;
         }
         Ok(())
     }
@@ -332,6 +332,13 @@ impl Folders {
         let on_disk = self.on_disk(path);
         let given = give_name_to_owner_of(on_disk.parent().unwrap_or(Path::new(".")), &on_disk);
         given.map_err(|source| self.error(path, "give it to the folder's owner", source))
+    }
+
+    /// The same for a file that was moved from another area.
+    fn give_moved_to_owner(&self, source: &FilePath, target: &FilePath) -> Result<(), StoreError> {
+        let folder_of = |path: &FilePath| self.on_disk(&path.folder().expect("a file lies in a folder"));
+        let given = give_moved_to_owner_of(&folder_of(source), &folder_of(target), &self.on_disk(target));
+        given.map_err(|source| self.error(target, "give it to the folder's owner", source))
     }
 
     /// Refuses a file of the state that does not lie under its name any more: nobody will find what is in it.
