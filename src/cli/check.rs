@@ -89,7 +89,7 @@ fn describe(report: &CheckReport, with_content: bool) -> String {
     };
     for commit in &report.commits {
         let made = format_seconds(commit.seconds);
-        line("checked", format!("commit {} of device {}, {made}", commit.number.0, commit.device));
+        line("checked", format!("device {}, commit {}, {made}", commit.device, commit.number.0));
     }
     let summary = &report.summary;
     line("files", format!("{} ({})", summary.files, format_size(summary.file_bytes)));
