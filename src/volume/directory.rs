@@ -119,7 +119,7 @@ impl Edit<'_> {
     }
 
     fn back_references(&self, key: Key) -> Result<Vec<BackReferenceRecord>> {
-        if self.is_new(key.inode) {
+        if self.state.is_new(key.inode) {
             // Made in this generation: nothing below to look for.
             let found = match self.pending.get(&key) {
                 Found::Unknown => self.state.current.overlay.get(&key),

@@ -155,7 +155,7 @@ impl EditGuard<'_> {
     /// Begins to gather changes, which take effect with [`Edit::apply`].
     fn begin_edit(&mut self) -> Edit<'_> {
         let Self { context, now, monotonic, is_behind, .. } = *self;
-        Edit { state: &mut self.state, context, now, monotonic, is_behind, pending: Pending::default() }
+        Edit { state: &mut self.state, context, now, monotonic, is_behind, pending: Pending::new() }
     }
 }
 

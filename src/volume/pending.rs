@@ -21,8 +21,11 @@ pub(super) enum Step {
     RemoveDirty(InodeNumber, u64, u64),
 }
 
+/// As many changes as most operations gather.
+const STEPS_USUAL: usize = 16;
+
 /// Changes in the order in which they take effect.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pending {
     pub steps: Vec<Step>,
     /// How many more inodes there will be.
@@ -30,6 +33,10 @@ pub(super) struct Pending {
 }
 
 impl Pending {
+    pub fn new() -> Self {
+        Self { steps: Vec::with_capacity(STEPS_USUAL), inodes_gained: 0 }
+    }
+
     /// What the changes say of a key.
     pub fn get(&self, key: &Key) -> Found {
         for step in self.steps.iter().rev() {
@@ -52,7 +59,7 @@ mod tests {
     #[test]
     fn the_last_change_of_a_key_counts() {
         let key = |suffix| Key::new(InodeNumber(1), KeyKind::Extent, suffix);
-        let mut pending = Pending::default();
+        let mut pending = Pending::new();
         pending.steps.push(Step::Put(key(1), Arc::from([1])));
         pending.steps.push(Step::RemoveRange(key(0), key(9)));
         pending.steps.push(Step::Put(key(2), Arc::from([2])));

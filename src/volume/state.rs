@@ -73,6 +73,11 @@ pub(super) struct State {
 }
 
 impl State {
+    /// Whether an inode was made in the current generation, so that nothing of it lies below.
+    pub fn is_new(&self, inode: InodeNumber) -> bool {
+        self.numbers.is_from(inode, self.current.first_inode)
+    }
+
     /// Leaves inodes to the next commit to remove.
     pub fn note_orphans(&mut self, orphans: Vec<InodeNumber>) {
         self.inode_count = self.inode_count.saturating_sub(orphans.len() as u64);
@@ -402,13 +407,13 @@ impl Edit<'_> {
     }
 
     /// Makes all that was gathered take effect.
-    pub fn apply(mut self) {
-        let Pending { steps, inodes_gained } = std::mem::take(&mut self.pending);
+    pub fn apply(self) {
+        let Pending { steps, inodes_gained } = self.pending;
         self.state.inode_count = self.state.inode_count.saturating_add_signed(inodes_gained);
         self.state.changes += steps.len() as u64;
         for step in steps {
             let below = match &step {
-                Step::RemoveRange(first, last) => !self.is_new(first.inode) || first.inode != last.inode,
+                Step::RemoveRange(first, last) => !self.state.is_new(first.inode) || first.inode != last.inode,
                 _ => false,
             };
             self.state.clones += u64::from(matches!(&step, Step::Put(key, _) if key.kind == KeyKind::Extent));
@@ -421,11 +426,6 @@ impl Edit<'_> {
                 Step::RemoveDirty(inode, first, last) => dirty.remove_range(inode, first, last),
             }
         }
-    }
-
-    /// Whether an inode was made in the current generation, so that nothing of it lies below.
-    pub fn is_new(&self, inode: InodeNumber) -> bool {
-        self.state.numbers.is_from(inode, self.state.current.first_inode)
     }
 
     pub fn put_attributes(&mut self, inode: InodeNumber, attributes: &AttributesRecord) {
