@@ -128,7 +128,7 @@ pub fn check_vault(
     }
     let heads = &accepted.heads;
     if let Some(newer) = heads.newer() {
-        return Err(OpenError::Newer(newer).into());
+        return Err(OpenError::Newer(newer.into()).into());
     }
     // Again: all that these commits name was in the folder before they were, but maybe not yet when it was looked at.
     segments.scan()?;
@@ -188,7 +188,7 @@ pub fn check_slot(environment: &Environment, keys: OpenKeys) -> Result<(), Check
     let known = known_keys(&*environment.store, segments.ring().vault)?;
     let accepted = find_newest(&segments, known.as_ref())?;
     if let Some(newer) = accepted.heads.newer() {
-        return Err(OpenError::Newer(newer).into());
+        return Err(OpenError::Newer(newer.into()).into());
     }
     Ok(find_slot(&segments, &accepted, known.as_ref(), device.as_ref(), slot)?)
 }

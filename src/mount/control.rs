@@ -210,7 +210,7 @@ pub fn request_key_change(
         }
     }
     let busy = "another commit was made each time that the change was asked for".to_owned();
-    Err(ControlError::Refused(VolumeError::Io(busy).into()))
+    Err(ControlError::Refused(VolumeError::Io(busy.into()).into()))
 }
 
 fn ask_about_keys(mountpoint: &Path, request: &KeyRequest) -> Result<KeyAnswer, ControlError> {

@@ -119,11 +119,11 @@ impl From<SlotError> for Refusal {
             SlotError::AskerBehind { slot } => Self::AskerBehind(Slot(slot)),
             SlotError::Pending { problem } => Self::Pending(problem),
             SlotError::Volume(error) => match error {
-                VolumeError::NoSpace(detail) => Self::NoSpace(detail),
-                VolumeError::NotArrived(detail) => Self::NotArrived(detail),
-                VolumeError::Damaged(detail) => Self::Damaged(detail),
+                VolumeError::NoSpace(detail) => Self::NoSpace(detail.to_string()),
+                VolumeError::NotArrived(detail) => Self::NotArrived(detail.to_string()),
+                VolumeError::Damaged(detail) => Self::Damaged(detail.to_string()),
                 VolumeError::ReadOnly(detail) | VolumeError::Forked(detail) => Self::ReadOnly(detail),
-                VolumeError::Io(detail) => Self::Failed(detail),
+                VolumeError::Io(detail) => Self::Failed(detail.to_string()),
                 other => Self::Failed(other.to_string()),
             },
         }
@@ -138,11 +138,11 @@ impl From<Refusal> for SlotError {
             Refusal::Last(Slot(slot)) => Self::Last { slot },
             Refusal::AskerRemoved(Slot(slot)) => Self::AskerRemoved { slot },
             Refusal::AskerBehind(Slot(slot)) => Self::AskerBehind { slot },
-            Refusal::NoSpace(detail) => VolumeError::NoSpace(detail).into(),
-            Refusal::NotArrived(detail) => VolumeError::NotArrived(detail).into(),
-            Refusal::Damaged(detail) => VolumeError::Damaged(detail).into(),
+            Refusal::NoSpace(detail) => VolumeError::NoSpace(detail.into()).into(),
+            Refusal::NotArrived(detail) => VolumeError::NotArrived(detail.into()).into(),
+            Refusal::Damaged(detail) => VolumeError::Damaged(detail.into()).into(),
             Refusal::ReadOnly(detail) => VolumeError::ReadOnly(detail).into(),
-            Refusal::Failed(detail) => VolumeError::Io(detail).into(),
+            Refusal::Failed(detail) => VolumeError::Io(detail.into()).into(),
             Refusal::Pending(problem) => Self::Pending { problem },
         }
     }
@@ -350,11 +350,11 @@ mod tests {
             SlotError::AskerRemoved { slot },
             SlotError::AskerBehind { slot },
             SlotError::Pending { problem: detail() },
-            VolumeError::NoSpace(detail()).into(),
-            VolumeError::NotArrived(detail()).into(),
-            VolumeError::Damaged(detail()).into(),
+            VolumeError::NoSpace(detail().into()).into(),
+            VolumeError::NotArrived(detail().into()).into(),
+            VolumeError::Damaged(detail().into()).into(),
             VolumeError::ReadOnly(detail()).into(),
-            VolumeError::Io(detail()).into(),
+            VolumeError::Io(detail().into()).into(),
         ] {
             let sent = format!("{refused:?}");
             let json = serde_json::to_vec(&KeyAnswer::Refused(refused.into())).expect("JSON");

@@ -71,7 +71,7 @@ pub enum StoreError {
     #[error("{path}: permission denied")]
     PermissionDenied { path: Place, source: io::Error },
     /// Anything else the system said.
-    #[error("{path}: cannot {action}")]
+    #[error("{path}: cannot {action}: {source}")]
     Io { path: Place, action: &'static str, source: io::Error },
 }
 
@@ -168,7 +168,10 @@ mod tests {
 
     #[test]
     fn an_error_names_its_path_on_the_disk_or_its_folder_in_plain_words() {
-        assert_eq!(of(libc::EIO).to_string(), "keys/a in the vault folder: cannot read the file");
+        assert_eq!(
+            of(libc::EIO).to_string(),
+            "keys/a in the vault folder: cannot read the file: Input/output error (os error 5)"
+        );
         let not_found = |path: FilePath, on_disk: &str| {
             StoreError::NotFound { path: Place { path, on_disk: Some(on_disk.into()) } }.to_string()
         };

@@ -126,7 +126,7 @@ fn keep_file(store: &dyn Store, path: &FilePath, raw: &[u8], may_write: bool) ->
     let mend = || store.remove(path).and_then(|()| store.put_whole(path, raw));
     let path = path.clone();
     Some(match may_write.then(mend) {
-        Some(Err(error)) => Notice::NotMended { path, problem: format!("{problem}, and {}", in_words(&error)) },
+        Some(Err(error)) => Notice::NotMended { path, problem: format!("{problem}, and {error}") },
         mended => Notice::NotTheVaults { path, problem, mended: mended.is_some() },
     })
 }
@@ -140,17 +140,9 @@ fn is_newer(path: &FilePath, found: &[u8]) -> bool {
     }
 }
 
-/// An error and what the system said.
-fn in_words(error: &StoreError) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
-}
-
 /// Removes the files of slots that were removed, and tells of those and of strangers.
 fn keep_out(store: &dyn Store, before: Option<&KnownKeys>, known: &KnownKeys, may_write: bool) -> Vec<Notice> {
-    let not_mended = |path: FilePath, error: StoreError| Notice::NotMended { path, problem: in_words(&error) };
+    let not_mended = |path: FilePath, error: StoreError| Notice::NotMended { path, problem: error.to_string() };
     let foreign = match foreign_files(store, &keys_folder(), &known.valid) {
         Ok(foreign) => foreign,
         Err(error) => return vec![not_mended(keys_folder(), error)],
@@ -186,7 +178,7 @@ fn keep_folder(store: &dyn Store, may_write: bool) -> Option<Notice> {
     let Err(StoreError::OtherKind { .. }) = store.list(&path) else { return None };
     let problem = "it is no folder";
     Some(match may_write.then(|| store.remove(&path)) {
-        Some(Err(error)) => Notice::NotMended { path, problem: format!("{problem}, and {}", in_words(&error)) },
+        Some(Err(error)) => Notice::NotMended { path, problem: format!("{problem}, and {error}") },
         removed => Notice::NotTheVaults { path, problem, mended: removed.is_some() },
     })
 }

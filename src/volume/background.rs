@@ -224,12 +224,14 @@ impl Volume {
     /// Memory that only a publish or a flush can free is not waited for while these fail.
     fn refuse_to_wait_in_vain(&self, gate: &Gate) -> Result<()> {
         if let Some(error) = &gate.flush_error {
-            return Err(VolumeError::NoSpace(format!("data cannot be written out: {error}")));
+            return Err(VolumeError::NoSpace(format!("data cannot be written out: {error}").into()));
         }
         let items = self.pressure.item_bytes.load(Ordering::Relaxed);
         let needs_publish = items > self.options.dirty_bytes_max / 2 || self.is_staging_full();
         match &gate.publish_error {
-            Some(error) if needs_publish => Err(VolumeError::NoSpace(format!("changes cannot be published: {error}"))),
+            Some(error) if needs_publish => {
+                Err(VolumeError::NoSpace(format!("changes cannot be published: {error}").into()))
+            }
             _ => Ok(()),
         }
     }

@@ -241,7 +241,7 @@ impl Volume {
                         continue;
                     }
                     let problem = format!("a block that was acknowledged cannot be read back: {error}");
-                    return Err(VolumeError::Damaged(problem));
+                    return Err(VolumeError::Damaged(problem.into()));
                 }
             };
             let prepared = self.segments.prepare(BlockKind::Data, bytes);

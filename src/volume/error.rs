@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::reason::Reason;
 use crate::format::FormatError;
 use crate::history::HistoryError;
 use crate::segments::BlockError;
@@ -40,7 +41,7 @@ pub enum VolumeError {
     TooManyLinks,
     /// The disk of the vault or of the local state is full.
     #[error("no space is left: {0}")]
-    NoSpace(String),
+    NoSpace(#[source] Reason),
     /// The volume takes no changes now.
     #[error("read-only: {0}")]
     ReadOnly(String),
@@ -64,19 +65,19 @@ pub enum VolumeError {
     NotSupported,
     /// The sync client has not brought the data yet.
     #[error("not arrived yet: {0}")]
-    NotArrived(String),
+    NotArrived(#[source] Reason),
     /// Stored bytes are not what was written.
     #[error("damaged: {0}")]
-    Damaged(String),
+    Damaged(#[source] Reason),
     /// A newer version of this program wrote what is stored.
     #[error("of a newer format: {0}")]
-    Newer(String),
+    Newer(#[source] Reason),
     /// The disk or folder failed.
     #[error("input/output failed: {0}")]
-    Io(String),
+    Io(#[source] Reason),
     /// All is published, and the folder that it was published to cannot be reached any more.
     #[error("the vault folder cannot be reached: {0}")]
-    FolderGone(String),
+    FolderGone(#[source] Reason),
     /// Another device has removed or changed the file since the program saw it.
     #[error("another device has removed or changed the file since it was last looked at")]
     Stale,
@@ -107,9 +108,9 @@ impl VolumeError {
 impl From<BlockError> for VolumeError {
     fn from(error: BlockError) -> Self {
         match error {
-            BlockError::NotArrived { .. } => Self::NotArrived(error.to_string()),
-            BlockError::Damaged { .. } => Self::Damaged(error.to_string()),
-            BlockError::Newer { .. } => Self::Newer(error.to_string()),
+            BlockError::NotArrived { .. } => Self::NotArrived(Reason::of(error)),
+            BlockError::Damaged { .. } => Self::Damaged(Reason::of(error)),
+            BlockError::Newer { .. } => Self::Newer(Reason::of(error)),
             BlockError::Store(error) => error.into(),
         }
     }
@@ -118,9 +119,9 @@ impl From<BlockError> for VolumeError {
 impl From<StoreError> for VolumeError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Full { .. } => Self::NoSpace(error.to_string()),
+            StoreError::Full { .. } => Self::NoSpace(Reason::of(error)),
             StoreError::ReadOnly { .. } => Self::ReadOnly(error.to_string()),
-            _ => Self::Io(error.to_string()),
+            _ => Self::Io(Reason::of(error)),
         }
     }
 }
@@ -128,8 +129,8 @@ impl From<StoreError> for VolumeError {
 impl From<FormatError> for VolumeError {
     fn from(error: FormatError) -> Self {
         match error {
-            FormatError::Newer { .. } => Self::Newer(error.to_string()),
-            _ => Self::Damaged(error.to_string()),
+            FormatError::Newer { .. } => Self::Newer(Reason::of(error)),
+            _ => Self::Damaged(Reason::of(error)),
         }
     }
 }
@@ -138,7 +139,7 @@ impl From<TreeError> for VolumeError {
     fn from(error: TreeError) -> Self {
         match error {
             TreeError::Block(error) => error.into(),
-            other => Self::Damaged(other.to_string()),
+            other => Self::Damaged(Reason::of(other)),
         }
     }
 }
@@ -150,8 +151,8 @@ impl From<HistoryError> for VolumeError {
             HistoryError::Store(error) => error.into(),
             HistoryError::Tree(error) => error.into(),
             HistoryError::Format(error) => error.into(),
-            HistoryError::State { .. } => Self::Damaged(error.to_string()),
-            HistoryError::NewerState { .. } => Self::Newer(error.to_string()),
+            HistoryError::State { .. } => Self::Damaged(Reason::of(error)),
+            HistoryError::NewerState { .. } => Self::Newer(Reason::of(error)),
         }
     }
 }

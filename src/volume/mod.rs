@@ -10,6 +10,7 @@
 //! - on its way to the disk: [`flush`] (dirty blocks into segments), [`data_segments`] (those segments, also when a disk
 //!   fails), [`journaling`] and [`journal_state`] (fsync, and what outlives the process), [`publish`] (commits), [`flusher`],
 //!   [`journal_thread`] and [`background`] (when)
+//! - errors: [`error`], [`open_error`], [`reason`] (words and their cause)
 //! - mounting: [`open`] and [`opening`], [`newest`] (which commit), [`passed_over`] (what of the folder is of no use),
 //!   [`heads`] (of several, and their names), [`unpublished`] (what only the
 //!   journal holds, and on which commit it belongs) and [`replay`]
@@ -54,6 +55,7 @@ mod passed_over;
 mod pending;
 mod publish;
 mod ranges;
+mod reason;
 mod rename;
 mod replay;
 mod reserved;
@@ -83,6 +85,7 @@ pub use key_change::{KeyChange, KeyChanged, SlotError, ValidSlot};
 pub use newest::{ReadOnlyCause, find_heads, known_keys};
 pub use open::{Environment, OpenKeys, VolumeOptions};
 pub use open_error::OpenError;
+pub use reason::Reason;
 pub use slots::{UsedSlot, check_used_slot};
 pub use space::reserve_bytes;
 pub use types::*;

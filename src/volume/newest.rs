@@ -84,7 +84,7 @@ pub(super) struct Doubts {
 /// When the local state cannot be read, or a newer version wrote it.
 pub fn known_keys(store: &dyn Store, vault: VaultId) -> Result<Option<KnownKeys>, OpenError> {
     if let Some(newer) = KnownKeys::newer_format(store)? {
-        return Err(OpenError::Newer(newer));
+        return Err(OpenError::Newer(newer.into()));
     }
     Ok(KnownKeys::load(store)?.filter(|known| known.vault == vault))
 }
@@ -104,7 +104,7 @@ impl Newest {
         let known = known_keys(store, segments.ring().vault)?;
         let accepted = find_heads(segments, tree, known.as_ref())?;
         if let (Some(newer), true) = (accepted.heads.newer(), opener.options.wants_changes()) {
-            return Err(OpenError::Newer(newer));
+            return Err(OpenError::Newer(newer.into()));
         }
         let mut warnings = describe_passed_over(segments, &accepted);
         let journal = UncoveredJournal::read(store, segments.ring(), &accepted.heads, opener.device)?;
@@ -194,7 +194,7 @@ impl Choice {
             match journal.place(segments, newest, own)? {
                 Place::Commit(base) => return Ok(Self { others: others(&base), head: *base, place: Place::Head }),
                 Place::Missing(why) if newest.device != device => {
-                    return Err(OpenError::NotArrived(format!("this device's changes cannot be shown: {why}")));
+                    return Err(OpenError::NotArrived(format!("this device's changes cannot be shown: {why}").into()));
                 }
                 place => return Ok(Self { head: newest.clone(), place, others: others(newest) }),
             }
@@ -211,7 +211,7 @@ fn nothing_usable(accepted: &AcceptedHeads) -> OpenError {
     let awaited = accepted.heads.awaited.first().map(|(_, _, error)| error.to_string());
     let awaited = awaited.or_else(|| accepted.unproved.first().map(ToString::to_string));
     let refused = || accepted.refused.first().map(ToString::to_string);
-    OpenError::NotArrived(awaited.or_else(refused).unwrap_or_else(|| "the folder holds no commit".into()))
+    OpenError::NotArrived(awaited.or_else(refused).unwrap_or_else(|| "the folder holds no commit".into()).into())
 }
 
 impl Doubts {

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use super::VolumeError;
+use super::reason::Reason;
 use crate::format::{FormatError, SlotId};
 use crate::history::HistoryError;
 use crate::segments::BlockError;
@@ -14,10 +15,10 @@ use crate::tree::TreeError;
 pub enum OpenError {
     /// The folder has no complete commit (yet).
     #[error("not arrived: {0}")]
-    NotArrived(String),
+    NotArrived(#[source] Reason),
     /// What is there is not what was written.
     #[error("damaged: {0}")]
-    Damaged(String),
+    Damaged(#[source] Reason),
     /// No device, or more than one, has an id that begins like that.
     #[error("no single device with commits here has an id that begins with {digits}: there are {found}")]
     NoSuchHead {
@@ -28,7 +29,7 @@ pub enum OpenError {
     },
     /// A part of the vault, or of the local state, is of a newer format version.
     #[error("a newer version of passkeyfs has written here: {0}")]
-    Newer(String),
+    Newer(#[source] Reason),
     /// The folder is older than what this device has seen, and does not have the slot that unlocked.
     #[error("the folder is older than what this device has seen, and does not have slot {slot}: {missing}")]
     RolledBack {
@@ -53,7 +54,7 @@ pub enum OpenError {
     },
     /// The disk of the vault or of the state is full.
     #[error("no space is left: {0}")]
-    NoSpace(String),
+    NoSpace(#[source] Reason),
     /// The disk or folder failed.
     #[error(transparent)]
     Store(StoreError),
@@ -65,7 +66,7 @@ pub enum OpenError {
 impl From<StoreError> for OpenError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Full { .. } => Self::NoSpace(error.to_string()),
+            StoreError::Full { .. } => Self::NoSpace(Reason::of(error)),
             other => Self::Store(other),
         }
     }
@@ -74,9 +75,9 @@ impl From<StoreError> for OpenError {
 impl From<BlockError> for OpenError {
     fn from(error: BlockError) -> Self {
         match error {
-            BlockError::NotArrived { .. } => Self::NotArrived(error.to_string()),
-            BlockError::Damaged { .. } => Self::Damaged(error.to_string()),
-            BlockError::Newer { .. } => Self::Newer(error.to_string()),
+            BlockError::NotArrived { .. } => Self::NotArrived(Reason::of(error)),
+            BlockError::Damaged { .. } => Self::Damaged(Reason::of(error)),
+            BlockError::Newer { .. } => Self::Newer(Reason::of(error)),
             BlockError::Store(error) => error.into(),
         }
     }
@@ -86,7 +87,7 @@ impl From<TreeError> for OpenError {
     fn from(error: TreeError) -> Self {
         match error {
             TreeError::Block(error) => error.into(),
-            other => Self::Damaged(other.to_string()),
+            other => Self::Damaged(Reason::of(other)),
         }
     }
 }
@@ -94,8 +95,8 @@ impl From<TreeError> for OpenError {
 impl From<FormatError> for OpenError {
     fn from(error: FormatError) -> Self {
         match error {
-            FormatError::Newer { .. } => Self::Newer(error.to_string()),
-            _ => Self::Damaged(error.to_string()),
+            FormatError::Newer { .. } => Self::Newer(Reason::of(error)),
+            _ => Self::Damaged(Reason::of(error)),
         }
     }
 }
@@ -103,7 +104,7 @@ impl From<FormatError> for OpenError {
 impl From<HistoryError> for OpenError {
     fn from(error: HistoryError) -> Self {
         match error {
-            HistoryError::NewerState { .. } => Self::Newer(error.to_string()),
+            HistoryError::NewerState { .. } => Self::Newer(Reason::of(error)),
             HistoryError::Commit { source, .. } => source.into(),
             HistoryError::Block(error) => error.into(),
             HistoryError::Tree(error) => error.into(),

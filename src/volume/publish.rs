@@ -20,7 +20,7 @@ use super::data_segments::segments_of;
 use super::flush::StuckBlock;
 use super::overlay::Found;
 use super::state::{Generation, State};
-use super::{Result, Volume, VolumeError};
+use super::{Reason, Result, Volume, VolumeError};
 use crate::format::commit::{ClockEntry, DATA_FILES_MAX, DataFile, VectorClock};
 use crate::format::items::{DeviceRecord, SegmentRecord, SegmentState};
 use crate::format::segment::SegmentKind;
@@ -156,7 +156,7 @@ impl Volume {
     pub fn publish_on_request(&self) -> Result<()> {
         self.publish_or_keep()?;
         let space = self.environment.store.space(Area::Vault);
-        space.map(drop).map_err(|error| VolumeError::FolderGone(error.to_string()))
+        space.map(drop).map_err(|error| VolumeError::FolderGone(Reason::of(error)))
     }
 
     pub(super) fn publish_all(&self, publisher: &mut Publisher) -> Result<()> {

@@ -92,10 +92,12 @@ pub fn check_used_slot(
     match heads.awaited.first() {
         _ if was_removed => Err(OpenError::SlotRemoved { slot }),
         _ if !rollbacks.is_empty() => Err(OpenError::RolledBack { slot, missing: list(&rollbacks) }),
-        Some((_, _, error)) => Err(OpenError::NotArrived(format!("slot {slot} is not in what has arrived: {error}"))),
-        None if is_unheard_of => Err(OpenError::NotArrived(format!(
-            "the commit that adds slot {slot}, which the vault as it is here does not have"
-        ))),
+        Some((_, _, error)) => {
+            Err(OpenError::NotArrived(format!("slot {slot} is not in what has arrived: {error}").into()))
+        }
+        None if is_unheard_of => Err(OpenError::NotArrived(
+            format!("the commit that adds slot {slot}, which the vault as it is here does not have").into(),
+        )),
         None => Err(OpenError::SlotRemoved { slot }),
     }
 }

@@ -32,7 +32,7 @@ fn a_commit_of_a_newer_format_is_refused_by_name_and_not_written_beside() {
     for device in [&world, &new] {
         for options in [usual(), accepting()] {
             let refused = device.open_with(options).err().expect("refused");
-            assert!(matches!(&refused, OpenError::Newer(what) if what.contains("version 2")), "{refused}");
+            assert!(matches!(&refused, OpenError::Newer(what) if what.to_string().contains("version 2")), "{refused}");
         }
         assert_check_refuses(device);
         let volume = device.open_with(read_only()).unwrap();
@@ -55,7 +55,7 @@ fn a_local_state_of_a_newer_format_is_refused_by_name() {
         device.disk.withdraw(&path);
         device.disk.deliver(&path, newer);
         let refused = device.open_with(usual()).err().expect("refused");
-        assert!(matches!(&refused, OpenError::Newer(what) if what.contains(name)), "{refused}");
+        assert!(matches!(&refused, OpenError::Newer(what) if what.to_string().contains(name)), "{refused}");
         assert_check_refuses(&device);
         assert_eq!(device.disk.snapshot()[&path], newer, "it is left as it is");
     }
