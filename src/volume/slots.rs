@@ -185,6 +185,7 @@ impl Volume {
             if let KeyChange::Remove { slot, rotate: true } = change {
                 self.let_follow(&slots, *slot);
             }
+            self.unfreeze_nothing(&mut publisher);
             return Err(error.into());
         }
         // The files of a slot that was removed go with this, too: they are of one that was valid until now.
@@ -211,6 +212,22 @@ impl Volume {
         }
         publisher.vault_items.insert(key_of(slot), None);
         Ok(())
+    }
+
+    /// Gives up what a change of keys that never happened has left frozen, where nothing else was frozen with it: published
+    /// later it would be a commit that says nothing, and perhaps a second head beside another device's. Not after the switch
+    /// to a new vault key: that commit finishes the rotation.
+    fn unfreeze_nothing(&self, publisher: &mut Publisher) {
+        let head_epoch = publisher.head.as_ref().map(|head| head.page.epoch);
+        if publisher.has_panicked || head_epoch != Some(self.segments.ring().current().epoch) {
+            return;
+        }
+        let mut state = self.state.write();
+        let Some(nothing) = state.frozen.take_if(|frozen| frozen.is_empty()) else { return };
+        drop(state);
+        // Its number is used up: the journal of the generation after it may name it.
+        self.data_segments.lock().forget(nothing.number);
+        publisher.keys_due = false;
     }
 
     /// Seals the new vault key to a slot that was to be removed with the rotation, and is still valid: what is written

@@ -9,7 +9,7 @@ use passkeyfs::store::{Area, FaultyStore, FilePath, MemoryStore};
 use passkeyfs::unlock::{KnownKeys, SlotState, list_slots};
 use passkeyfs::volume::{KeyChange, KeyChanged, SlotError, Volume};
 
-use crate::rig::{Rig, folder_of, key_files, read, replace, slots_of, write};
+use crate::rig::{Rig, bring, folder_of, key_files, read, replace, slots_of, write};
 
 /// A vault with the slots "one" and "two".
 struct Scene {
@@ -96,6 +96,38 @@ fn a_change_that_failed_for_good_never_comes_true_and_one_that_waits_does_with_i
         }
     }
     assert!(failed > 3 && waited > 1, "{failed} failed, {waited} waited");
+}
+
+#[test]
+fn a_change_that_failed_for_good_is_no_commit_beside_one_that_another_device_publishes_afterwards() {
+    let scene = scene();
+    let elsewhere = scene.rig.new_device(&folder_of(&scene.disk));
+    let volume = scene.rig.open(&elsewhere, "one").expect("open");
+    write(&volume, "a", b"elsewhere");
+    volume.close().expect("closed");
+    let change = KeyChange::Remove { slot: scene.two, rotate: false };
+    let mut failed = 0;
+    for number in 0..scene.calls_of(&change) {
+        for fault in FAULTS {
+            let (disk, volume, changed) = scene.change_with(&change, number, fault);
+            let what = format!("{fault:?} at {number}: {changed:?}");
+            if !matches!(&changed, Err(error) if error.is_final()) {
+                continue;
+            }
+            failed += 1;
+            bring(&elsewhere, &disk);
+            volume.publish().unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert_eq!(read(&volume, "a").as_deref(), Some(&b"elsewhere"[..]), "{what}: not followed");
+            // What is written next goes on from there, and the change can be made after all.
+            write(&volume, "b", b"here");
+            volume.change_keys(&change).unwrap_or_else(|error| panic!("{what}: {error}"));
+            volume.close().unwrap_or_else(|error| panic!("{what}: {error}"));
+            let volume = scene.rig.open(&disk, "one").expect("open");
+            assert_eq!(volume.status().read_only, None, "{what}");
+            assert_eq!(read(&volume, "b").as_deref(), Some(&b"here"[..]), "{what}");
+        }
+    }
+    assert!(failed > 1, "{failed}");
 }
 
 #[test]
