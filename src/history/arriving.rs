@@ -9,7 +9,8 @@
 //! What is whole and says in its header that it is another vault's is none. A gap in a device's sequence is no sign: tries that failed use numbers up. Of this device only an incomplete meta segment is
 //! one: data and temporaries above its newest commit are what its own crashes leave. Nobody vouches for a name, so anybody who
 //! can add files can make a sign: that costs writing as long as the file is there, or until a person sets it aside, after
-//! which signs up to that sequence number count no more.
+//! which signs up to that sequence number count no more. A sign far beyond what is vouched for (the device's newest whole commit;
+//! of this device its record) is none.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +20,7 @@ use super::epochs::AcceptedHeads;
 use crate::format::segment::{HEADER_BYTES, SegmentHeader, SegmentKind};
 use crate::format::{DeviceId, Sequence, VaultId};
 use crate::segments::ledger::{FILES_PER_FOLDER, parse_file_name};
-use crate::segments::{BlockError, Segments};
+use crate::segments::{BlockError, NAMED_BEYOND_MAX, Segments};
 use crate::store::{FileEntry, FilePath, Store, StoreError};
 
 /// What file names of segments have in common with those of temporaries: digits, and the extension.
@@ -63,7 +64,12 @@ pub fn find_arriving(
             found.insert(arriving.device, arriving);
         }
     };
-    for (device, sequence, error) in &accepted.heads.awaited {
+    let is_near = |device: DeviceId, sequence: Sequence| match own.filter(|own| own.device == device) {
+        Some(own) => !own.is_beyond(sequence),
+        None => newest_whole(accepted, device).is_none_or(|newest| !is_beyond(newest, sequence)),
+    };
+    let awaited = accepted.heads.awaited.iter();
+    for (device, sequence, error) in awaited.filter(|(device, sequence, _)| is_near(*device, *sequence)) {
         note(Arriving { device: *device, sequence: *sequence, sign: incomplete(segments, *sequence, error) });
     }
     for folder in store.list(&FilePath::vault("devices"))?.iter().filter(|entry| entry.is_folder) {
@@ -77,6 +83,11 @@ pub fn find_arriving(
         }
     }
     Ok(found.into_values().collect())
+}
+
+/// Whether a name is so far beyond a device's newest whole commit that it is not that device's.
+fn is_beyond(newest: Sequence, sequence: Sequence) -> bool {
+    sequence.0 >= newest.0.saturating_add(NAMED_BEYOND_MAX)
 }
 
 fn incomplete(segments: &Segments, sequence: Sequence, error: &BlockError) -> String {
@@ -114,7 +125,8 @@ fn newest_sign(
         let range = format!("{folder}/{}", range.name);
         for entry in list_if_possible(store, &range)?.iter().filter(|entry| !entry.is_folder) {
             let Some(sequence) = sequence_in(&entry.name) else { continue };
-            if newest.is_none_or(|newest| sequence > newest) {
+            let is_sign = |newest: Sequence| sequence > newest && !is_beyond(newest, sequence);
+            if newest.is_none_or(is_sign) {
                 signs.push((sequence, format!("{range}/{}", entry.name)));
             }
         }

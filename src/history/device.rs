@@ -12,6 +12,7 @@ use super::HistoryError;
 use crate::crypto::Randomness;
 use crate::format::commit::{ClockEntry, VectorClock};
 use crate::format::{CommitId, CommitNumber, DeviceId, Sequence};
+use crate::segments::NAMED_BEYOND_MAX;
 use crate::store::{FilePath, Store, StoreError};
 
 const FILE: &str = "device.json";
@@ -122,6 +123,11 @@ impl DeviceState {
     /// Whether few sequence numbers are left, so that the device should write as another one.
     pub fn is_used_up(&self) -> bool {
         self.next_sequence > Sequence::MAX.0 - SEQUENCES_LEFT_MIN
+    }
+
+    /// Whether a file of this device has a sequence number that the device is far from: somebody else has made it.
+    pub fn is_beyond(&self, sequence: Sequence) -> bool {
+        sequence.0 >= self.next_sequence.saturating_add(NAMED_BEYOND_MAX)
     }
 
     /// Reads the record; `None` where there is none yet.

@@ -30,6 +30,7 @@ pub use codec::PreparedBlock;
 pub use glance::Glance;
 pub use keyring::{EpochKeys, KeyRing};
 pub use ledger::{Ledger, Location, UnlistedFolder};
+pub use places::NAMED_BEYOND_MAX;
 pub use reader::Segments;
 pub use writer::{FinishedSegment, SegmentSync, SegmentWriter};
 

@@ -13,8 +13,9 @@ use crate::format::segment::{HEADER_BYTES, SegmentHeader};
 use crate::format::{DeviceId, SegmentId, Sequence};
 use crate::store::{Area, FileReader, StoreError};
 
-/// Names of this device's files that are so far beyond what it vouches for are nobody's doing of ours.
-const NAMED_BEYOND_MAX: u64 = 1 << 20;
+/// Sequence numbers that are so far beyond what is vouched for (a device's record of itself, a whole commit of another's) are
+/// no device's own: somebody has put a file of that name there.
+pub const NAMED_BEYOND_MAX: u64 = 1 << 20;
 
 /// How well a header agrees with the file that it lies in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

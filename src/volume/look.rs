@@ -318,7 +318,7 @@ impl Volume {
                 let options =
                     VolumeOptions { accept_rollback: false, read_only: false, head: None, ..self.options.clone() };
                 let (slot, opened) = (unlocked.slot, unlocked.epochs.as_slice());
-                let opener = Opener { device: &publisher.device, slot, opened, options: &options };
+                let opener = Opener { device: &publisher.device, former: None, slot, opened, options: &options };
                 let newest = Newest::find(store, segments, tree, &opener)?;
                 Ok(match newest.doubts.read_only {
                     Some(reason) => Finding::Arriving(reason),

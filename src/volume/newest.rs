@@ -26,6 +26,8 @@ use crate::unlock::KnownKeys;
 /// Who opens, and how.
 pub(super) struct Opener<'a> {
     pub device: &'a DeviceState,
+    /// The record of the id that this device has just given up.
+    pub former: Option<&'a DeviceState>,
     pub slot: Option<UsedSlot>,
     /// The epochs whose keys the slot has.
     pub opened: &'a [EpochId],
@@ -107,7 +109,8 @@ impl Newest {
             return Err(OpenError::Newer(newer.into()));
         }
         let mut warnings = describe_passed_over(segments, &accepted);
-        let journal = UncoveredJournal::read(store, segments.ring(), &accepted.heads, opener.device)?;
+        let Opener { device, former, .. } = *opener;
+        let journal = UncoveredJournal::read(store, segments.ring(), &accepted.heads, device, former)?;
         let candidates = Candidates::find(segments, tree, &accepted)?;
         let Choice { head, place, others } = Choice::make(segments, tree, &accepted, &candidates, &journal, opener)?;
         check_used_slot(tree, &accepted.heads, &head, known.as_ref(), Some(opener.device), opener.slot)?;
@@ -132,6 +135,13 @@ impl Newest {
             doubts.add(ReadOnlyCause::Asked, "mounted read-only".into());
         }
         Ok(Self { head, accepted, journal, place, doubts, arriving, warnings })
+    }
+
+    /// Whether the folder has a commit under this device's name that it is far from having made: what it publishes under that
+    /// name would lie below it.
+    pub fn has_own_head_beyond(&self, own: &DeviceState) -> bool {
+        let head = self.accepted.heads.newest.get(&own.device);
+        head.is_some_and(|head| own.is_beyond(head.sequence))
     }
 
     /// Whether what the journal holds is to be published on another commit than the one that is opened for writing, or on

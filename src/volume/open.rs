@@ -144,7 +144,9 @@ impl Volume {
         let device = DeviceState::fresh(&*environment.randomness, &environment.identity);
         let options = VolumeOptions { background: false, ..VolumeOptions::default() };
         let (vault, epoch) = (keys.vault.clone(), keys.epochs.last().map(|(epoch, _)| *epoch));
-        let (segments, tree, block_bytes) = open_segments(&environment, keys, &options, device.device)?;
+        let ring = Arc::new(KeyRing::new(vault.vault(), keys.epochs));
+        let (segments, tree) = open_segments(&environment, ring, &vault, &options, device.device)?;
+        let block_bytes = block_bytes_of(&vault);
         device.save(&*environment.store)?;
         let name_key = environment.randomness.array();
         let volume = Self::assemble(Parts {
@@ -305,12 +307,11 @@ impl Volume {
 
 pub(super) fn open_segments(
     environment: &Environment,
-    keys: OpenKeys,
+    ring: Arc<KeyRing>,
+    vault: &VaultFile,
     options: &VolumeOptions,
     device: DeviceId,
-) -> std::result::Result<(Arc<Segments>, Tree, usize), OpenError> {
-    let parameters = keys.vault.parameters();
-    let ring = Arc::new(KeyRing::new(keys.vault.vault(), keys.epochs));
+) -> std::result::Result<(Arc<Segments>, Tree), OpenError> {
     // A quarter for decrypted blocks: the kernel's page cache keeps file content, nobody else keeps nodes.
     let block_cache_bytes = options.cache_bytes_max / 4;
     let segments = Arc::new(Segments::new(
@@ -319,12 +320,16 @@ pub(super) fn open_segments(
         Arc::clone(&environment.randomness),
         ring,
         device,
-        parameters.compression == crate::format::Compression::Zstd,
+        vault.parameters().compression == crate::format::Compression::Zstd,
         block_cache_bytes,
     )?);
     let source: Arc<dyn BlockSource> = Arc::clone(&segments) as Arc<dyn BlockSource>;
     let tree = Tree::new(source, options.cache_bytes_max - block_cache_bytes);
-    Ok((segments, tree, parameters.block_size_bytes as usize))
+    Ok((segments, tree))
+}
+
+pub(super) fn block_bytes_of(vault: &VaultFile) -> usize {
+    vault.parameters().block_size_bytes as usize
 }
 
 fn root_directory(edit: &Edit<'_>, root: &NewNode) -> AttributesRecord {

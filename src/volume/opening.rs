@@ -13,13 +13,13 @@ use std::sync::Arc;
 use super::Volume;
 use super::look::Unlocked;
 use super::newest::{Newest, Opener, ReadOnlyCause};
-use super::open::{Environment, OpenKeys, Parts, VolumeOptions, open_segments};
+use super::open::{Environment, OpenKeys, Parts, VolumeOptions, block_bytes_of, open_segments};
 use super::open_error::OpenError;
 use super::slots::{self, UsedSlot};
 use super::unpublished::{Place, UncoveredJournal, joined};
-use crate::format::{ByteReader, CommitNumber, EpochId, Key, VaultFile};
+use crate::format::{ByteReader, CommitNumber, EpochId, Key, Sequence, VaultFile};
 use crate::history::{DeviceState, Head};
-use crate::segments::{BlockSource, Segments};
+use crate::segments::{BlockSource, KeyRing, Segments};
 use crate::tree::{Root, Tree};
 
 impl Volume {
@@ -31,13 +31,16 @@ impl Volume {
     /// See [`OpenError`]. Nothing is changed by a failed attempt.
     pub fn open(environment: Environment, keys: OpenKeys, options: VolumeOptions) -> Result<Arc<Self>, OpenError> {
         let loaded = DeviceState::load(&*environment.store)?;
-        let device = own_device(&environment, loaded.clone());
-        let (vault, slot) = (keys.vault.clone(), keys.slot);
-        let opened: Vec<EpochId> = keys.epochs.iter().map(|(epoch, _)| *epoch).collect();
-        let (segments, tree, block_bytes) = open_segments(&environment, keys, &options, device.device)?;
-        segments.skip_to(crate::format::Sequence(device.next_sequence));
-        let opening = Opening { environment, options, vault, segments, slot, opened, block_bytes };
+        let mut device = own_device(&environment, loaded.clone());
+        let (mut opening, mut tree) = Opening::begin(environment, keys, options, &device)?;
         let mut newest = opening.find(&tree, &device, &opening.options)?;
+        if opening.options.wants_changes() && newest.has_own_head_beyond(&device) {
+            let why = "somebody has published under this device's name, with a number that it is far from";
+            let former = device.clone();
+            device = as_another(&opening.environment, device, why);
+            (opening, tree) = opening.of_device(&device, former)?;
+            newest = opening.find(&tree, &device, &opening.options)?;
+        }
         let base = newest.base_to_publish().filter(|_| opening.options.wants_changes());
         let Some(base) = base else { return opening.finish(tree, newest, device, loaded.as_ref()) };
         match opening.publish_on(base, &newest, &tree, device.clone(), loaded.as_ref()) {
@@ -60,24 +63,25 @@ impl Volume {
 
 /// The record under which this device writes: a fresh one where the state was copied from another machine.
 pub(super) fn own_device(environment: &Environment, loaded: Option<DeviceState>) -> DeviceState {
-    let fresh = || DeviceState::fresh(&*environment.randomness, &environment.identity);
     match loaded {
-        Some(state) if state.identity == environment.identity && !state.is_used_up() => state,
-        Some(state) => {
-            let is_used_up = state.is_used_up();
-            log::warn!(
-                "{}: from here this vault is written to as a new device",
-                match is_used_up {
-                    true => "this device has used up its numbers for files",
-                    false => "the local state was copied from elsewhere or made anew",
-                }
-            );
-            let DeviceState { seen, adopted, next_sequence, given_up, .. } = state;
-            let next_sequence = if is_used_up { 1 } else { next_sequence };
-            DeviceState { seen, adopted, next_sequence, given_up, ..fresh() }
+        Some(state) if state.is_used_up() => {
+            as_another(environment, state, "this device has used up its numbers for files")
         }
-        None => fresh(),
+        Some(state) if state.identity == environment.identity => state,
+        Some(state) => {
+            let next_sequence = state.next_sequence;
+            let why = "the local state was copied from elsewhere or made anew";
+            DeviceState { next_sequence, ..as_another(environment, state, why) }
+        }
+        None => DeviceState::fresh(&*environment.randomness, &environment.identity),
     }
+}
+
+/// A record with another id, and all that this device has seen.
+fn as_another(environment: &Environment, state: DeviceState, why: &str) -> DeviceState {
+    log::warn!("{why}: from here this vault is written to as a new device");
+    let DeviceState { seen, adopted, given_up, .. } = state;
+    DeviceState { seen, adopted, given_up, ..DeviceState::fresh(&*environment.randomness, &environment.identity) }
 }
 
 /// What every commit that is opened is opened with.
@@ -86,17 +90,43 @@ pub(super) struct Opening {
     pub options: VolumeOptions,
     pub vault: VaultFile,
     pub segments: Arc<Segments>,
+    /// The record of an id that this device has given up now.
+    pub former: Option<DeviceState>,
     pub slot: Option<UsedSlot>,
     pub opened: Vec<EpochId>,
     pub block_bytes: usize,
 }
 
 impl Opening {
+    fn begin(
+        environment: Environment,
+        keys: OpenKeys,
+        options: VolumeOptions,
+        device: &DeviceState,
+    ) -> Result<(Self, Tree), OpenError> {
+        let OpenKeys { vault, epochs, slot } = keys;
+        let opened = epochs.iter().map(|(epoch, _)| *epoch).collect();
+        let ring = Arc::new(KeyRing::new(vault.vault(), epochs));
+        let (segments, tree) = open_segments(&environment, ring, &vault, &options, device.device)?;
+        segments.skip_to(Sequence(device.next_sequence));
+        let block_bytes = block_bytes_of(&vault);
+        Ok((Self { environment, options, vault, segments, former: None, slot, opened, block_bytes }, tree))
+    }
+
+    /// The same, for one who writes under another id.
+    fn of_device(self, device: &DeviceState, former: DeviceState) -> Result<(Self, Tree), OpenError> {
+        let ring = Arc::clone(self.segments.ring());
+        let (segments, tree) = open_segments(&self.environment, ring, &self.vault, &self.options, device.device)?;
+        segments.skip_to(Sequence(device.next_sequence));
+        Ok((Self { segments, former: Some(former), ..self }, tree))
+    }
+
     /// What there is to open.
     pub fn find(&self, tree: &Tree, device: &DeviceState, options: &VolumeOptions) -> Result<Newest, OpenError> {
-        let opener = Opener { device, slot: self.slot, opened: &self.opened, options };
+        let opener = Opener { device, former: self.former.as_ref(), slot: self.slot, opened: &self.opened, options };
         let newest = Newest::find(&*self.environment.store, &self.segments, tree, &opener)?;
-        if let Some(own) = newest.accepted.heads.newest.get(&device.device) {
+        let own = newest.accepted.heads.newest.get(&device.device);
+        if let Some(own) = own.filter(|own| !device.is_beyond(own.sequence)) {
             self.segments.skip_to(own.sequence.next());
         }
         Ok(newest)
@@ -196,6 +226,7 @@ impl Opening {
             vault: self.vault.clone(),
             segments: Arc::clone(&self.segments),
             opened: Vec::new(),
+            former: None,
             ..*self
         };
         let volume = Volume::assemble(opening.parts(own_tree, journal, number, device, base)?);

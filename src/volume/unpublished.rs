@@ -40,9 +40,22 @@ pub(super) enum Place {
 }
 
 impl UncoveredJournal {
-    /// Reads the journals in the state.
-    pub fn read(store: &dyn Store, ring: &KeyRing, heads: &Heads, own: &DeviceState) -> Result<Self, OpenError> {
-        let has_commit = |device, number| heads.newest.get(&device).is_some_and(|head| head.page.number >= number);
+    /// Reads the journals in the state. `former`: the record of the id that this device has just given up.
+    pub fn read(
+        store: &dyn Store,
+        ring: &KeyRing,
+        heads: &Heads,
+        own: &DeviceState,
+        former: Option<&DeviceState>,
+    ) -> Result<Self, OpenError> {
+        // What somebody else published under this device's name makes no journal of it void.
+        let newest = |device: DeviceId| {
+            let record = former.into_iter().chain([own]).find(|record| record.device == device);
+            let is_its_own = |head: &&Head| record.is_none_or(|record| !record.is_beyond(head.sequence));
+            let head = heads.newest.get(&device).filter(is_its_own);
+            head.map(Head::entry).or(record.and_then(|record| record.published))
+        };
+        let has_commit = |device, number| newest(device).is_some_and(|newest| newest.number >= number);
         let mut found = Self::default();
         let mut beginnings = BTreeMap::new();
         for file in journal::list(store)? {
