@@ -126,15 +126,22 @@ pub fn check_vault(
     if let Err(removed @ OpenError::SlotRemoved { .. }) = found {
         return Err(removed.into());
     }
-    let heads = &accepted.heads;
-    if let Some(newer) = heads.newer() {
-        return Err(OpenError::Newer(newer.into()).into());
+    let (heads, own) = (&accepted.heads, device.as_ref());
+    if let Some(newer) = heads.newer_for(device.as_ref()) {
+        return Err(OpenError::Newer(newer.to_string().into()).into());
     }
     // Again: all that these commits name was in the folder before they were, but maybe not yet when it was looked at.
     segments.scan()?;
     let mut report = CheckReport::new(segments.ring().vault);
     for (device, sequence, error) in &heads.awaited {
         findings.add(Issue::CommitUnusable { device: *device, sequence: *sequence, fault: error.into() });
+    }
+    for commit in &heads.unopened {
+        let (device, sequence, detail) = (commit.device, commit.sequence, commit.to_string());
+        findings.add(match commit.is_set_aside(own) {
+            true => Issue::CommitRefused { device, sequence, detail: format!("{detail}; it was set aside") },
+            false => Issue::CommitUnusable { device, sequence, fault: Fault::NotArrived(detail) },
+        });
     }
     for arriving in find_arriving(&*environment.store, &segments, &accepted, device.as_ref())? {
         let is_said = heads
@@ -187,8 +194,8 @@ pub fn check_slot(environment: &Environment, keys: OpenKeys) -> Result<(), Check
     let segments = open_segments(environment, keys, None)?;
     let known = known_keys(&*environment.store, segments.ring().vault)?;
     let accepted = find_newest(&segments, known.as_ref())?;
-    if let Some(newer) = accepted.heads.newer() {
-        return Err(OpenError::Newer(newer.into()).into());
+    if let Some(newer) = accepted.heads.newer_for(device.as_ref()) {
+        return Err(OpenError::Newer(newer.to_string().into()).into());
     }
     Ok(find_slot(&segments, &accepted, known.as_ref(), device.as_ref(), slot)?)
 }

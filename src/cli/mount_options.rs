@@ -30,7 +30,8 @@ pub const OWN_OPTIONS: &[(&str, &str)] = &[
     (
         "head=DEVICE",
         "show the newest commit of that device, read-only (at least four digits of its id; status lists the devices); where \
-         several have written at once, with accept-rollback: go on with that one, and show the others' changes no more",
+         several have written at once, with accept-rollback: go on with that one, show the others' changes no more, and set \
+         aside files that cannot be read here",
     ),
     ("writeback", "let the kernel collect small writes; it then owns sizes and times until it writes them"),
     (

@@ -15,12 +15,13 @@
 use std::collections::BTreeMap;
 
 use super::HistoryError;
+use super::commit::is_far_beyond;
 use super::device::DeviceState;
 use super::epochs::AcceptedHeads;
 use crate::format::segment::{HEADER_BYTES, SegmentHeader, SegmentKind};
 use crate::format::{DeviceId, Sequence, VaultId};
 use crate::segments::ledger::{FILES_PER_FOLDER, parse_file_name};
-use crate::segments::{BlockError, NAMED_BEYOND_MAX, Segments};
+use crate::segments::{BlockError, Segments};
 use crate::store::{FileEntry, FilePath, Store, StoreError};
 
 /// What file names of segments have in common with those of temporaries: digits, and the extension.
@@ -66,7 +67,7 @@ pub fn find_arriving(
     };
     let is_near = |device: DeviceId, sequence: Sequence| match own.filter(|own| own.device == device) {
         Some(own) => !own.is_beyond(sequence),
-        None => newest_whole(accepted, device).is_none_or(|newest| !is_beyond(newest, sequence)),
+        None => newest_whole(accepted, device).is_none_or(|newest| !is_far_beyond(newest, sequence)),
     };
     let awaited = accepted.heads.awaited.iter();
     for (device, sequence, error) in awaited.filter(|(device, sequence, _)| is_near(*device, *sequence)) {
@@ -83,11 +84,6 @@ pub fn find_arriving(
         }
     }
     Ok(found.into_values().collect())
-}
-
-/// Whether a name is so far beyond a device's newest whole commit that it is not that device's.
-fn is_beyond(newest: Sequence, sequence: Sequence) -> bool {
-    sequence.0 >= newest.0.saturating_add(NAMED_BEYOND_MAX)
 }
 
 fn incomplete(segments: &Segments, sequence: Sequence, error: &BlockError) -> String {
@@ -125,7 +121,7 @@ fn newest_sign(
         let range = format!("{folder}/{}", range.name);
         for entry in list_if_possible(store, &range)?.iter().filter(|entry| !entry.is_folder) {
             let Some(sequence) = sequence_in(&entry.name) else { continue };
-            let is_sign = |newest: Sequence| sequence > newest && !is_beyond(newest, sequence);
+            let is_sign = |newest: Sequence| sequence > newest && !is_far_beyond(newest, sequence);
             if newest.is_none_or(is_sign) {
                 signs.push((sequence, format!("{range}/{}", entry.name)));
             }

@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 
 use super::HistoryError;
 use super::device::DeviceState;
+use super::unopened::UnopenedCommit;
 use crate::format::commit::{ClockEntry, CommitPage, CommitReference, DataFile, VectorClock};
 use crate::format::segment::{HEADER_BYTES, LAST_PAGE_BYTES, SegmentKind};
-use crate::format::{BlockKind, CommitId, CommitNumber, DeviceId, EpochId, InodeNumber, Pointer, SegmentId, Sequence};
-use crate::segments::{BlockError, BlockSink, BlockSource, FinishedSegment, SegmentWriter, Segments};
+use crate::format::{BlockKind, CommitId, CommitNumber, DeviceId, InodeNumber, Pointer, SegmentId, Sequence};
+use crate::segments::{BlockError, BlockSink, BlockSource, FinishedSegment, NAMED_BEYOND_MAX, SegmentWriter, Segments};
 use crate::store::StoreError;
 use crate::tree::Root;
 
@@ -156,6 +157,9 @@ pub enum Verdict {
     Pass,
 }
 
+/// A file that could not be read, why, and what it says of itself.
+type Unread = (Sequence, BlockError, Option<UnopenedCommit>);
+
 /// The newest commits of all devices.
 #[derive(Debug, Default)]
 pub struct Heads {
@@ -166,8 +170,8 @@ pub struct Heads {
     pub awaited: Vec<(DeviceId, Sequence, BlockError)>,
     /// How many more there are of a device: names cost nothing, so anybody can make many.
     pub awaited_more: BTreeMap<DeviceId, usize>,
-    /// Those of them that are in an epoch whose key is not open: their headers say so, which nobody vouches for.
-    pub closed: BTreeMap<DeviceId, EpochId>,
+    /// Meta segments newer than that which say that they cannot be read here: all, for none must hide another.
+    pub unopened: Vec<UnopenedCommit>,
 }
 
 impl Heads {
@@ -191,7 +195,7 @@ impl Heads {
         let mut heads = Self::default();
         for (device, mut metas) in metas {
             metas.sort();
-            let (mut kept, mut awaited) = (None, 0_usize);
+            let (mut kept, mut unread) = (None, Vec::new());
             for (sequence, segment, bytes) in metas.into_iter().rev() {
                 match read_head(segments, device, sequence, segment, bytes) {
                     Ok(head) => match judge(&head) {
@@ -206,30 +210,47 @@ impl Heads {
                         return Err(error.into());
                     }
                     Err(HistoryError::Block(error)) => {
-                        if bytes >= META_BYTES_MIN {
-                            heads.closed.extend(segments.closed_epoch(segment).map(|epoch| (device, epoch)));
+                        let unopened = (bytes >= META_BYTES_MIN)
+                            .then(|| UnopenedCommit::find(segments, device, sequence, segment, &error))
+                            .flatten();
+                        if unopened.is_some() || kept.is_none() {
+                            unread.push((sequence, error, unopened));
                         }
-                        if kept.is_none() && awaited < AWAITED_MAX {
-                            heads.awaited.push((device, sequence, error));
-                        }
-                        awaited += usize::from(kept.is_none());
                     }
                     Err(error) => return Err(error),
                 }
             }
-            if let Some(more) = awaited.checked_sub(AWAITED_MAX).filter(|more| *more > 0) {
-                heads.awaited_more.insert(device, more);
-            }
+            heads.note_unread(device, kept.as_ref().map(|head| head.sequence), unread);
             heads.newest.extend(kept.map(|head| (device, head)));
         }
         Ok(heads)
     }
 
-    /// The first of the awaited that a newer version of this program wrote.
-    pub fn newer(&self) -> Option<String> {
-        let is_newer = |error: &BlockError| matches!(error, BlockError::Newer { .. });
-        let newer = self.awaited.iter().find(|(_, _, error)| is_newer(error));
-        newer.map(|(device, sequence, error)| format!("the commit in file {sequence} of device {device}: {error}"))
+    /// Notes the files of a device that could not be read. What says of itself that it cannot be read here counts as that
+    /// unless it is far beyond the device's newest commit, so nobody's doing of that device.
+    fn note_unread(&mut self, device: DeviceId, newest: Option<Sequence>, unread: Vec<Unread>) {
+        let mut awaited = 0;
+        for (sequence, error, unopened) in unread {
+            let is_near = newest.is_none_or(|newest| !is_far_beyond(newest, sequence));
+            match unopened.filter(|_| is_near) {
+                Some(unopened) => self.unopened.push(unopened),
+                None if awaited < AWAITED_MAX => {
+                    self.awaited.push((device, sequence, error));
+                    awaited += 1;
+                }
+                None => *self.awaited_more.entry(device).or_default() += 1,
+            }
+        }
+    }
+
+    /// Those that cannot be read here and that nobody has set aside.
+    pub fn unopened_for<'a>(&'a self, own: Option<&'a DeviceState>) -> impl Iterator<Item = &'a UnopenedCommit> {
+        self.unopened.iter().filter(move |commit| !commit.is_set_aside(own))
+    }
+
+    /// The first of these that a newer version of this program wrote.
+    pub fn newer_for<'a>(&'a self, own: Option<&'a DeviceState>) -> Option<&'a UnopenedCommit> {
+        self.unopened_for(own).find(|commit| commit.is_newer())
     }
 
     /// What this device has seen and the folder does not show: each is a sign of a rollback.
@@ -247,6 +268,11 @@ impl Heads {
         }
         rollbacks
     }
+}
+
+/// Whether a number is so far beyond that of a device's newest commit that the file is not that device's.
+pub(super) fn is_far_beyond(newest: Sequence, sequence: Sequence) -> bool {
+    sequence.0 >= newest.0.saturating_add(NAMED_BEYOND_MAX)
 }
 
 /// Whether an error of the store says something of this file, and nothing of the folder that it lies in.

@@ -4,7 +4,7 @@
 //! commit behind the folder, never ahead of it. The newest commits seen are the rollback guard: a folder that is older
 //! than this record has lost something.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +47,8 @@ pub struct DeviceState {
     /// Per device the greatest sequence number of what was arriving when the user went on without it: signs up to there do
     /// not count any more.
     pub given_up: BTreeMap<DeviceId, Sequence>,
+    /// Files of the vault folder that cannot be read here and that the user went on without (`unopened.rs`).
+    pub set_aside: BTreeSet<String>,
 }
 
 /// What of the file every version has.
@@ -71,6 +73,8 @@ struct DeviceFile {
     adopted: BTreeMap<String, u64>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     given_up: BTreeMap<String, u64>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    set_aside: BTreeSet<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -117,6 +121,7 @@ impl DeviceState {
             seen: VectorClock::default(),
             adopted: BTreeMap::new(),
             given_up: BTreeMap::new(),
+            set_aside: BTreeSet::new(),
         }
     }
 
@@ -181,6 +186,7 @@ impl DeviceState {
                 seen,
                 adopted,
                 given_up,
+                set_aside: file.set_aside.clone(),
             })
         };
         read().map(Some).ok_or_else(|| invalid("an id or a number is not valid".into()))
@@ -202,6 +208,7 @@ impl DeviceState {
             seen: self.seen.0.iter().map(|(device, entry)| (device.to_string(), SeenFile::new(entry))).collect(),
             adopted: self.adopted.iter().map(|(device, number)| (device.to_string(), number.0)).collect(),
             given_up: self.given_up.iter().map(|(device, sequence)| (device.to_string(), sequence.0)).collect(),
+            set_aside: self.set_aside.clone(),
         };
         let bytes = serde_json::to_vec_pretty(&file).expect("a record of plain values");
         store.put_whole(&FilePath::state(FILE), &bytes)

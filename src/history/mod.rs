@@ -7,6 +7,7 @@
 //! - [`journal`]: frames appended and read back
 //! - [`commit`]: a commit written, and the newest ones found in the folder
 //! - [`lookup`]: one commit by its name
+//! - [`unopened`]: files that say that they are commits nobody here can read
 //! - [`arriving`]: signs that a newer commit is on its way
 //! - [`epochs`]: which of them count after the vault key was replaced; [`epoch_records`]: the older vault keys in a tree
 //! - [`device`]: this device's own record: its id, its lease of inode numbers, the newest commits it has seen
@@ -18,6 +19,7 @@ pub mod epoch_records;
 pub mod epochs;
 pub mod journal;
 pub mod lookup;
+pub mod unopened;
 
 use thiserror::Error;
 
@@ -32,6 +34,7 @@ pub use device::DeviceState;
 pub use epochs::{AcceptedHeads, KnownEpochs, RefusedCommit, UnprovedCommit};
 pub use journal::{Journal, JournalFile};
 pub use lookup::{find_commit, find_older};
+pub use unopened::{SET_ASIDE_MAX, UnopenedCommit, WhyUnopened};
 
 /// Why history could not be read or written.
 #[derive(Debug, Error)]

@@ -26,6 +26,7 @@ use super::newest::{Newest, Opener, find_heads, known_keys, list};
 use super::open_error::OpenError;
 use super::publish::Publisher;
 use super::slots::UsedSlot;
+use super::unopened::shut_in_words;
 use super::{Result, Volume, VolumeError, VolumeOptions};
 use crate::format::{DeviceId, EpochId, Sequence};
 use crate::history::find_arriving;
@@ -290,13 +291,8 @@ impl Volume {
         let (store, segments, tree) = (&*self.environment.store, &*self.segments, &self.context.tree);
         segments.scan()?;
         let accepted = find_heads(segments, tree, known_keys(store, segments.ring().vault)?.as_ref())?;
-        if let Some(newer) = accepted.heads.newer() {
-            return Ok(Finding::Shut(format!("a newer version of passkeyfs has written here: {newer}")));
-        }
-        if let Some((device, epoch)) = accepted.heads.closed.first_key_value() {
-            return Ok(Finding::Shut(format!(
-                "device {device} has replaced the vault key (epoch {epoch}), and it is not open here: unmount, and mount again"
-            )));
+        if let Some(unopened) = accepted.heads.unopened_for(Some(&publisher.device)).next() {
+            return Ok(Finding::Shut(shut_in_words(unopened)));
         }
         accepted.refused.iter().for_each(|refused| self.warn(refused.to_string()));
         let uncovered = accepted.uncovered();

@@ -12,7 +12,7 @@
 //!   [`journal_thread`] and [`background`] (when)
 //! - errors: [`error`], [`open_error`], [`reason`] (words and their cause)
 //! - mounting: [`open`] and [`opening`], [`newest`] (which commit), [`passed_over`] (what of the folder is of no use),
-//!   [`heads`] (of several, and their names), [`unpublished`] (what only the
+//!   [`unopened`] (of it nobody here can read), [`heads`] (of several, and their names), [`unpublished`] (what only the
 //!   journal holds, and on which commit it belongs) and [`replay`]
 //! - other devices while it is open: [`look`] (what they have published), [`follow`] (going on from that), [`foreign`]
 //!
@@ -65,6 +65,7 @@ mod slots;
 mod space;
 mod state;
 mod types;
+mod unopened;
 mod unpublished;
 mod uses;
 mod xattr;

@@ -3,7 +3,7 @@
 //! Relies on history for what was seen and for which vault key replaced which. Whatever shows that the folder is older than
 //! it should be, or not all here, makes a volume read-only, and says why. Most of it the user can set aside with
 //! `accept_rollback`, which takes an older state for the newest there is. Not what is written under a newer vault key that
-//! is not open here: every other device would refuse what is added beside it.
+//! is not open here: every other device would refuse what is added beside it (`unopened.rs` says what to do about that).
 //!
 //! Where several commits count, none of which has seen the others, the newest by time is shown, on every device the same, and
 //! nothing is written until the user names the one to go on with (`head` with `accept_rollback`): the next commit then covers
@@ -15,6 +15,7 @@ use super::open_error::OpenError;
 use super::passed_over::{describe_passed_over, unlisted_doubt};
 use super::revived_keys::RevivedKeys;
 use super::slots::{UsedSlot, check_used_slot};
+use super::unopened::Unopened;
 use super::unpublished::{Place, UncoveredJournal};
 use crate::format::{EpochId, VaultId};
 use crate::history::{AcceptedHeads, Arriving, DeviceState, Head, KnownEpochs, Rollback, find_arriving};
@@ -42,6 +43,7 @@ pub(super) struct Newest {
     pub journal: UncoveredJournal,
     pub place: Place,
     pub doubts: Doubts,
+    pub unopened: Unopened,
     /// What is on its way.
     pub arriving: Vec<Arriving>,
     /// What a person should know of the choice.
@@ -105,8 +107,9 @@ impl Newest {
     pub fn find(store: &dyn Store, segments: &Segments, tree: &Tree, opener: &Opener<'_>) -> Result<Self, OpenError> {
         let known = known_keys(store, segments.ring().vault)?;
         let accepted = find_heads(segments, tree, known.as_ref())?;
-        if let (Some(newer), true) = (accepted.heads.newer(), opener.options.wants_changes()) {
-            return Err(OpenError::Newer(newer.into()));
+        let unopened = Unopened::judge(&accepted, opener.device, opener.options);
+        if let (Unopened::Shut { newer: Some(newer), .. }, true) = (&unopened, opener.options.wants_changes()) {
+            return Err(OpenError::Newer(newer.as_str().into()));
         }
         let mut warnings = describe_passed_over(segments, &accepted);
         let Opener { device, former, .. } = *opener;
@@ -115,7 +118,7 @@ impl Newest {
         let Choice { head, place, others } = Choice::make(segments, tree, &accepted, &candidates, &journal, opener)?;
         check_used_slot(tree, &accepted.heads, &head, known.as_ref(), Some(opener.device), opener.slot)?;
         let arriving = find_arriving(store, segments, &accepted, Some(opener.device))?;
-        let mut doubts = Doubts::weigh(segments, &accepted, &head, known.as_ref(), opener);
+        let mut doubts = Doubts::weigh(segments, &accepted, &head, known.as_ref(), &unopened, opener);
         if opener.options.wants_changes() {
             doubts.weigh_heads(tree, &accepted, &head, &others, opener.options);
         }
@@ -134,7 +137,14 @@ impl Newest {
         if !opener.options.wants_changes() {
             doubts.add(ReadOnlyCause::Asked, "mounted read-only".into());
         }
-        Ok(Self { head, accepted, journal, place, doubts, arriving, warnings })
+        if let Unopened::SetAside(files) = &unopened {
+            warnings.push(format!(
+                "set aside, as it was asked for: {}; should one of them be another device's, what is written from now on is \
+                 passed over once it can be read",
+                files.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+            ));
+        }
+        Ok(Self { head, accepted, journal, place, doubts, unopened, arriving, warnings })
     }
 
     /// Whether the folder has a commit under this device's name that it is far from having made: what it publishes under that
@@ -149,7 +159,7 @@ impl Newest {
     pub fn base_to_publish(&self) -> Option<Head> {
         let is_forked = self.doubts.cause == Some(ReadOnlyCause::Diverged);
         // A folder that lacks what was seen is none to publish in.
-        let is_whole = self.accepted.heads.closed.is_empty() && !self.doubts.is_rolled_back();
+        let is_whole = !matches!(self.unopened, Unopened::Shut { .. }) && !self.doubts.is_rolled_back();
         let is_asked = self.doubts.cause == Some(ReadOnlyCause::Asked);
         // Nor is one on which a rotation has to come first.
         let is_current = self.doubts.revived.is_none();
@@ -218,7 +228,8 @@ impl Choice {
 }
 
 fn nothing_usable(accepted: &AcceptedHeads) -> OpenError {
-    let awaited = accepted.heads.awaited.first().map(|(_, _, error)| error.to_string());
+    let unopened = accepted.heads.unopened.first().map(ToString::to_string);
+    let awaited = unopened.or_else(|| accepted.heads.awaited.first().map(|(_, _, error)| error.to_string()));
     let awaited = awaited.or_else(|| accepted.unproved.first().map(ToString::to_string));
     let refused = || accepted.refused.first().map(ToString::to_string);
     OpenError::NotArrived(awaited.or_else(refused).unwrap_or_else(|| "the folder holds no commit".into()).into())
@@ -230,15 +241,13 @@ impl Doubts {
         accepted: &AcceptedHeads,
         head: &Head,
         known: Option<&KnownKeys>,
+        unopened: &Unopened,
         opener: &Opener<'_>,
     ) -> Self {
         let missing =
             |read_only| Self { read_only: Some(read_only), cause: Some(ReadOnlyCause::Missing), ..Self::default() };
-        if let Some((device, epoch)) = accepted.heads.closed.first_key_value() {
-            return missing(format!(
-                "device {device} has written under a newer vault key (epoch {epoch}), which this slot does not have: its key \
-                 file has not arrived, or the slot was removed"
-            ));
+        if let Unopened::Shut { reason, .. } = unopened {
+            return missing(reason.clone());
         }
         if let Some(unproved) = accepted.unproved.first() {
             return missing(unproved.to_string());
@@ -262,7 +271,7 @@ impl Doubts {
         match doubt {
             Some(_) if opener.options.accept_rollback => Self { are_accepted: true, ..Self::default() },
             Some(reason) => Self { can_be_accepted: true, ..missing(reason) },
-            None => Self::default(),
+            None => Self { are_accepted: matches!(unopened, Unopened::SetAside(_)), ..Self::default() },
         }
     }
 

@@ -16,6 +16,7 @@ use super::newest::{Newest, Opener, ReadOnlyCause};
 use super::open::{Environment, OpenKeys, Parts, VolumeOptions, block_bytes_of, open_segments};
 use super::open_error::OpenError;
 use super::slots::{self, UsedSlot};
+use super::unopened::Unopened;
 use super::unpublished::{Place, UncoveredJournal, joined};
 use crate::format::{ByteReader, CommitNumber, EpochId, Key, Sequence, VaultFile};
 use crate::history::{DeviceState, Head};
@@ -40,6 +41,9 @@ impl Volume {
             device = as_another(&opening.environment, device, why);
             (opening, tree) = opening.of_device(&device, former)?;
             newest = opening.find(&tree, &device, &opening.options)?;
+        }
+        if let Unopened::SetAside(files) = &newest.unopened {
+            device.set_aside = files.clone();
         }
         let base = newest.base_to_publish().filter(|_| opening.options.wants_changes());
         let Some(base) = base else { return opening.finish(tree, newest, device, loaded.as_ref()) };
@@ -80,8 +84,14 @@ pub(super) fn own_device(environment: &Environment, loaded: Option<DeviceState>)
 /// A record with another id, and all that this device has seen.
 fn as_another(environment: &Environment, state: DeviceState, why: &str) -> DeviceState {
     log::warn!("{why}: from here this vault is written to as a new device");
-    let DeviceState { seen, adopted, given_up, .. } = state;
-    DeviceState { seen, adopted, given_up, ..DeviceState::fresh(&*environment.randomness, &environment.identity) }
+    let DeviceState { seen, adopted, given_up, set_aside, .. } = state;
+    DeviceState {
+        seen,
+        adopted,
+        given_up,
+        set_aside,
+        ..DeviceState::fresh(&*environment.randomness, &environment.identity)
+    }
 }
 
 /// What every commit that is opened is opened with.
@@ -140,7 +150,7 @@ impl Opening {
         device: DeviceState,
         recorded: Option<&DeviceState>,
     ) -> Result<Arc<Volume>, OpenError> {
-        let Newest { head, accepted, journal, place, mut doubts, arriving, mut warnings } = newest;
+        let Newest { head, accepted, journal, place, mut doubts, arriving, mut warnings, .. } = newest;
         let heads = &accepted.heads;
         let (slot, epochs) = (self.slot, self.opened.clone());
         self.segments.ring().write_in(head.page.epoch);

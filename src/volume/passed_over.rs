@@ -10,6 +10,7 @@ const LISTED_MAX: usize = 20;
 /// Files and folders that are of no use, each in a line as long as they are few.
 pub(super) fn describe_passed_over(segments: &Segments, accepted: &AcceptedHeads) -> Vec<String> {
     let mut lines = few(accepted.refused.iter().map(ToString::to_string), "commits are passed over");
+    lines.extend(few(accepted.heads.unopened.iter().map(ToString::to_string), "commits cannot be read here"));
     let awaited = accepted
         .heads
         .awaited

@@ -89,11 +89,13 @@ pub fn check_used_slot(
     }
     // What is known of it here: a slot that is neither valid nor removed was added by a commit that is not here, or by nobody.
     let is_unheard_of = known.is_some_and(|known| !known.valid.contains(&slot));
-    match heads.awaited.first() {
+    let unopened = || heads.unopened_for(device).next().map(ToString::to_string);
+    let awaited = heads.awaited.first().map(|(_, _, error)| error.to_string()).or_else(unopened);
+    match awaited {
         _ if was_removed => Err(OpenError::SlotRemoved { slot }),
         _ if !rollbacks.is_empty() => Err(OpenError::RolledBack { slot, missing: list(&rollbacks) }),
-        Some((_, _, error)) => {
-            Err(OpenError::NotArrived(format!("slot {slot} is not in what has arrived: {error}").into()))
+        Some(awaited) => {
+            Err(OpenError::NotArrived(format!("slot {slot} is not in what has arrived: {awaited}").into()))
         }
         None if is_unheard_of => Err(OpenError::NotArrived(
             format!("the commit that adds slot {slot}, which the vault as it is here does not have").into(),

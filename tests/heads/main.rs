@@ -5,5 +5,6 @@ mod arriving;
 mod bases;
 mod forks;
 mod newer;
+mod planted;
 #[path = "../support/mod.rs"]
 mod support;

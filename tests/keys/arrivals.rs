@@ -69,6 +69,36 @@ fn nothing_is_written_beside_a_newer_vault_key_that_has_not_arrived() {
 }
 
 #[test]
+fn who_goes_on_beside_a_vault_key_that_has_not_arrived_is_told_when_it_arrives_and_what_he_wrote_is_named() {
+    let (rig, disk) = Rig::with_vault();
+    let volume = rig.open(&disk, "one").expect("open");
+    write(&volume, "a", b"old");
+    volume.close().expect("closed");
+    let (away, had) = (rig.new_device(&folder_of(&disk)), folder_of(&disk));
+    drop(rig.open(&away, "one").expect("open"));
+    let volume = rig.open(&disk, "one").expect("open");
+    volume.change_keys(&KeyChange::Rotate).expect("rotated");
+    write(&volume, "a", b"new");
+    volume.close().expect("closed");
+    bring(&disk, &away);
+    let is_new_key = |path: &FilePath| path.name.ends_with(".key") && !had.contains_key(path);
+    folder_of(&away).into_keys().filter(is_new_key).for_each(|path| away.withdraw(&path));
+    let head = DeviceState::load(&disk).expect("readable").expect("there").device.to_string();
+    let volume = open_with(&rig, &away, "one", VolumeOptions { head: Some(head), ..options(true, false) });
+    assert_eq!(volume.status().read_only, None);
+    write(&volume, "b", b"beside it");
+    volume.close().expect("closed");
+    assert_eq!(rig.open(&away, "one").expect("open").status().read_only, None, "he is asked once");
+    bring(&disk, &away);
+    let volume = rig.open(&away, "one").expect("open");
+    let status = volume.status();
+    assert_eq!(read(&volume, "a").as_deref(), Some(&b"new"[..]));
+    let reason = status.read_only.expect("what he wrote is not in that");
+    assert!(reason.contains("missing") || reason.contains("does not cover"), "{reason}");
+    assert!(status.warnings.iter().any(|text| text.contains("passed over")), "{:?}", status.warnings);
+}
+
+#[test]
 fn a_slot_that_a_folder_from_before_it_does_not_have_is_not_called_removed() {
     let (rig, disk, second, before) = two_devices();
     roll_back(&disk, &before);
