@@ -130,6 +130,9 @@ pub fn check_vault(
     if let Some(newer) = heads.newer_for(device.as_ref()) {
         return Err(OpenError::Newer(newer.to_string().into()).into());
     }
+    if let Some(newer) = accepted.unproved.iter().find(|commit| commit.newer.is_some()) {
+        return Err(OpenError::Newer(newer.to_string()).into());
+    }
     // Again: all that these commits name was in the folder before they were, but maybe not yet when it was looked at.
     segments.scan()?;
     let mut report = CheckReport::new(segments.ring().vault);

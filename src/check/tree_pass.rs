@@ -7,7 +7,7 @@ use super::Progress;
 use super::folder::SegmentUse;
 use super::hidden::Hidden;
 use super::inode::{InodeItems, Surroundings, path_of_item};
-use super::issue::{Issue, ItemPlace, PlainPath};
+use super::issue::{Fault, Issue, ItemPlace, PlainPath};
 use super::links::Links;
 use super::paths::Paths;
 use super::report::{Findings, Summary};
@@ -136,7 +136,10 @@ impl TreePass<'_> {
         if let Err(error) = checked {
             self.hidden.add_item(key);
             let (item, path) = (ItemPlace(key), path_of_item(self.paths, key));
-            self.findings.add(Issue::ItemInvalid { item, path, detail: error.to_string() });
+            self.findings.add(match matches!(error, FormatError::Newer { .. }) {
+                true => Issue::ValueUnreadable { item, path, fault: Fault::Newer(error.to_string()) },
+                false => Issue::ItemInvalid { item, path, detail: error.to_string() },
+            });
         }
     }
 

@@ -6,10 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::HistoryError;
 use crate::crypto::{EpochKey, unwrap_older_key, wrap_older_key};
-use crate::format::{EpochId, EpochRecord, InodeNumber, Key, KeyKind, RecordedKey};
+use crate::format::{EpochId, EpochRecord, FormatError, InodeNumber, Key, KeyKind, RecordedKey};
 use crate::segments::{EpochKeys, KeyRing};
-use crate::tree::{Root, Tree, TreeError};
+use crate::tree::{Root, Tree};
 
 /// What a tree shows of earlier epochs.
 #[derive(Debug, Default)]
@@ -101,20 +102,38 @@ fn open_records(records: Vec<EpochRecord>, ring: &KeyRing) -> BTreeMap<EpochId, 
 /// The records of earlier epochs in a tree.
 ///
 /// # Errors
-/// When one of them, or a node that may hold one, cannot be read. A record that is none is passed over: `check` names it.
-pub fn epoch_records(tree: &Tree, root: &Root) -> Result<Vec<EpochRecord>, TreeError> {
+/// When one of them, or a node that may hold one, cannot be read, or a newer version wrote one. A record that is none is passed
+/// over: `check` names it.
+pub fn epoch_records(tree: &Tree, root: &Root) -> Result<Vec<EpochRecord>, HistoryError> {
     let key = |suffix| Key::new(InodeNumber::VAULT, KeyKind::EpochRecord, suffix);
     let items = tree.scan(root, key(0), key(u64::MAX)).collect::<Result<Vec<_>, _>>()?;
-    Ok(items.iter().filter_map(|(_, item)| EpochRecord::decode(&item.value).ok()).collect())
+    let records = items.iter().map(|(_, item)| decode(&item.value)).collect::<Result<Vec<_>, _>>()?;
+    Ok(records.into_iter().flatten().collect())
+}
+
+/// Whether a newer version has written one of the records of earlier epochs: in words. `None`, too, where they cannot be read.
+pub fn newer_record(tree: &Tree, root: &Root) -> Option<String> {
+    match epoch_records(tree, root) {
+        Err(HistoryError::Format(error @ FormatError::Newer { .. })) => Some(error.to_string()),
+        _ => None,
+    }
+}
+
+/// A record; `None` of what is none in any version. One of a newer version may say what has to be known.
+fn decode(value: &[u8]) -> Result<Option<EpochRecord>, FormatError> {
+    match EpochRecord::decode(value) {
+        Err(error @ FormatError::Newer { .. }) => Err(error),
+        decoded => Ok(decoded.ok()),
+    }
 }
 
 /// The record of an earlier epoch in a tree.
 ///
 /// # Errors
-/// When its place cannot be read.
-fn epoch_record(tree: &Tree, root: &Root, epoch: EpochId) -> Result<Option<EpochRecord>, TreeError> {
+/// When its place cannot be read, or a newer version wrote what is there.
+fn epoch_record(tree: &Tree, root: &Root, epoch: EpochId) -> Result<Option<EpochRecord>, HistoryError> {
     let item = tree.get(root, EpochRecord::key_of(epoch))?;
-    let record = item.and_then(|item| EpochRecord::decode(&item.value).ok());
+    let record = item.map(|item| decode(&item.value)).transpose()?.flatten();
     Ok(record.filter(|record| record.epoch == epoch))
 }
 

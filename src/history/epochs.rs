@@ -24,7 +24,7 @@ use subtle::ConstantTimeEq;
 
 use super::HistoryError;
 use super::commit::{Head, Heads, Verdict};
-use super::epoch_records::EarlierEpochs;
+use super::epoch_records::{EarlierEpochs, newer_record};
 use crate::format::commit::VectorClock;
 use crate::format::segment::SegmentKind;
 use crate::format::{CommitNumber, DeviceId, EpochId, Sequence};
@@ -97,23 +97,30 @@ pub struct UnprovedCommit {
     pub unproved_against: EpochId,
     /// Its file.
     pub file: Option<FilePath>,
+    /// It cannot be read because a newer version wrote it: in words.
+    pub newer: Option<String>,
 }
 
 impl UnprovedCommit {
-    fn new(segments: &Segments, head: &Head, unproved_against: EpochId) -> Self {
+    fn new(segments: &Segments, tree: &Tree, head: &Head, unproved_against: EpochId) -> Self {
         let Head { device, sequence, page, .. } = head;
         let file = segments.ledger().find(head.segment).map(|at| at.path);
-        Self { device: *device, sequence: *sequence, number: page.number, epoch: page.epoch, unproved_against, file }
+        let newer = newer_record(tree, &head.root());
+        let (number, epoch) = (page.number, page.epoch);
+        Self { device: *device, sequence: *sequence, number, epoch, unproved_against, file, newer }
     }
 }
 
 impl std::fmt::Display for UnprovedCommit {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { device, sequence, number, epoch, unproved_against, file } = self;
+        let Self { device, sequence, number, epoch, unproved_against, file, newer } = self;
         write!(formatter, "commit {} of device {device} ", number.0)?;
         match file {
             Some(file) => write!(formatter, "(file {file}) ")?,
             None => write!(formatter, "(in file {sequence}) ")?,
+        }
+        if let Some(newer) = newer {
+            return write!(formatter, "is of a newer format: {newer}");
         }
         write!(
             formatter,
@@ -167,7 +174,7 @@ impl AcceptedHeads {
                 learnt |= found.note_epochs(segments, tree, head);
                 let verdict = match found.judge(head, known, &anchors) {
                     Judgement::UnprovedAgainst(other) => {
-                        unproved.push(UnprovedCommit::new(segments, head, other));
+                        unproved.push(UnprovedCommit::new(segments, tree, head, other));
                         return Verdict::Pass;
                     }
                     Judgement::Counts(verdict) => verdict,

@@ -274,6 +274,7 @@ impl Volume {
             OpenError::SlotRemoved { slot } => {
                 Finding::Shut(format!("slot {slot}, which unlocked the vault, was removed on another device"))
             }
+            OpenError::Newer(what) => Finding::Shut(format!("a newer version of passkeyfs has written here: {what}")),
             OpenError::NotArrived(what) => Finding::Arriving(format!("a newer commit is on its way: {what}")),
             other => {
                 log::warn!("what other devices have published cannot be read: {other}");
@@ -293,6 +294,10 @@ impl Volume {
         let accepted = find_heads(segments, tree, known_keys(store, segments.ring().vault)?.as_ref())?;
         if let Some(unopened) = accepted.heads.unopened_for(Some(&publisher.device)).next() {
             return Ok(Finding::Shut(shut_in_words(unopened)));
+        }
+        // As at a mount: it may be what the true vault key wrote.
+        if let Some(unproved) = accepted.unproved.first() {
+            return Ok(Finding::Shut(unproved.to_string()));
         }
         accepted.refused.iter().for_each(|refused| self.warn(refused.to_string()));
         let uncovered = accepted.uncovered();

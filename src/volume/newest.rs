@@ -18,6 +18,7 @@ use super::slots::{UsedSlot, check_used_slot};
 use super::unopened::Unopened;
 use super::unpublished::{Place, UncoveredJournal};
 use crate::format::{EpochId, VaultId};
+use crate::history::epoch_records::newer_record;
 use crate::history::{AcceptedHeads, Arriving, DeviceState, Head, KnownEpochs, Rollback, find_arriving};
 use crate::segments::Segments;
 use crate::store::Store;
@@ -116,6 +117,12 @@ impl Newest {
         let journal = UncoveredJournal::read(store, segments.ring(), &accepted.heads, device, former)?;
         let candidates = Candidates::find(segments, tree, &accepted)?;
         let Choice { head, place, others } = Choice::make(segments, tree, &accepted, &candidates, &journal, opener)?;
+        if let Some(newer) = newer_part(tree, &accepted, &head) {
+            match opener.options.wants_changes() {
+                true => return Err(OpenError::Newer(newer)),
+                false => warnings.push(format!("a newer version of passkeyfs has written here: {newer}")),
+            }
+        }
         check_used_slot(tree, &accepted.heads, &head, known.as_ref(), Some(opener.device), opener.slot)?;
         let arriving = find_arriving(store, segments, &accepted, Some(opener.device))?;
         let mut doubts = Doubts::weigh(segments, &accepted, &head, known.as_ref(), &unopened, opener);
@@ -225,6 +232,14 @@ impl Choice {
         let place = journal.place(segments, &head, own)?;
         Ok(Self { others: others(&head), head, place })
     }
+}
+
+/// What a newer version has written of the keys of older epochs, in words: without it nobody can tell which vault key replaced
+/// which, and what is under the older ones is unreadable.
+fn newer_part(tree: &Tree, accepted: &AcceptedHeads, head: &Head) -> Option<String> {
+    let unproved = accepted.unproved.iter().find(|commit| commit.newer.is_some());
+    let of_head = || Some(format!("{}: {}", head.reference(), newer_record(tree, &head.root())?));
+    unproved.map(ToString::to_string).or_else(of_head)
 }
 
 fn nothing_usable(accepted: &AcceptedHeads) -> OpenError {

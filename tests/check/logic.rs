@@ -1,7 +1,7 @@
 //! Trees that are authentic and contradict themselves: a writer's mistakes, each found by its own check.
 
 use passkeyfs::check::issue::ItemPlace;
-use passkeyfs::check::{CheckOptions, Issue, PlainPath};
+use passkeyfs::check::{CheckOptions, Fault, Issue, PlainPath};
 use passkeyfs::format::items::{BackReferenceRecord, EntryRecord, ExtentRecord, encode_list};
 use passkeyfs::format::{InodeNumber, Key, KeyKind};
 
@@ -52,9 +52,20 @@ fn an_item_that_does_not_decode() {
     for kind in [KeyKind::Slot, KeyKind::EpochRecord, KeyKind::Device, KeyKind::Segment, KeyKind::VaultRecord] {
         let (_, found) = after(|_, forge| {
             let suffix = if kind == KeyKind::VaultRecord { 1 } else { 77 };
-            forge.put(key(InodeNumber::VAULT, kind, suffix), [0xff]);
+            forge.put(key(InodeNumber::VAULT, kind, suffix), [0]);
         });
         assert!(matches!(&found[..], [Issue::ItemInvalid { path: None, .. }]), "{kind:?}: {found:?}");
+    }
+}
+
+#[test]
+fn a_record_of_keys_that_a_newer_version_wrote_is_called_newer() {
+    for kind in [KeyKind::Slot, KeyKind::EpochRecord] {
+        let (_, found) = after(|_, forge| {
+            forge.put(key(InodeNumber::VAULT, kind, 77), [0xff]);
+        });
+        let is_newer = matches!(&found[..], [Issue::ValueUnreadable { fault: Fault::Newer(_), .. }]);
+        assert!(is_newer, "{kind:?}: {found:?}");
     }
 }
 

@@ -4,6 +4,7 @@
 mod arrivals;
 mod crashes;
 mod following;
+mod newer_records;
 mod outcomes;
 mod recovery;
 mod rig;
