@@ -382,7 +382,7 @@ fn for_slot(error: &SlotError) -> Advice {
             "Keys are changed where the vault takes changes: `passkeyfs status MOUNTPOINT` says why it takes none. If the folder is \
              older than it should be, unmount it, and add --accept-rollback to this command.",
         ),
-        E::Last { .. } => advice(
+        E::Last { .. } | E::Exchanged { .. } => advice(
             Exit::Failed,
             "Add another key (`passkeyfs key add`) or a recovery code (`passkeyfs recovery create`) first.",
         ),

@@ -131,7 +131,7 @@ impl Opened {
     /// removed where it is certain that the slot will never be valid, and else kept and named.
     pub fn add(self, slot: SlotRecord, made: Option<&Path>) -> anyhow::Result<()> {
         let id = slot.slot;
-        self.try_change(&KeyChange::Add(slot)).map_err(|not_changed| match not_changed {
+        self.try_change(&KeyChange::Add(slot)).map(drop).map_err(|not_changed| match not_changed {
             NotChanged::Final(error) => {
                 made.into_iter().for_each(remove_made);
                 error
@@ -143,14 +143,14 @@ impl Opened {
         })
     }
 
-    /// Makes a change; published on return.
-    fn change(self, change: &KeyChange) -> anyhow::Result<()> {
+    /// Makes a change; published on return. Answers which slots do not follow a rotation.
+    fn change(self, change: &KeyChange) -> anyhow::Result<Vec<String>> {
         self.try_change(change).map_err(|not_changed| match not_changed {
             NotChanged::Final(error) | NotChanged::Uncertain(error) => error,
         })
     }
 
-    fn try_change(self, change: &KeyChange) -> Result<(), NotChanged> {
+    fn try_change(self, change: &KeyChange) -> Result<Vec<String>, NotChanged> {
         let changed = match &self.way {
             Way::Alone { volume, .. } => change_alone(volume, change)?,
             Way::Mounted { mountpoint, asker } => request_key_change(mountpoint, change, asker, &self.epoch)?,
@@ -160,7 +160,12 @@ impl Opened {
                 "the vault has the change, but not all files in keys/ follow: {problem}. The next mount tries again."
             ));
         }
-        Ok(())
+        for slot in &changed.left_out {
+            output::notice(&format!(
+                "{slot}, unlocks the vault no more: one who had a key may have put his own in its place. Enrol it again."
+            ));
+        }
+        Ok(changed.left_out)
     }
 }
 
@@ -386,10 +391,11 @@ fn find_slot<'a>(slots: &'a [ValidSlot], text: &str) -> anyhow::Result<&'a Valid
 pub fn rotate(arguments: &KeyRotateArguments) -> anyhow::Result<Exit> {
     let place = VaultPlace::find(&arguments.vault)?;
     let opened = Opened::open(&place, &arguments.opening.authenticator.unlocking(), arguments.opening.rollback)?;
-    opened.change(&KeyChange::Rotate)?;
-    output::print(
-        "the vault key was replaced: what is written from now on has the new one, and every key that is enrolled opens it\n",
-    )?;
+    let left_out = opened.change(&KeyChange::Rotate)?;
+    let followers = if left_out.is_empty() { "every key" } else { "every other key" };
+    output::print(&format!(
+        "the vault key was replaced: what is written from now on has the new one, and {followers} that is enrolled opens it\n",
+    ))?;
     Ok(Exit::Done)
 }
 

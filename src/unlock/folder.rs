@@ -111,6 +111,11 @@ pub enum Notice {
         /// The file.
         path: FilePath,
     },
+    /// A slot's record in the vault is not the one that this device has seen.
+    Exchanged {
+        /// The slot.
+        slot: SlotId,
+    },
     /// What this device remembers of the vault could not be written.
     NotRemembered {
         /// What the store said.
@@ -174,6 +179,13 @@ impl fmt::Display for Notice {
                 write!(
                     formatter,
                     "{path} was brought back: slot {slot} was removed from this vault, and opens nothing new"
+                )
+            }
+            Self::Exchanged { slot } => {
+                write!(
+                    formatter,
+                    "the vault's record of slot {slot} is not the one that this device has seen: one who had a vault key may have put \
+                     his own key there. No vault key is sealed to it here, and the next rotation leaves it out"
                 )
             }
             Self::NotRemembered { problem } => {

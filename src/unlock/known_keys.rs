@@ -1,24 +1,34 @@
 //! What this device knows of the vault's slots and epochs, kept in the local state as `vault-keys.json`.
 //!
 //! ```json
-//! { "format": 1, "vault": "…", "epoch": "…", "older": ["epoch", …], "valid": ["slot", …],
-//!   "removed": ["slot", …] }
+//! { "format": 2, "vault": "…", "epoch": "…", "older": ["epoch", …], "valid": ["slot", …],
+//!   "removed": ["slot", …], "records": { "slot": "base64 of a hash", … } }
 //! ```
 //! The tree says which slots are valid, and it is read only once the vault is open. This is what it said last: with it a
 //! slot file that was put into the folder, or brought back after its slot was removed, is told apart without a key
 //! (`key list`), and a folder that is suddenly in another epoch is not taken for granted (`history/epochs.rs`).
+//!
+//! A slot's record is made with the slot and never changes. Of each the hash is kept, from the first time that the tree had it:
+//! who holds a vault key that was replaced can write an older tree with a public key of his own in a record, and no newer
+//! vault key is to be sealed to it (`known_records.rs`). Files of format 1 have no hashes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
+use base64ct::{Base64, Encoding as _};
 use serde::{Deserialize, Serialize};
 
-use crate::format::json::{self, SMALL_FILE_BYTES_MAX};
-use crate::format::{EpochId, SlotId, VaultId};
+use crate::crypto;
+use crate::format::{EpochId, SlotId, SlotRecord, VaultId, json};
 use crate::store::{FilePath, Store, StoreError};
 
 const STRUCTURE: &str = "vault-keys.json";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+/// Slots that somebody adds and removes in great number are not to make this device forget what it knows.
+const BYTES_MAX: u64 = 16 << 20;
+
+/// The hash of a slot's record: its public key, which the local state is not to have, is in it.
+pub type RecordHash = [u8; 32];
 
 /// What the tree said when this device last read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +43,8 @@ pub struct KnownKeys {
     pub valid: BTreeSet<SlotId>,
     /// The slots that were valid once, and are so no more.
     pub removed: BTreeSet<SlotId>,
+    /// The records of both, as they were seen first.
+    pub records: BTreeMap<SlotId, RecordHash>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -47,6 +59,8 @@ struct KnownKeysFile {
     older: Vec<String>,
     valid: Vec<String>,
     removed: Vec<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    records: BTreeMap<String, String>,
 }
 
 fn path() -> FilePath {
@@ -57,7 +71,7 @@ impl KnownKeys {
     /// What is known, or `None`: nothing yet, or a file that does not read. It is this device's own file, so it was
     /// damaged, not forged; without it this device is as one that is new to the vault.
     pub fn load(store: &dyn Store) -> Result<Option<Self>, StoreError> {
-        let raw = match store.read_whole(&path(), SMALL_FILE_BYTES_MAX) {
+        let raw = match store.read_whole(&path(), BYTES_MAX) {
             Ok(raw) => raw,
             Err(StoreError::NotFound { .. }) => return Ok(None),
             Err(error @ StoreError::TooLong { .. }) => {
@@ -76,19 +90,24 @@ impl KnownKeys {
         fn ids<T: FromStr + Ord>(names: &[String]) -> BTreeSet<T> {
             names.iter().filter_map(|name| name.parse().ok()).collect()
         }
+        let records = file.records.iter().filter_map(|(slot, hash)| {
+            let hash = Base64::decode_vec(hash).ok()?.try_into().ok()?;
+            Some((slot.parse().ok()?, hash))
+        });
         Ok(Some(Self {
             vault: file.vault,
             epoch: file.epoch,
             older: ids(&file.older),
             valid: ids(&file.valid),
             removed: ids(&file.removed),
+            records: records.collect(),
         }))
     }
 
     /// What is wrong if a newer version of this program wrote the file: without it, this device would forget which keys were
     /// removed.
     pub fn newer_format(store: &dyn Store) -> Result<Option<String>, StoreError> {
-        let raw = match store.read_whole(&path(), SMALL_FILE_BYTES_MAX) {
+        let raw = match store.read_whole(&path(), BYTES_MAX) {
             Ok(raw) => raw,
             Err(StoreError::NotFound { .. } | StoreError::TooLong { .. }) => return Ok(None),
             Err(error) => return Err(error),
@@ -109,16 +128,23 @@ impl KnownKeys {
             older: names(&self.older),
             valid: names(&self.valid),
             removed: names(&self.removed),
+            records: self.records.iter().map(|(slot, hash)| (slot.to_string(), Base64::encode_string(hash))).collect(),
         };
         store.put_whole(&path(), &json::encode(&file))
     }
 
+    /// What is kept of a slot's record.
+    pub fn hash_of(record: &SlotRecord) -> RecordHash {
+        crypto::hash(&record.encode())
+    }
+
     /// What is known after the tree has said what it is `now`. Of a slot that it has no more, one of the vault's commits
     /// said so, unless the tree `is_rolled_back`: then it is only one that it does not have yet. Nor does such a tree make
-    /// a removed slot valid, or a replaced epoch the newest.
+    /// a removed slot valid, or a replaced epoch the newest. A record that was seen stays what it was.
     pub fn learn(before: Option<Self>, now: Self, is_rolled_back: bool) -> Self {
         let Some(before) = before.filter(|known| known.vault == now.vault) else { return now };
-        let Self { mut valid, mut removed, .. } = now;
+        let Self { mut valid, mut removed, mut records, .. } = now;
+        records.extend(before.records);
         removed.extend(before.removed);
         match is_rolled_back {
             true => valid.retain(|slot| !removed.contains(slot)),
@@ -131,7 +157,7 @@ impl KnownKeys {
         let mut older: BTreeSet<_> =
             before.older.into_iter().chain(now.older).chain([before.epoch, now.epoch]).collect();
         older.remove(&epoch);
-        Self { vault: now.vault, epoch, older, valid, removed }
+        Self { vault: now.vault, epoch, older, valid, removed, records }
     }
 }
 
@@ -143,7 +169,23 @@ mod tests {
         let slots = |ids: &[u8]| ids.iter().map(|id| SlotId([*id; 8])).collect();
         let older = older.iter().map(|id| EpochId([*id; 16])).collect();
         let (vault, epoch) = (VaultId([9; 16]), EpochId([epoch; 16]));
-        KnownKeys { vault, epoch, older, valid: slots(valid), removed: slots(removed) }
+        KnownKeys { vault, epoch, older, valid: slots(valid), removed: slots(removed), records: BTreeMap::new() }
+    }
+
+    fn records(known: &[(u8, u8)]) -> BTreeMap<SlotId, RecordHash> {
+        known.iter().map(|(slot, hash)| (SlotId([*slot; 8]), [*hash; 32])).collect()
+    }
+
+    #[test]
+    fn a_record_stays_what_it_was_when_it_was_seen_first_also_of_a_slot_that_was_removed() {
+        let before = KnownKeys { records: records(&[(1, 1), (2, 2), (3, 3)]), ..known(2, &[1], &[1, 2], &[3]) };
+        let now = KnownKeys { records: records(&[(1, 9), (3, 9), (4, 4)]), ..known(2, &[1], &[1, 3, 4], &[]) };
+        for is_rolled_back in [false, true] {
+            let learnt = KnownKeys::learn(Some(before.clone()), now.clone(), is_rolled_back);
+            assert_eq!(learnt.records, records(&[(1, 1), (2, 2), (3, 3), (4, 4)]));
+        }
+        let other_vault = KnownKeys { vault: VaultId([8; 16]), ..before };
+        assert_eq!(KnownKeys::learn(Some(other_vault), now.clone(), false).records, now.records);
     }
 
     #[test]

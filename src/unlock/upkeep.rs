@@ -8,6 +8,7 @@
 //! |---|---|
 //! | a valid slot's file, missing or altered (swapped, rolled back, cut off) | reported, written again |
 //! | the current vault key of a valid slot, missing or altered | reported, written again |
+//! | a file of a slot whose record in the tree is not the one that was seen | reported, left |
 //! | a file of a slot that was removed | reported, removed again |
 //! | a file of a slot that never was one | reported, left: it may be another device's, whose commit has yet to arrive |
 //! | something else in the place of one of these files (a link, a pipe) | reported, replaced; a folder is left |
@@ -56,8 +57,8 @@ struct KeyFile {
 }
 
 impl TreeKeys<'_> {
-    /// The files that belong into `keys/`, by name.
-    fn files(&self) -> BTreeMap<String, KeyFile> {
+    /// The files that belong into `keys/`, by name; none of slots whose records were `exchanged`.
+    fn files(&self, exchanged: &BTreeSet<SlotId>) -> BTreeMap<String, KeyFile> {
         let of_slot = |record: &SlotRecord| {
             let key = seal_epoch_key(self.vault.vault(), record, self.epoch);
             let key_name = epoch_key_file_name(record.slot, self.epoch.epoch);
@@ -68,7 +69,7 @@ impl TreeKeys<'_> {
                 (slot_file_name(slot), KeyFile { slot, raw: record.slot_file.clone() }),
             ]
         };
-        self.slots.iter().flat_map(of_slot).collect()
+        self.slots.iter().filter(|record| !exchanged.contains(&record.slot)).flat_map(of_slot).collect()
     }
 }
 
@@ -88,10 +89,14 @@ pub fn keep_keys(store: &dyn Store, tree: &TreeKeys<'_>, may_write: bool) -> Vec
     });
     let valid: BTreeSet<SlotId> = tree.slots.iter().map(|record| record.slot).collect();
     let (vault, epoch, older) = (tree.vault.vault(), tree.head_epoch, tree.older.clone());
-    let now = KnownKeys { vault, epoch, older, valid, removed: BTreeSet::new() };
+    let records = tree.slots.iter().map(|record| (record.slot, KnownKeys::hash_of(record))).collect();
+    let now = KnownKeys { vault, epoch, older, valid, removed: BTreeSet::new(), records };
     let known = KnownKeys::learn(before.clone(), now, tree.is_rolled_back);
     notices.extend(keep_file(store, &vault_file_path(), tree.vault.raw(), may_write));
-    let files = tree.files();
+    let is_exchanged = |record: &&SlotRecord| known.records.get(&record.slot) != Some(&KnownKeys::hash_of(record));
+    let exchanged: BTreeSet<SlotId> = tree.slots.iter().filter(is_exchanged).map(|record| record.slot).collect();
+    notices.extend(exchanged.iter().map(|slot| Notice::Exchanged { slot: *slot }));
+    let files = tree.files(&exchanged);
     notices.extend(keep_folder(store, may_write));
     for (name, KeyFile { slot, raw }) in &files {
         let notice = keep_file(store, &keys_folder().join(name), raw, may_write);

@@ -30,6 +30,9 @@ pub enum KeyChange {
 pub struct KeyChanged {
     /// What keeps the files in `keys/` from following, if anything does. The next mount tries again.
     pub behind: Option<String>,
+    /// Slots that do not follow a rotation, in words, with the reason.
+    #[serde(default)]
+    pub left_out: Vec<String>,
 }
 
 /// A slot that is valid, as far as everyone may know it. What it says comes from the tree, not from the folder.
@@ -69,6 +72,14 @@ pub enum SlotError {
         /// Which.
         slot: SlotId,
     },
+    /// The slot's record is not the one that this device has seen, so no new vault key is sealed to it; and none would be left.
+    #[error(
+        "the record of slot {slot} in the vault is not the one that this device has seen, and no other slot would be left"
+    )]
+    Exchanged {
+        /// Which.
+        slot: SlotId,
+    },
     /// The slot that asks for the change is none of the vault's.
     #[error("slot {slot} unlocks this vault no more: it was removed")]
     AskerRemoved {
@@ -98,6 +109,7 @@ impl SlotError {
         match self {
             Self::NotThere { .. }
             | Self::Last { .. }
+            | Self::Exchanged { .. }
             | Self::AskerRemoved { .. }
             | Self::AskerBehind { .. }
             | Self::Volume(_) => true,

@@ -6,7 +6,8 @@
 //! - the state in memory: [`state`] (generations, views, edits), [`pending`] (an operation's changes), [`overlay`], [`dirty`],
 //!   [`uses`], [`inode_numbers`]
 //! - keys: [`slots`] (slots added and removed, the vault key rotated, `keys/` kept as the tree says), [`key_change`] (what
-//!   can become of that), [`revived_keys`] (what an older folder that is accepted must not bring back)
+//!   can become of that), [`followers`] (which slots a rotation is for), [`revived_keys`] (what an older folder that is
+//!   accepted must not bring back)
 //! - on its way to the disk: [`flush`] (dirty blocks into segments), [`data_segments`] (those segments, also when a disk
 //!   fails), [`journaling`] and [`journal_state`] (fsync, and what outlives the process), [`publish`] (commits), [`flusher`],
 //!   [`journal_thread`] and [`background`] (when)
@@ -37,6 +38,7 @@ mod error;
 mod flush;
 mod flusher;
 mod follow;
+mod followers;
 mod foreign;
 mod heads;
 mod inode_numbers;

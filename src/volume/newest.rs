@@ -140,7 +140,7 @@ impl Newest {
                 list_heads(tree, &others.iter().collect::<Vec<_>>())
             ));
         }
-        doubts.note_revived(tree, &accepted, &head, known.as_ref(), opener)?;
+        doubts.note_revived(store, tree, &accepted, &head, known.as_ref(), opener)?;
         if !opener.options.wants_changes() {
             doubts.add(ReadOnlyCause::Asked, "mounted read-only".into());
         }
@@ -353,6 +353,7 @@ impl Doubts {
     /// Looks what an older state would bring back, says it where it is still to be accepted, and refuses the slot that is.
     fn note_revived(
         &mut self,
+        store: &dyn Store,
         tree: &Tree,
         accepted: &AcceptedHeads,
         head: &Head,
@@ -361,7 +362,7 @@ impl Doubts {
     ) -> Result<(), OpenError> {
         let is_accepted = self.read_only.is_none() && (self.are_accepted || self.gives_up_heads);
         let Some(known) = known.filter(|_| is_accepted || self.can_be_accepted) else { return Ok(()) };
-        let Some(revived) = RevivedKeys::find(tree, accepted, head, known)? else { return Ok(()) };
+        let Some(revived) = RevivedKeys::find(store, tree, accepted, head, known, opener.slot)? else { return Ok(()) };
         if let Some(UsedSlot { slot, .. }) = opener.slot.filter(|used| revived.has_slot(used.slot)) {
             return Err(OpenError::SlotRemoved { slot });
         }

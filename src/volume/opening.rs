@@ -182,11 +182,10 @@ impl Opening {
         }
         warnings.into_iter().for_each(|warning| volume.warn(warning));
         volume.keep_own_commit(heads, recorded)?;
-        if let Some(revived) = &doubts.revived {
-            volume.shut_out_again(revived);
-        }
-        // Before what was seen is recorded: after a crash between the two the rollback is still seen to be one.
-        volume.keep_keys(doubts.are_accepted || doubts.revived.is_some());
+        let is_rotated = doubts.revived.as_ref().is_some_and(|revived| volume.shut_out_again(revived));
+        // Before what was seen is recorded: after a crash between the two the rollback is still seen to be one. After a
+        // rotation the tree says what is valid.
+        volume.keep_keys(!is_rotated && (doubts.are_accepted || doubts.revived.is_some()));
         volume.settle_in(heads, &arriving, recorded)?;
         if gives_up_heads {
             volume.give_up_heads();

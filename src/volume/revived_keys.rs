@@ -5,53 +5,105 @@
 //! without those slots, made before anything else is written. Its tree has the keys of all epochs that this device knows:
 //! it replaces the newer ones, too, and what this device has under their keys stays readable.
 //!
+//! Such a tree may be by one who was shut out, and who can put his own public key in the place of any slot's. So a slot
+//! follows only with the record that this device has seen; the one that has just unlocked has proved its key. A device that
+//! has noted no records (a state of an older build) cannot tell, and leaves all others out: one that has to be enrolled again
+//! is a nuisance, one that a thief opens is not to be noticed. All are named before the folder is accepted.
+//!
 //! A crash before that commit leaves the rollback to be accepted once more. Where it cannot be made nothing is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use super::slots::{key_of, read_slots};
+use super::followers::in_words;
+use super::slots::{UsedSlot, key_of, read_slots};
 use super::{Result, Volume, VolumeError};
 use crate::format::{EpochId, EpochRecord, SlotId, SlotRecord};
 use crate::history::epoch_records::record_of;
 use crate::history::{AcceptedHeads, Head};
 use crate::segments::EpochKeys;
+use crate::store::Store;
 use crate::tree::Tree;
-use crate::unlock::KnownKeys;
+use crate::unlock::{JudgedRecord, KnownKeys, judge_record, with_copied_file};
 
 /// What accepting a folder would make valid again, though this device knows better.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RevivedKeys {
     /// The head's epoch, if the known one has replaced it.
     epoch: Option<EpochId>,
-    /// The slots, with their labels.
-    slots: Vec<(SlotId, Option<String>)>,
+    /// The slots that are not to follow.
+    slots: Vec<RevivedSlot>,
+    /// Records that are to be put right.
+    restored: Vec<SlotRecord>,
     known: KnownKeys,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct RevivedSlot {
+    slot: SlotId,
+    words: String,
+}
+
+const REMOVED: &str = "which was removed";
+const EXCHANGED: &str = "whose record there is not the one that this device has seen";
+const NOT_SEEN: &str = "whose record this device has not seen before";
+
 impl RevivedKeys {
     /// Compares a head that is older than what was seen with what this device knows; `None` if nothing would be revived.
+    /// `used` is the slot that unlocked: the head has its public key.
     ///
     /// # Errors
     /// When the head's slots cannot be read.
-    pub fn find(tree: &Tree, accepted: &AcceptedHeads, head: &Head, known: &KnownKeys) -> Result<Option<Self>> {
+    pub fn find(
+        store: &dyn Store,
+        tree: &Tree,
+        accepted: &AcceptedHeads,
+        head: &Head,
+        known: &KnownKeys,
+        used: Option<UsedSlot>,
+    ) -> Result<Option<Self>> {
         let epoch = head.page.epoch;
         let is_replaced = epoch != known.epoch && !accepted.replaces(epoch, known.epoch);
-        // The rotation was sealed to the slots that were valid then: any other had been removed by then, seen here or not.
-        let is_revived = |slot: SlotId| known.removed.contains(&slot) || (is_replaced && !known.valid.contains(&slot));
-        let slots: Vec<_> = read_slots(tree, &head.root())?
-            .into_iter()
-            .filter(|record| is_revived(record.slot))
-            .map(|record| (record.slot, record.public().and_then(|public| public.label)))
-            .collect();
         let epoch = is_replaced.then_some(epoch);
-        Ok((epoch.is_some() || !slots.is_empty()).then(|| Self { epoch, slots, known: known.clone() }))
+        let mut found = Self { epoch, slots: Vec::new(), restored: Vec::new(), known: known.clone() };
+        let mut not_seen = Vec::new();
+        for record in read_slots(tree, &head.root())? {
+            let slot = record.slot;
+            // The rotation was sealed to the slots that were valid then: any other had been removed by then, seen here or not.
+            if known.removed.contains(&slot) || (is_replaced && !known.valid.contains(&slot)) {
+                found.leave_out(&record, REMOVED);
+                continue;
+            }
+            match judge_record(store, Some(known), &record) {
+                JudgedRecord::Seen => {}
+                _ if used.is_some_and(|used| used.slot == slot) => {
+                    found.restored.push(with_copied_file(store, &record));
+                }
+                JudgedRecord::Restored(restored) => found.restored.push(restored),
+                JudgedRecord::Exchanged => found.leave_out(&record, EXCHANGED),
+                JudgedRecord::NotSeen => not_seen.push(record),
+            }
+        }
+        if found.epoch.is_none() && found.slots.is_empty() {
+            return Ok(None);
+        }
+        not_seen.iter().for_each(|record| found.leave_out(record, NOT_SEEN));
+        Ok(Some(found))
     }
 
-    /// Whether this slot is one of those.
+    fn leave_out(&mut self, record: &SlotRecord, why: &str) {
+        self.slots.push(RevivedSlot { slot: record.slot, words: format!("{}, {why}", in_words(record)) });
+    }
+
+    /// Whether this slot is one of those that are not to follow.
     pub fn has_slot(&self, slot: SlotId) -> bool {
-        self.slots.iter().any(|(revived, _)| *revived == slot)
+        self.slots.iter().any(|revived| revived.slot == slot)
+    }
+
+    /// The record that a slot follows with.
+    fn put_right(&self, record: SlotRecord) -> SlotRecord {
+        self.restored.iter().find(|restored| restored.slot == record.slot).cloned().unwrap_or(record)
     }
 }
 
@@ -60,22 +112,20 @@ impl fmt::Display for RevivedKeys {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = Vec::new();
         parts.extend(self.epoch.map(|epoch| format!("epoch {epoch}, which epoch {} has replaced", self.known.epoch)));
-        parts.extend(self.slots.iter().map(|(slot, label)| match label {
-            Some(label) => format!("slot {slot} ({label}), which was removed"),
-            None => format!("slot {slot}, which was removed"),
-        }));
+        parts.extend(self.slots.iter().map(|revived| revived.words.clone()));
         formatter.write_str(&parts.join(", and "))
     }
 }
 
 impl Volume {
     /// Replaces the vault key before anything is written to a folder that was accepted, without what it has revived. Where
-    /// that fails no changes are taken.
-    pub(super) fn shut_out_again(&self, revived: &RevivedKeys) {
+    /// that fails no changes are taken. Whether it was replaced.
+    pub(super) fn shut_out_again(&self, revived: &RevivedKeys) -> bool {
         if self.state.read().read_only.is_some() {
-            return;
+            return false;
         }
-        match self.rotate_without(revived) {
+        let rotated = self.rotate_without(revived);
+        match &rotated {
             Ok(()) => self.warn(format!(
                 "the folder that was accepted is older than the vault's keys: the vault key was replaced once more, by that of \
                  epoch {}, so that this stays shut out: {revived}",
@@ -86,17 +136,20 @@ impl Volume {
                  anything is written, cannot be replaced: {error}"
             )),
         }
+        rotated.is_ok()
     }
 
     fn rotate_without(&self, revived: &RevivedKeys) -> Result<()> {
         let mut publisher = self.publisher.lock();
         let slots = self.slots()?;
         let (left, out): (Vec<SlotRecord>, Vec<_>) = slots.into_iter().partition(|one| !revived.has_slot(one.slot));
+        let left: Vec<_> = left.into_iter().map(|record| revived.put_right(record)).collect();
         let head_epoch = publisher.head.as_ref().map(|head| head.page.epoch);
         let mut items = BTreeMap::new();
+        items.extend(revived.restored.iter().map(|record| (key_of(record.slot), Some(record.encode()))));
         items.extend(out.iter().map(|record| (key_of(record.slot), None)));
         let known = self.keys_of_known(&revived.known)?;
-        self.note_what_is_left(&revived.known, &left)?;
+        self.note_what_is_there(&revived.known, &left, &out)?;
         self.begin_epoch(&left)?;
         let current = self.segments.ring().current();
         // The head's own epoch gets its record as in any rotation.
@@ -125,9 +178,12 @@ impl Volume {
     }
 
     /// Notes that slots which the accepted folder does not have yet are none that were removed: after a crash the next mount
-    /// would take them for such.
-    fn note_what_is_left(&self, known: &KnownKeys, left: &[SlotRecord]) -> Result<()> {
-        let valid = left.iter().map(|record| record.slot).filter(|slot| known.valid.contains(slot)).collect();
-        Ok(KnownKeys { valid, ..known.clone() }.save(&*self.environment.store)?)
+    /// would take them for such. Those that are left out now will be.
+    fn note_what_is_there(&self, known: &KnownKeys, left: &[SlotRecord], out: &[SlotRecord]) -> Result<()> {
+        let there = left.iter().chain(out).map(|record| record.slot);
+        let valid = there.filter(|slot| known.valid.contains(slot)).collect();
+        let mut records = known.records.clone();
+        records.extend(left.iter().map(|record| (record.slot, KnownKeys::hash_of(record))));
+        Ok(KnownKeys { valid, records, ..known.clone() }.save(&*self.environment.store)?)
     }
 }

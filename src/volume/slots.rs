@@ -21,6 +21,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::followers::Followers;
 use super::key_change::{KeyChange, KeyChanged, SlotError, ValidSlot};
 use super::newest::list;
 use super::open_error::OpenError;
@@ -172,13 +173,13 @@ impl Volume {
     /// The change is not made, unless [`SlotError::is_final`] denies it.
     pub fn change_keys(&self, change: &KeyChange) -> std::result::Result<KeyChanged, SlotError> {
         let mut publisher = self.begin_key_change()?;
-        let slots = self.slots()?;
+        let (slots, mut left_out) = (self.slots()?, Vec::new());
         match change {
             KeyChange::Add(record) => prepare_addition(&mut publisher, &slots, record)?,
             KeyChange::Remove { slot, rotate } => {
-                self.prepare_removal(&mut publisher, slots.clone(), *slot, *rotate)?
+                left_out = self.prepare_removal(&mut publisher, slots.clone(), *slot, *rotate)?;
             }
-            KeyChange::Rotate => self.begin_epoch(&slots)?,
+            KeyChange::Rotate => left_out = self.rotate_for(&mut publisher, &slots)?,
         }
         if let Err(error) = self.publish_vault_items(&mut publisher) {
             if publisher.unplaced.is_some() {
@@ -191,17 +192,18 @@ impl Volume {
             return Err(error.into());
         }
         // The files of a slot that was removed go with this, too: they are of one that was valid until now.
-        Ok(KeyChanged { behind: self.try_keep_keys(&publisher, false) })
+        Ok(KeyChanged { behind: self.try_keep_keys(&publisher, false), left_out })
     }
 
-    /// Takes a slot out of the vault's. With `rotate` it cannot follow what is written from then on.
+    /// Takes a slot out of the vault's. With `rotate` it cannot follow what is written from then on; answers with those that
+    /// do not follow either.
     fn prepare_removal(
         &self,
         publisher: &mut Publisher,
         mut slots: Vec<SlotRecord>,
         slot: SlotId,
         rotate: bool,
-    ) -> std::result::Result<(), SlotError> {
+    ) -> std::result::Result<Vec<String>, SlotError> {
         let before = slots.len();
         slots.retain(|one| one.slot != slot);
         match slots.len() {
@@ -209,11 +211,27 @@ impl Volume {
             0 => return Err(SlotError::Last { slot }),
             _ => {}
         }
-        if rotate {
-            self.begin_epoch(&slots)?;
-        }
+        let left_out = if rotate { self.rotate_for(publisher, &slots)? } else { Vec::new() };
         publisher.vault_items.insert(key_of(slot), None);
-        Ok(())
+        Ok(left_out)
+    }
+
+    /// Begins an epoch for those of these slots whose records are the ones that this device has seen, if it has seen any.
+    /// The next commit takes out the others, which are answered in words.
+    fn rotate_for(
+        &self,
+        publisher: &mut Publisher,
+        slots: &[SlotRecord],
+    ) -> std::result::Result<Vec<String>, SlotError> {
+        let followers = Followers::judge(&*self.environment.store, self.segments.ring().vault, slots)?;
+        if let (true, Some(exchanged)) = (followers.slots.is_empty(), followers.exchanged.first()) {
+            return Err(SlotError::Exchanged { slot: exchanged.slot });
+        }
+        self.begin_epoch(&followers.slots)?;
+        publisher.vault_items.extend(followers.items());
+        let left_out = followers.left_out_in_words();
+        left_out.iter().for_each(|words| self.warn(format!("{words}: it was left out of the new epoch")));
+        Ok(left_out)
     }
 
     /// Gives up what a change of keys that never happened has left frozen, where nothing else was frozen with it: published
@@ -236,7 +254,9 @@ impl Volume {
     /// meanwhile is under that key.
     fn let_follow(&self, slots: &[SlotRecord], slot: SlotId) {
         let still_valid: Vec<_> = slots.iter().filter(|one| one.slot == slot).cloned().collect();
-        let written = write_epoch_keys(&*self.environment.store, &self.vault, &still_valid, &self.current_epoch());
+        let store = &*self.environment.store;
+        let written = Followers::judge(store, self.segments.ring().vault, &still_valid)
+            .and_then(|followers| Ok(write_epoch_keys(store, &self.vault, &followers.slots, &self.current_epoch())?));
         if let Err(error) = written {
             self.warn(format!("slot {slot} was not removed, and cannot be given the new vault key yet: {error}"));
         }
@@ -262,7 +282,7 @@ impl Volume {
         Ok(publisher)
     }
 
-    /// Steps 2 and 3 of a rotation, for these slots.
+    /// Steps 2 and 3 of a rotation, for these slots, which were judged.
     pub(super) fn begin_epoch(&self, slots: &[SlotRecord]) -> Result<()> {
         let randomness = &*self.environment.randomness;
         let epoch = EpochKeyEntry { epoch: EpochId(randomness.array()), key: EpochKey::generate(randomness) };

@@ -265,6 +265,7 @@ fn key_files(samples: &mut Samples) {
         older: [EpochId([2; 16])].into(),
         valid: slots(&[1, 2]),
         removed: slots(&[3]),
+        records: [(SlotId([1; 8]), [7; 32])].into(),
     };
     let disk = MemoryStore::new();
     known.save(&disk).expect("a disk with room");

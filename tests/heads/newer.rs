@@ -48,7 +48,7 @@ fn a_commit_of_a_newer_format_is_refused_by_name_and_not_written_beside() {
 fn a_local_state_of_a_newer_format_is_refused_by_name() {
     let world = World::new(2);
     world.session(|volume| write(volume, ROOT, "a", b"old"));
-    let newer = br#"{ "format": 2, "features": [], "of tomorrow": true }"#;
+    let newer = br#"{ "format": 9, "features": [], "of tomorrow": true }"#;
     for name in ["device.json", "vault-keys.json"] {
         let device = world.fork();
         let path = FilePath::state(name);

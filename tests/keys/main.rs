@@ -1,6 +1,7 @@
 //! Who unlocks a vault, over its life: slots added and removed, the vault key rotated, recovery, and whatever the cloud
 //! does to `keys/` and `vault.json` meanwhile.
 
+mod altered_records;
 mod arrivals;
 mod crashes;
 mod following;
