@@ -131,7 +131,7 @@ pub fn check_vault(
         return Err(OpenError::Newer(newer.to_string().into()).into());
     }
     if let Some(newer) = accepted.unproved.iter().find(|commit| commit.newer.is_some()) {
-        return Err(OpenError::Newer(newer.to_string()).into());
+        return Err(OpenError::Newer(newer.to_string().into()).into());
     }
     // Again: all that these commits name was in the folder before they were, but maybe not yet when it was looked at.
     segments.scan()?;

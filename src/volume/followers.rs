@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::newest::known_keys;
 use super::slots::key_of;
-use super::{Result, VolumeError};
+use super::{Reason, Result, VolumeError};
 use crate::format::{Key, SlotRecord, VaultId};
 use crate::store::Store;
 use crate::unlock::{JudgedRecord, judge_record};
@@ -31,7 +31,7 @@ impl Followers {
     /// # Errors
     /// When the local state cannot be read.
     pub fn judge(store: &dyn Store, vault: VaultId, slots: &[SlotRecord]) -> Result<Self> {
-        let known = known_keys(store, vault).map_err(|error| VolumeError::Io(error.to_string()))?;
+        let known = known_keys(store, vault).map_err(|error| VolumeError::Io(Reason::of(error)))?;
         let mut followers = Self { slots: Vec::new(), restored: Vec::new(), exchanged: Vec::new() };
         for record in slots {
             match judge_record(store, known.as_ref(), record) {

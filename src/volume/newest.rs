@@ -119,7 +119,7 @@ impl Newest {
         let Choice { head, place, others } = Choice::make(segments, tree, &accepted, &candidates, &journal, opener)?;
         if let Some(newer) = newer_part(tree, &accepted, &head) {
             match opener.options.wants_changes() {
-                true => return Err(OpenError::Newer(newer)),
+                true => return Err(OpenError::Newer(newer.into())),
                 false => warnings.push(format!("a newer version of passkeyfs has written here: {newer}")),
             }
         }

@@ -77,7 +77,7 @@ fn a_record_of_an_epoch_that_a_newer_version_wrote_is_called_newer_and_not_passe
     bring(&disk, &away);
     for disk in [&away, &rig.new_device(&folder_of(&disk)), &disk] {
         match rig.open(disk, "one") {
-            Err(Shut::Open(OpenError::Newer(what))) => assert!(what.contains("version 3"), "{what}"),
+            Err(Shut::Open(OpenError::Newer(what))) => assert!(what.to_string().contains("version 3"), "{what}"),
             Ok(volume) => panic!("{:?}", volume.status()),
             Err(other) => panic!("{other:?}"),
         }
