@@ -15,6 +15,7 @@
 //! - mounting: [`open`] and [`opening`], [`newest`] (which commit), [`passed_over`] (what of the folder is of no use),
 //!   [`unopened`] (of it nobody here can read), [`heads`] (of several, and their names), [`unpublished`] (what only the
 //!   journal holds, and on which commit it belongs) and [`replay`]
+//!   [`given_up`] (what stays of heads that the user gives up)
 //! - other devices while it is open: [`look`] (what they have published), [`follow`] (going on from that), [`foreign`]
 //!
 //! How a write travels: `mount::adapter` → [`Volume::write`] puts pieces into the current generation's dirty data →
@@ -40,6 +41,7 @@ mod flusher;
 mod follow;
 mod followers;
 mod foreign;
+mod given_up;
 mod heads;
 mod inode_numbers;
 mod journal_state;

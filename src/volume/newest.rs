@@ -10,6 +10,7 @@
 //! the others.
 
 use super::VolumeOptions;
+use super::given_up::{RemovedThere, removed_there};
 use super::heads::{Candidates, describe, find_device, list as list_heads, newest_of, usable};
 use super::open_error::OpenError;
 use super::passed_over::{describe_passed_over, unlisted_doubt};
@@ -79,6 +80,8 @@ pub(super) struct Doubts {
     pub are_accepted: bool,
     /// Whether the next commit covers heads that its tree has nothing of, as the user wants it.
     pub gives_up_heads: bool,
+    /// The key slots that those heads have removed from it.
+    pub removed_there: Vec<RemovedThere>,
     /// What the state would bring back, if that was accepted: to be shut out before anything is written.
     pub revived: Option<RevivedKeys>,
 }
@@ -139,6 +142,9 @@ impl Newest {
                 describe(tree, &head),
                 list_heads(tree, &others.iter().collect::<Vec<_>>())
             ));
+        }
+        if doubts.gives_up_heads {
+            warnings.extend(doubts.note_removed_there(tree, &head, &others, opener)?);
         }
         doubts.note_revived(store, tree, &accepted, &head, known.as_ref(), opener)?;
         if !opener.options.wants_changes() {
@@ -348,6 +354,24 @@ impl Doubts {
     /// Whether the folder lacks what was seen, or has what may be forged, and the user has not said to go on.
     fn is_rolled_back(&self) -> bool {
         self.cause == Some(ReadOnlyCause::Missing)
+    }
+
+    /// Looks which keys are removed in what the user gives up, and refuses the one that was used. Answers with what cannot be
+    /// told.
+    fn note_removed_there(
+        &mut self,
+        tree: &Tree,
+        head: &Head,
+        others: &[Head],
+        opener: &Opener<'_>,
+    ) -> Result<Vec<String>, OpenError> {
+        let (removed, unread) = removed_there(tree, head, others);
+        if let Some(UsedSlot { slot, .. }) = opener.slot.filter(|used| removed.iter().any(|one| one.slot == used.slot))
+        {
+            return Err(OpenError::SlotRemoved { slot });
+        }
+        self.removed_there = removed;
+        Ok(unread)
     }
 
     /// Looks what an older state would bring back, says it where it is still to be accepted, and refuses the slot that is.

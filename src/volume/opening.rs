@@ -188,7 +188,7 @@ impl Opening {
         volume.keep_keys(!is_rotated && (doubts.are_accepted || doubts.revived.is_some()));
         volume.settle_in(heads, &arriving, recorded)?;
         if gives_up_heads {
-            volume.give_up_heads();
+            volume.give_up_heads(&doubts.removed_there);
         }
         // What is read-only for another reason than that it was asked for waits for a mount that says so; a head that was named
         // stays.

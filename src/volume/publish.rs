@@ -230,13 +230,6 @@ impl Volume {
         published.inspect_err(|_| self.discard_unmentioned())
     }
 
-    /// Makes the commit that covers the heads that the user gave up: until it is there the vault has several.
-    pub(super) fn give_up_heads(&self) {
-        if let Err(error) = self.publish_replayed(BTreeMap::new()) {
-            self.warn(format!("the commit that ends the division could not be published yet: {error}"));
-        }
-    }
-
     fn freeze(&self) {
         let id = CommitId(self.environment.randomness.array());
         let mut state = self.state.write();

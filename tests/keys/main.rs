@@ -5,6 +5,7 @@ mod altered_records;
 mod arrivals;
 mod crashes;
 mod following;
+mod given_up;
 mod newer_records;
 mod outcomes;
 mod recovery;
