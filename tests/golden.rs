@@ -131,11 +131,7 @@ fn make_vault(folder: &Path, state: &Path, key_file: &Path) {
         &*environment.clock,
     )
     .expect("a new vault");
-    let keys = || OpenKeys {
-        vault: created.vault.clone(),
-        epochs: vec![(created.epoch.epoch, created.epoch.key.duplicate())],
-        slot: None,
-    };
+    let keys = || OpenKeys { vault: created.vault.clone(), epochs: vec![created.epoch.key.duplicate()], slot: None };
     Volume::create(environment.clone(), keys(), created.slots.clone(), support::OWNER).expect("a first commit");
     let volume = Volume::open(environment.clone(), keys(), options()).expect("the vault just made");
     contents::write_first(&volume);
@@ -152,7 +148,7 @@ fn open_vault(folder: &Path, state: &Path, key_file: &Path) -> Arc<Volume> {
     let silent = ScriptedInteraction::silent();
     let unlocked = unlock_vault(&*environment.store, &mut authenticators, &silent, &*environment.randomness)
         .expect("the golden authenticator opens the golden vault");
-    let epochs = unlocked.epochs.into_iter().map(|entry| (entry.epoch, entry.key)).collect();
+    let epochs = unlocked.epochs.into_iter().map(|entry| entry.key).collect();
     let slot = Some(UsedSlot { slot: unlocked.slot, public_key: unlocked.slot_public_key });
     let keys = OpenKeys { vault: unlocked.vault, epochs, slot };
     Volume::open(environment, keys, options()).expect("a golden vault opens")

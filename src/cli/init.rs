@@ -198,7 +198,7 @@ fn make(
         write_slot(&*store, &slot)?;
         created.slots.push(slot.record);
     }
-    let epochs = vec![(created.epoch.epoch, created.epoch.key.duplicate())];
+    let epochs = vec![created.epoch.key.duplicate()];
     let keys = OpenKeys { vault: created.vault.clone(), epochs, slot: None };
     Volume::create(environment(store, &state), keys, created.slots.clone(), root_directory())?;
     Ok(created)

@@ -171,7 +171,7 @@ pub fn environment(store: Arc<LocalStore>, state: &Path) -> Environment {
 
 /// What a volume is opened with.
 pub fn open_keys(unlocked: UnlockedVault) -> OpenKeys {
-    let epochs = unlocked.epochs.into_iter().map(|entry| (entry.epoch, entry.key)).collect();
+    let epochs = unlocked.epochs.into_iter().map(|entry| entry.key).collect();
     let slot = Some(UsedSlot { slot: unlocked.slot, public_key: unlocked.slot_public_key });
     OpenKeys { vault: unlocked.vault, epochs, slot }
 }

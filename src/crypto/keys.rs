@@ -8,6 +8,7 @@
 //! block tagger        derive_key(BLOCK_TAG, epoch key)                                  32 bytes
 //! page authenticator  derive_key(PAGE_TAG, epoch key)                                   32 bytes
 //! older key's wrap    derive_key(EPOCH_WRAPPING, epoch key ‖ older epoch's id 16)       32 bytes
+//! epoch's id          derive_key(EPOCH_ID, epoch key)                                   16 bytes, which are no secret
 //! ```
 //! The input of each has a fixed length, so none can be read as another.
 
@@ -32,6 +33,8 @@ pub(super) mod context {
     pub const PAGE_TAG: &str = "passkeyfs v1 2026 page tag";
     /// The key that wraps the vault key of an older epoch, from the epoch key and the older epoch's id.
     pub const EPOCH_WRAPPING: &str = "passkeyfs v1 2026 epoch wrapping";
+    /// The id of an epoch, from the epoch key.
+    pub const EPOCH_ID: &str = "passkeyfs v1 2026 epoch id";
     /// The key that wraps a slot's X25519 secret, from the authenticator's secret.
     pub const SLOT_WRAPPING: &str = "passkeyfs v1 2026 slot wrapping";
     /// What a recovery code opens its slot with, from the code's 32 bytes.
@@ -47,11 +50,12 @@ pub(super) mod context {
 
     /// All of them.
     #[cfg(test)]
-    pub const ALL: [&str; 10] = [
+    pub const ALL: [&str; 11] = [
         SEGMENT_CIPHER,
         BLOCK_TAG,
         PAGE_TAG,
         EPOCH_WRAPPING,
+        EPOCH_ID,
         SLOT_WRAPPING,
         RECOVERY_SECRET,
         RECOVERY_CHECKSUM,
@@ -115,6 +119,12 @@ impl EpochKey {
     /// Makes a second holder of the same key.
     pub fn duplicate(&self) -> Self {
         Self { secret: self.secret.duplicate() }
+    }
+
+    /// The id of the key's epoch. It tells nothing of the key, and no other key has it: finding one takes 2^128 tries, and
+    /// making two keys of one id 2^64.
+    pub fn id(&self) -> [u8; 16] {
+        *derive(context::EPOCH_ID, &[self.expose()]).expose()
     }
 
     /// The cipher of the segment or journal file with this id and salt.
@@ -196,6 +206,19 @@ mod tests {
         assert_ne!(ciphertext, encrypted(key.unit_cipher(2, &[0; 16])));
         assert_ne!(ciphertext, encrypted(key.unit_cipher(1, &[1; 16])));
         assert_ne!(ciphertext, encrypted(EpochKey::from_bytes(&[9; 32]).unit_cipher(1, &[0; 16])));
+    }
+
+    #[test]
+    fn a_key_has_the_same_id_always_and_another_key_another() {
+        let key = EpochKey::generate(&SeededRandomness::new(1));
+        assert_eq!(key.id(), key.duplicate().id());
+        let mut bytes = *key.expose();
+        assert_ne!(key.id(), bytes[..16]);
+        for index in 0..bytes.len() {
+            bytes[index] ^= 1;
+            assert_ne!(key.id(), EpochKey::from_bytes(&bytes).id(), "byte {index}");
+            bytes[index] ^= 1;
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@
 //!    ├─ derive_key(‖ segment id ‖ salt) ─▶ 64 bytes: AES-256-XTS of one segment   UnitCipher
 //!    ├─ derive_key ─▶ tag key of all blocks of the epoch                          BlockTagger
 //!    ├─ derive_key ─▶ key of last pages and journal frames                        PageAuthenticator
+//!    ├─ derive_key ─▶ the epoch's id, which is no secret                          EpochKey::id
 //!    └─ derive_key(‖ older epoch's id) ─▶ wrapping key ─ RFC 3394 ─▶ that epoch's key, as the tree has it
 //!
 //! name key (32 random bytes, kept in the tree)

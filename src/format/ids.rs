@@ -96,7 +96,7 @@ byte_id!(
     VaultId, 16
 );
 byte_id!(
-    /// A vault key's lifetime: each rotation starts another epoch.
+    /// A vault key's lifetime: each rotation starts another epoch. The id is derived from the key (`EpochKey::id`).
     EpochId, 16
 );
 byte_id!(

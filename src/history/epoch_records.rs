@@ -15,7 +15,8 @@ use crate::tree::{Root, Tree};
 /// What a tree shows of earlier epochs.
 #[derive(Debug, Default)]
 pub(super) struct EarlierEpochs {
-    /// The keys that its records have; nobody vouches for them but whoever wrote the tree.
+    /// The keys that its records have. Each is its epoch's true key, whoever wrote the tree; which of them it should have is
+    /// another question.
     pub keys: BTreeMap<EpochId, EpochKey>,
     /// Epochs with open keys of which it cannot be told whether the tree has their records.
     pub unread: BTreeSet<EpochId>,
@@ -69,13 +70,14 @@ pub fn record_of(older: &EpochKeys, newer: &EpochKeys, created_seconds: u64) -> 
     EpochRecord { epoch: older.epoch, key: RecordedKey::Wrapped { under: newer.epoch, bytes }, created_seconds }
 }
 
-/// The recorded key, with the key of the epoch that it is wrapped under. `None` without that, or where the record was made
-/// under another.
+/// The recorded key, with the key of the epoch that it is wrapped under. `None` without that, where the record was made
+/// under another, or where it has a key that is not its epoch's.
 fn open_record(record: &EpochRecord, newer: Option<&EpochKey>) -> Option<EpochKey> {
-    match &record.key {
-        RecordedKey::Plain(key) => Some(EpochKey::from_secret(key.duplicate())),
-        RecordedKey::Wrapped { bytes, .. } => unwrap_older_key(newer?, &record.epoch.0, bytes),
-    }
+    let key = match &record.key {
+        RecordedKey::Plain(key) => EpochKey::from_secret(key.duplicate()),
+        RecordedKey::Wrapped { bytes, .. } => unwrap_older_key(newer?, &record.epoch.0, bytes)?,
+    };
+    (EpochId(key.id()) == record.epoch).then_some(key)
 }
 
 /// Opens records, each with a key that is open or that another of them holds.
@@ -97,6 +99,14 @@ fn open_records(records: Vec<EpochRecord>, ring: &KeyRing) -> BTreeMap<EpochId, 
         keys.insert(record.epoch, key);
     }
     keys
+}
+
+/// The earlier epochs whose keys a tree has. What else its records name nobody has shown to be earlier.
+///
+/// # Errors
+/// As [`epoch_records`].
+pub fn earlier_epochs(tree: &Tree, root: &Root, ring: &KeyRing) -> Result<BTreeSet<EpochId>, HistoryError> {
+    Ok(open_records(epoch_records(tree, root)?, ring).into_keys().collect())
 }
 
 /// The records of earlier epochs in a tree.
@@ -142,12 +152,16 @@ mod tests {
     use super::*;
     use crate::format::VaultId;
 
-    fn keys(number: u8) -> (EpochId, EpochKey) {
-        (EpochId([number; 16]), EpochKey::from_bytes(&[100 + number; 32]))
+    fn key(number: u8) -> EpochKey {
+        EpochKey::from_bytes(&[100 + number; 32])
+    }
+
+    fn epoch(number: u8) -> EpochId {
+        EpochId(key(number).id())
     }
 
     fn ring_of(number: u8) -> KeyRing {
-        KeyRing::new(VaultId([9; 16]), vec![keys(number)])
+        KeyRing::new(VaultId([9; 16]), vec![key(number)])
     }
 
     fn record(older: u8, newer: u8) -> EpochRecord {
@@ -160,27 +174,35 @@ mod tests {
             let records = numbers.map(|number| record(number, number + 1)).into();
             let opened = open_records(records, &ring_of(5));
             assert_eq!(opened.len(), 4);
-            assert!((1..=4).all(|number| opened[&EpochId([number; 16])].expose() == keys(number).1.expose()));
+            assert!((1..=4).all(|number| opened[&epoch(number)].expose() == key(number).expose()));
         }
     }
 
     #[test]
     fn a_record_under_a_key_that_is_not_had_opens_nothing_and_stops_no_other() {
         let RecordedKey::Wrapped { bytes, .. } = record(4, 7).key else { panic!("wrapped") };
-        let made_up = EpochRecord {
-            epoch: EpochId([4; 16]),
-            key: RecordedKey::Wrapped { under: EpochId([5; 16]), bytes },
-            created_seconds: 0,
-        };
+        let made_up =
+            EpochRecord { epoch: epoch(4), key: RecordedKey::Wrapped { under: epoch(5), bytes }, created_seconds: 0 };
         let opened = open_records(vec![record(1, 2), record(2, 2), made_up, record(3, 5)], &ring_of(5));
-        assert_eq!(opened.into_keys().collect::<Vec<_>>(), [EpochId([3; 16])]);
+        assert_eq!(opened.into_keys().collect::<Vec<_>>(), [epoch(3)]);
     }
 
     #[test]
     fn a_record_that_has_its_key_as_it_is_opens_by_itself() {
-        let key = RecordedKey::Plain(keys(1).1.secret().duplicate());
-        let plain = EpochRecord { epoch: EpochId([1; 16]), key, created_seconds: 0 };
-        let opened = open_records(vec![plain], &ring_of(5));
-        assert_eq!(opened[&EpochId([1; 16])].expose(), keys(1).1.expose());
+        let plain = || RecordedKey::Plain(key(1).secret().duplicate());
+        let record = EpochRecord { epoch: epoch(1), key: plain(), created_seconds: 0 };
+        let opened = open_records(vec![record], &ring_of(5));
+        assert_eq!(opened[&epoch(1)].expose(), key(1).expose());
+    }
+
+    #[test]
+    fn a_record_whose_key_is_not_its_epoch_s_opens_nothing() {
+        let newer = ring_of(5).current();
+        let wrapped = wrap_older_key(newer.key(), &epoch(2).0, &key(1));
+        let wrapped = RecordedKey::Wrapped { under: epoch(5), bytes: wrapped };
+        for key in [wrapped, RecordedKey::Plain(key(1).secret().duplicate())] {
+            let record = EpochRecord { epoch: epoch(2), key, created_seconds: 0 };
+            assert!(open_records(vec![record], &ring_of(5)).is_empty());
+        }
     }
 }

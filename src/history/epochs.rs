@@ -3,7 +3,8 @@
 //! Each rotation starts an epoch. Its commits' trees hold the keys of the epochs before it, so a commit in epoch F whose
 //! tree has E's true key *replaces* E: nobody who does not hold both keys can make one. The rotating commit's clock pins
 //! the newest commit of each device that it had accepted. Who held E's key when his slot was removed can make an epoch of
-//! his own that replaces E, too; but none that replaces the true F, whose key he never had. So:
+//! his own that replaces E, too; but none that replaces the true F, whose key he never had: an epoch's id is derived from its
+//! key, so a record with any other key is none of F's. So:
 //!
 //! - a commit in a replaced epoch counts if the replacing commit's clock covers it (with its id, where the number is the
 //!   same), and is refused otherwise: a holder of the old key wrote it afterwards;
@@ -19,8 +20,6 @@
 //! - a commit in an epoch whose key is not open is noted: this slot cannot read the newest state.
 
 use std::collections::{BTreeMap, BTreeSet};
-
-use subtle::ConstantTimeEq;
 
 use super::HistoryError;
 use super::commit::{Head, Heads, Verdict};
@@ -293,15 +292,11 @@ impl AcceptedHeads {
         self.unread.extend(unread.into_iter().map(|other| (epoch, other)));
         let mut news = false;
         for (other, key) in keys.into_iter().filter(|(other, _)| *other != epoch) {
-            news |= match segments.ring().epoch(other) {
-                None => {
-                    segments.ring().add(other, key);
-                    true
-                }
-                // A record with another key is one that somebody made up.
-                Some(known) if !bool::from(known.key().ct_eq(&key)) => continue,
-                Some(_) => false,
-            };
+            // The true key, whatever is to be said of the commit: ids are derived from keys.
+            if segments.ring().epoch(other).is_none() {
+                segments.ring().add(key);
+                news = true;
+            }
             news |= self.replaced.entry(epoch).or_default().insert(other);
         }
         news

@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn a_frame_that_is_longer_than_a_unit_is_sealed_as_several() {
         let (store, randomness) = (MemoryStore::new(), SeededRandomness::new(1));
-        let ring = KeyRing::new(VaultId([1; 16]), vec![(EpochId([2; 16]), EpochKey::generate(&randomness))]);
+        let ring = KeyRing::new(VaultId([1; 16]), vec![EpochKey::generate(&randomness)]);
         let mut journal =
             Journal::create(&store, &ring, &randomness, DeviceId(3), CommitNumber(4), 0).expect("a journal");
         let long: Vec<u8> = (0..UNIT_BYTES_MAX + 100).map(|at| (at / 1000) as u8).collect();

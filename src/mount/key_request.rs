@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_request_arrives_as_it_was_sent() {
-        let epoch = EpochKeyEntry { epoch: EpochId([1; 16]), key: EpochKey::from_bytes(&[2; 32]) };
+        let epoch = EpochKeyEntry::of(EpochKey::from_bytes(&[2; 32]));
         let asker = UsedSlot { slot: SlotId([6; 8]), public_key: [7; 32] };
         let record = SlotRecord { slot: SlotId([3; 8]), public_key: [4; 32], slot_file: vec![5; 2000] };
         for change in
@@ -269,8 +269,8 @@ mod tests {
             device_name: "desk".into(),
         };
         let vault = VaultFile::new(VaultId([9; 16]), [8; 32], VaultParameters::default()).expect("valid");
-        let epoch = EpochKeyEntry { epoch: EpochId([1; 16]), key: EpochKey::generate(&*randomness) };
-        let keys = || OpenKeys { vault: vault.clone(), epochs: vec![(epoch.epoch, epoch.key.duplicate())], slot: None };
+        let epoch = EpochKeyEntry::generate(&*randomness);
+        let keys = || OpenKeys { vault: vault.clone(), epochs: vec![epoch.key.duplicate()], slot: None };
         let public_key = || SealingKeyPair::generate(&*randomness).public;
         let record =
             |number| SlotRecord { slot: SlotId([number; 8]), public_key: public_key(), slot_file: vec![number; 99] };
@@ -332,7 +332,7 @@ mod tests {
 
     #[test]
     fn the_tag_is_over_the_newest_commit_the_change_and_who_asks_for_it() {
-        let epoch = EpochKeyEntry { epoch: EpochId([1; 16]), key: EpochKey::from_bytes(&[2; 32]) };
+        let epoch = EpochKeyEntry::of(EpochKey::from_bytes(&[2; 32]));
         let asker = UsedSlot { slot: SlotId([6; 8]), public_key: [7; 32] };
         let commit = CommitId([4; 16]);
         let ours = tag(&epoch, commit, &asker, "change");

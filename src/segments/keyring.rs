@@ -1,4 +1,7 @@
 //! The vault keys of all epochs that could be opened, with what derives from each.
+//!
+//! An epoch's id is derived from its key, and the ring derives it: so it holds a key for no other epoch, wherever the key was
+//! found. A tree that nobody has judged yet can name true keys only, and whoever wants a key for an id finds the true one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,8 +24,8 @@ pub struct EpochKeys {
 }
 
 impl EpochKeys {
-    fn new(epoch: EpochId, key: EpochKey) -> Self {
-        let (tagger, pages) = (key.block_tagger(), key.page_authenticator());
+    fn new(key: EpochKey) -> Self {
+        let (epoch, tagger, pages) = (EpochId(key.id()), key.block_tagger(), key.page_authenticator());
         Self { epoch, key, tagger, pages }
     }
 
@@ -46,12 +49,12 @@ pub struct KeyRing {
 }
 
 impl KeyRing {
-    /// Makes a ring that writes in the last of `epochs`.
+    /// Makes a ring that writes in the epoch of the last of `keys`.
     ///
     /// # Panics
     /// When there is none: unlocking gives at least one.
-    pub fn new(vault: VaultId, epochs: Vec<(EpochId, EpochKey)>) -> Self {
-        let all: Vec<_> = epochs.into_iter().map(|(epoch, key)| Arc::new(EpochKeys::new(epoch, key))).collect();
+    pub fn new(vault: VaultId, keys: Vec<EpochKey>) -> Self {
+        let all: Vec<_> = keys.into_iter().map(|key| Arc::new(EpochKeys::new(key))).collect();
         let current = Arc::clone(all.last().expect("an unlocked vault has an epoch"));
         let epochs = all.into_iter().map(|keys| (keys.epoch, keys)).collect();
         Self { vault, epochs: RwLock::new(epochs), current: RwLock::new(current) }
@@ -79,8 +82,11 @@ impl KeyRing {
         true
     }
 
-    /// Adds an older epoch's key, found in the tree.
-    pub fn add(&self, epoch: EpochId, key: EpochKey) {
-        self.epochs.write().entry(epoch).or_insert_with(|| Arc::new(EpochKeys::new(epoch, key)));
+    /// Adds the key of another epoch. Answers which.
+    pub fn add(&self, key: EpochKey) -> EpochId {
+        let keys = Arc::new(EpochKeys::new(key));
+        let epoch = keys.epoch;
+        self.epochs.write().entry(epoch).or_insert(keys);
+        epoch
     }
 }

@@ -25,10 +25,10 @@ use super::error::UnlockError;
 use super::folder;
 use super::interaction::Interaction;
 use super::vault_json;
-use crate::crypto::{self, EpochKey, Randomness, SealingKeyPair, Secret};
+use crate::crypto::{self, Randomness, SealingKeyPair, Secret};
 use crate::format::slot_file::{PasskeyMethod, RELYING_PARTY, SlotMethod, epoch_key_file_name, slot_file_name};
 use crate::format::{
-    EpochId, EpochKeyFile, FormatError, SlotFile, SlotId, SlotPublic, SlotRecord, VaultFile, VaultId, VaultParameters,
+    EpochKeyFile, FormatError, SlotFile, SlotId, SlotPublic, SlotRecord, VaultFile, VaultId, VaultParameters,
 };
 use crate::store::{Clock, Store, StoreError};
 
@@ -87,7 +87,7 @@ pub fn create_vault(
 ) -> Result<CreatedVault, UnlockError> {
     vault_json::refuse_a_vault(store)?;
     let vault = VaultFile::new(new_vault.vault, randomness.array(), new_vault.parameters)?;
-    let epoch = EpochKeyEntry { epoch: EpochId(randomness.array()), key: EpochKey::generate(randomness) };
+    let epoch = EpochKeyEntry::generate(randomness);
     let slot = enroll_slot(&vault, &epoch, new_slot, authenticator, interaction, randomness, clock)?;
     // Someone may have brought a vault while the user was looking for the key.
     vault_json::refuse_a_vault(store)?;

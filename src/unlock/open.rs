@@ -353,7 +353,7 @@ fn try_epoch_key(
     if (file.vault, file.slot, file.epoch) != (vault.vault(), slot, epoch) {
         return Err("it is the file of another vault, slot or epoch".to_owned());
     }
-    open_epoch_key(&file, pair).ok_or_else(|| "it does not open with this slot".to_owned())
+    open_epoch_key(&file, pair).map_err(|error| error.to_string())
 }
 
 /// Notes down what proved true, and nothing else.

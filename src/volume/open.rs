@@ -56,8 +56,8 @@ pub struct Environment {
 pub struct OpenKeys {
     /// The vault's parameters.
     pub vault: VaultFile,
-    /// The vault keys that could be opened, the newest epoch last.
-    pub epochs: Vec<(EpochId, EpochKey)>,
+    /// The vault keys that could be opened, the newest epoch's last.
+    pub epochs: Vec<EpochKey>,
     /// The slot that opened them: it must be one of the vault's. `None` where there are no slots, as in tests.
     pub slot: Option<UsedSlot>,
 }
@@ -143,7 +143,7 @@ impl Volume {
     ) -> std::result::Result<(), OpenError> {
         let device = DeviceState::fresh(&*environment.randomness, &environment.identity);
         let options = VolumeOptions { background: false, ..VolumeOptions::default() };
-        let (vault, epoch) = (keys.vault.clone(), keys.epochs.last().map(|(epoch, _)| *epoch));
+        let (vault, epoch) = (keys.vault.clone(), keys.epochs.last().map(|key| EpochId(key.id())));
         let ring = Arc::new(KeyRing::new(vault.vault(), keys.epochs));
         let (segments, tree) = open_segments(&environment, ring, &vault, &options, device.device)?;
         let block_bytes = block_bytes_of(&vault);

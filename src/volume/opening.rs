@@ -115,7 +115,7 @@ impl Opening {
         device: &DeviceState,
     ) -> Result<(Self, Tree), OpenError> {
         let OpenKeys { vault, epochs, slot } = keys;
-        let opened = epochs.iter().map(|(epoch, _)| *epoch).collect();
+        let opened = epochs.iter().map(|key| EpochId(key.id())).collect();
         let ring = Arc::new(KeyRing::new(vault.vault(), epochs));
         let (segments, tree) = open_segments(&environment, ring, &vault, &options, device.device)?;
         segments.skip_to(Sequence(device.next_sequence));

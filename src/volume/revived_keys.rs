@@ -152,9 +152,10 @@ impl Volume {
         self.note_what_is_there(&revived.known, &left, &out)?;
         self.begin_epoch(&left)?;
         let current = self.segments.ring().current();
-        // The head's own epoch gets its record as in any rotation.
+        // The head's own epoch gets its record as in any rotation. One that is there already is replaced by one with the true
+        // key, under the key of now: it may be a false one, or under a key that no other slot has.
         for keys in known.into_iter().filter(|keys| Some(keys.epoch) != head_epoch) {
-            let record = record_of(&keys, &current, 0);
+            let record = record_of(&keys, &current, self.recorded_start(keys.epoch));
             items.insert(EpochRecord::key_of(keys.epoch), Some(record.encode().to_vec()));
         }
         publisher.vault_items = items.clone();
@@ -175,6 +176,14 @@ impl Volume {
         }
         let epochs: BTreeSet<_> = known.older.iter().copied().chain([known.epoch]).collect();
         Ok(epochs.into_iter().filter_map(|epoch| ring.epoch(epoch)).collect())
+    }
+
+    /// When an earlier epoch began, if the tree says so.
+    fn recorded_start(&self, epoch: EpochId) -> u64 {
+        let root = self.state.read().root;
+        let item = self.context.tree.get(&root, EpochRecord::key_of(epoch)).ok().flatten();
+        let record = item.and_then(|item| EpochRecord::decode(&item.value).ok());
+        record.filter(|record| record.epoch == epoch).map_or(0, |record| record.created_seconds)
     }
 
     /// Notes that slots which the accepted folder does not have yet are none that were removed: after a crash the next mount

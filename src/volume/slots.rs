@@ -27,10 +27,9 @@ use super::newest::list;
 use super::open_error::OpenError;
 use super::publish::Publisher;
 use super::{Result, Volume, VolumeError};
-use crate::crypto::EpochKey;
 use crate::format::items::TimeRecord;
 use crate::format::{CommitId, EpochId, EpochRecord, EpochStart, InodeNumber, Key, KeyKind, SlotId, SlotRecord};
-use crate::history::epoch_records::{epoch_records, record_of};
+use crate::history::epoch_records::{earlier_epochs, record_of};
 use crate::history::{AcceptedHeads, DeviceState, Head, Heads};
 use crate::segments::KeyRing;
 use crate::tree::{Root, Tree};
@@ -284,14 +283,13 @@ impl Volume {
 
     /// Steps 2 and 3 of a rotation, for these slots, which were judged.
     pub(super) fn begin_epoch(&self, slots: &[SlotRecord]) -> Result<()> {
-        let randomness = &*self.environment.randomness;
-        let epoch = EpochKeyEntry { epoch: EpochId(randomness.array()), key: EpochKey::generate(randomness) };
+        let epoch = EpochKeyEntry::generate(&*self.environment.randomness);
         write_epoch_keys(&*self.environment.store, &self.vault, slots, &epoch)?;
         // Nobody is between tagging a block and appending it: both happen under one of these, or under the publisher.
         let _journal = self.journal.lock();
         let _flushing = self.flushing.lock();
-        self.segments.ring().add(epoch.epoch, epoch.key);
-        self.segments.ring().write_in(epoch.epoch);
+        let epoch = self.segments.ring().add(epoch.key);
+        self.segments.ring().write_in(epoch);
         Ok(())
     }
 
@@ -322,10 +320,10 @@ impl Volume {
     /// The same, answering with the first thing that is not as the tree says.
     pub(super) fn try_keep_keys(&self, publisher: &Publisher, is_rolled_back: bool) -> Option<String> {
         let root = self.state.read().root;
-        let epochs = epoch_records(&self.context.tree, &root).map_err(VolumeError::from);
+        let epochs = earlier_epochs(&self.context.tree, &root, self.segments.ring()).map_err(VolumeError::from);
         let (slots, older) = match self.slots().and_then(|slots| Ok((slots, epochs?))) {
             Ok((slots, _)) if slots.is_empty() => return None,
-            Ok((slots, epochs)) => (slots, epochs.iter().map(|record| record.epoch).collect()),
+            Ok(read) => read,
             Err(error) => {
                 let problem = format!("the list of slots cannot be read: {error}");
                 self.warn(problem.clone());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use passkeyfs::crypto::Randomness;
 use passkeyfs::format::journal::JournalRecord;
-use passkeyfs::format::{ByteWriter, CommitNumber, EpochId, InodeNumber, Key};
+use passkeyfs::format::{ByteWriter, CommitNumber, InodeNumber, Key};
 use passkeyfs::history::{DeviceState, Journal};
 use passkeyfs::segments::KeyRing;
 use passkeyfs::store::{Area, FilePath};
@@ -204,7 +204,6 @@ fn write_journal_without_base(world: &World, seed: u8) {
     let device = DeviceState::load(&world.disk).unwrap().unwrap();
     let keys = world.keys();
     let ring = KeyRing::new(keys.vault.vault(), keys.epochs);
-    ring.write_in(EpochId([7; 16]));
     let number = CommitNumber(device.published.map_or(0, |entry| entry.number.0) + 1);
     let randomness: &dyn Randomness = &*world.randomness;
     let mut journal = Journal::create(&world.disk, &ring, randomness, device.device, number, 0).unwrap();
@@ -267,7 +266,7 @@ fn a_journal_behind_a_rotation_is_published_under_the_new_vault_key() {
     bring(&desktop, &laptop);
     let open = |world: &World, options| {
         let mut keys = world.keys();
-        keys.epochs.push((epoch.epoch, epoch.key.duplicate()));
+        keys.epochs.push(epoch.key.duplicate());
         Volume::open(world.environment(Arc::new(world.disk.clone())), keys, options).unwrap()
     };
     drop(open(&laptop, usual()));

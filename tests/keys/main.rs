@@ -4,7 +4,9 @@
 mod altered_records;
 mod arrivals;
 mod crashes;
+mod false_keys;
 mod following;
+mod forging;
 mod given_up;
 mod newer_records;
 mod outcomes;

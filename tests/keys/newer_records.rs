@@ -17,7 +17,7 @@ use crate::rig::{Rig, Shut, bring, folder_of, open_keys, read, write};
 /// Publishes, as a newer version would, a commit whose record of `older` begins with a version that is not known here.
 fn publish_newer_record(rig: &Rig, disk: &MemoryStore, older: EpochId) {
     let unlocked = rig.unlock(disk, "one").expect("unlocked");
-    let epochs = unlocked.epochs.into_iter().map(|entry| (entry.epoch, entry.key)).collect();
+    let epochs = unlocked.epochs.into_iter().map(|entry| entry.key).collect();
     let ring = Arc::new(KeyRing::new(unlocked.vault.vault(), epochs));
     let state = DeviceState::load(disk).expect("readable").expect("there");
     let (store, clock, randomness) = (Arc::new(disk.clone()), rig.clock.clone(), rig.randomness.clone());

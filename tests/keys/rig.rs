@@ -59,7 +59,7 @@ impl Rig {
         let silent = ScriptedInteraction::silent();
         let created = create_vault(&disk, vault, &slot, &mut one, &silent, &*rig.randomness, &*rig.clock);
         let created = created.expect("a new vault");
-        let epochs = vec![(created.epoch.epoch, created.epoch.key.duplicate())];
+        let epochs = vec![created.epoch.key.duplicate()];
         let keys = OpenKeys { vault: created.vault, epochs, slot: None };
         Volume::create(rig.environment(Arc::new(disk.clone())), keys, created.slots, OWNER).expect("a first commit");
         (rig, disk)
@@ -163,7 +163,7 @@ impl Rig {
 }
 
 pub fn open_keys(unlocked: &UnlockedVault) -> OpenKeys {
-    let entry = |entry: &EpochKeyEntry| (entry.epoch, entry.key.duplicate());
+    let entry = |entry: &EpochKeyEntry| entry.key.duplicate();
     OpenKeys {
         vault: unlocked.vault.clone(),
         epochs: unlocked.epochs.iter().map(entry).collect(),

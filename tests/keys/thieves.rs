@@ -183,7 +183,7 @@ fn a_clock_with_large_numbers_hides_nobody_s_commits() {
 /// Adds a commit to the thief's folder that claims to have merged a commit of the victim that nobody has made yet.
 fn forge_clock(rig: &Rig, theirs: &MemoryStore, victim: DeviceId) {
     let unlocked = rig.unlock(theirs, "two").expect("unlocked");
-    let epochs = unlocked.epochs.into_iter().map(|entry| (entry.epoch, entry.key)).collect();
+    let epochs = unlocked.epochs.into_iter().map(|entry| entry.key).collect();
     let ring = Arc::new(KeyRing::new(unlocked.vault.vault(), epochs));
     let device = DeviceState::load(theirs).expect("readable").expect("there").device;
     let (store, clock, randomness) = (Arc::new(theirs.clone()), rig.clock.clone(), rig.randomness.clone());
@@ -227,7 +227,7 @@ impl BlockSink for Hiding<'_> {
 /// have merged every commit of every device. Answers the epoch that it is in.
 fn hide_record(rig: &Rig, theirs: &MemoryStore, hidden: Key) -> EpochId {
     let unlocked = rig.unlock(theirs, "two").expect("unlocked");
-    let epochs = unlocked.epochs.into_iter().map(|entry| (entry.epoch, entry.key)).collect();
+    let epochs = unlocked.epochs.into_iter().map(|entry| entry.key).collect();
     let ring = Arc::new(KeyRing::new(unlocked.vault.vault(), epochs));
     let device = DeviceState::load(theirs).expect("readable").expect("there").device;
     let (store, clock, randomness) = (Arc::new(theirs.clone()), rig.clock.clone(), rig.randomness.clone());

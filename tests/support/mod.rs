@@ -7,7 +7,7 @@ pub mod devices;
 use std::sync::Arc;
 
 use passkeyfs::crypto::{EpochKey, Randomness, SeededRandomness};
-use passkeyfs::format::{EpochId, InodeNumber, VaultFile, VaultId, VaultParameters};
+use passkeyfs::format::{InodeNumber, VaultFile, VaultId, VaultParameters};
 use passkeyfs::store::{MemoryStore, SimulatedClock, Store};
 use passkeyfs::volume::{Environment, NewNode, OpenError, OpenKeys, Volume, VolumeOptions};
 
@@ -93,7 +93,7 @@ impl World {
     }
 
     pub fn keys(&self) -> OpenKeys {
-        OpenKeys { vault: self.vault.clone(), epochs: vec![(EpochId([7; 16]), self.key.duplicate())], slot: None }
+        OpenKeys { vault: self.vault.clone(), epochs: vec![self.key.duplicate()], slot: None }
     }
 
     pub fn options() -> VolumeOptions {
