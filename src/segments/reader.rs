@@ -341,12 +341,18 @@ impl Segments {
             return Err(self.judge(&*open.file, segment, offset_bytes, "its last page is not the one written"));
         }
         open.cipher.decrypt(offset_bytes / 16 + 1, ciphertext);
-        let page = LastPage::decode(ciphertext).map_err(|error| BlockError::Damaged {
-            segment,
-            offset_bytes,
-            detail: error.to_string(),
-        })?;
-        Ok((open.header, page))
+        let damaged = |detail: String| BlockError::Damaged { segment, offset_bytes, detail };
+        let page = LastPage::decode(ciphertext).map_err(|error| damaged(error.to_string()))?;
+        // Who has an older vault key can put any page under it. In which epoch it is the key decides, not the page.
+        let named = page.commit.as_ref().map(|commit| commit.epoch).filter(|epoch| *epoch != open.header.epoch);
+        match named {
+            Some(epoch) => Err(damaged(format!(
+                "its last page names epoch {epoch}, and it is under the vault key of epoch {}",
+                open.header.epoch
+            ))),
+            None if page.kind != open.header.kind => Err(damaged("its last page is one of another kind".into())),
+            None => Ok((open.header, page)),
+        }
     }
 
     /// What each block of a complete segment is.

@@ -179,3 +179,30 @@ fn an_epoch_that_a_tree_names_without_its_key_is_not_taken_for_one_that_was_repl
     let known = KnownKeys::load(&away).expect("readable").expect("there");
     assert_eq!((known.epoch, known.older.contains(&scene.third)), (scene.third, false));
 }
+
+#[test]
+fn a_commit_under_a_replaced_vault_key_that_calls_itself_one_of_the_newest_epoch_does_not_count() {
+    let scene = scene();
+    for as_another in [false, true] {
+        let theirs = match as_another {
+            true => scene.rig.new_device(&folder_of(&scene.before)),
+            false => scene.before.fork(),
+        };
+        let volume = scene.rig.open(&theirs, "two").expect("his copy opens");
+        write(&volume, "a", b"forged");
+        volume.close().expect("closed");
+        add_commit(&scene.rig, &theirs, "two", Forgery { named_epoch: Some(scene.third), ..Forgery::default() });
+        let disk = scene.disk.fork();
+        bring(&theirs, &disk);
+        for disk in [disk.fork(), scene.rig.new_device(&folder_of(&disk))] {
+            for accept_rollback in [false, true] {
+                let volume = scene.volume(&disk, accept_rollback);
+                let status = volume.status();
+                assert_eq!(read(&volume, "a").as_deref(), Some(&b"true"[..]), "{as_another}: {status:?}");
+                assert_eq!(volume.current_epoch().epoch, scene.third);
+                let said = format!("{:?} {:?}", status.read_only, status.warnings);
+                assert!(said.contains("last page names epoch"), "{said}");
+            }
+        }
+    }
+}
