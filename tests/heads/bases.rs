@@ -8,10 +8,10 @@ use passkeyfs::format::{ByteWriter, CommitNumber, InodeNumber, Key};
 use passkeyfs::history::{DeviceState, Journal};
 use passkeyfs::segments::KeyRing;
 use passkeyfs::store::{Area, FilePath};
-use passkeyfs::volume::{Environment, ReadOnlyCause, Volume, VolumeOptions};
+use passkeyfs::volume::{Environment, KeyChange, ReadOnlyCause, Volume, VolumeOptions};
 
 use crate::support::devices::{
-    accepting, bring, bring_both_ways, folder_of, head, missing, read, read_only, usual, write,
+    accepting, bring, bring_both_ways, folder_of, going_on_with, head, missing, read, read_only, usual, write,
 };
 use crate::support::{OWNER, ROOT, World};
 
@@ -199,6 +199,39 @@ fn changes_whose_base_is_not_in_the_folder_are_laid_on_nothing() {
     }
 }
 
+#[test]
+fn heads_are_not_given_up_by_a_device_whose_journal_has_found_no_place() {
+    let mut laptop = World::new(10);
+    let (desktop, phone) = (laptop.new_device("desktop"), laptop.new_device("phone"));
+    let before = folder_of(&laptop);
+    laptop.session(first_version);
+    let taken = folder_of(&laptop).into_iter().filter(|(path, _)| !before.contains_key(path)).collect::<Vec<_>>();
+    let volume = laptop.open();
+    laptop_changes(&volume);
+    volume.sync_file(ROOT).unwrap();
+    laptop.die();
+    // The commit that its changes were made on is gone, and two others have written at once.
+    taken.iter().for_each(|(path, _)| laptop.disk.withdraw(path));
+    desktop.session(|volume| write(volume, ROOT, "desktop-only", b"desktop"));
+    phone.session(|volume| write(volume, ROOT, "phone-only", b"phone"));
+    bring(&desktop, &laptop);
+    bring(&phone, &laptop);
+    let (journal, folder) = (journals(&laptop), folder_of(&laptop));
+    assert_eq!(journal.len(), 1);
+    let volume = laptop.open_with(going_on_with(&desktop.id())).unwrap();
+    assert_eq!(volume.read_only_cause(), Some(ReadOnlyCause::Unplaced));
+    assert_eq!(read(&volume, "desktop-only").as_deref(), Some("desktop"));
+    assert!(volume.change_keys(&KeyChange::Rotate).is_err());
+    volume.close().unwrap();
+    drop(volume);
+    assert_eq!(journals(&laptop), journal);
+    assert!(folder_of(&laptop) == folder, "nothing is published, and nothing void");
+    taken.iter().for_each(|(path, bytes)| laptop.disk.deliver(path, bytes));
+    drop(laptop.open());
+    assert_laptops(&laptop.open_with(head(&laptop.id())).unwrap());
+    assert_eq!(laptop.check().issues, []);
+}
+
 /// Appends a journal as a program wrote it that did not note its base: a symlink's worth of items.
 fn write_journal_without_base(world: &World, seed: u8) {
     let device = DeviceState::load(&world.disk).unwrap().unwrap();
@@ -260,7 +293,7 @@ fn a_journal_behind_a_rotation_is_published_under_the_new_vault_key() {
     laptop.die();
     let volume = desktop.open();
     desktop_changes(&volume);
-    volume.change_keys(&passkeyfs::volume::KeyChange::Rotate).unwrap();
+    volume.change_keys(&KeyChange::Rotate).unwrap();
     let epoch = volume.current_epoch();
     volume.close().unwrap();
     bring(&desktop, &laptop);
