@@ -209,9 +209,17 @@ impl<S: Store + ?Sized> FaultyStore<S> {
         self.faults.state.lock().held = kinds.to_vec();
     }
 
+    /// Makes call `number` wait, until [`release`](Self::release).
+    pub fn hold_at(&self, number: u64) {
+        self.faults.state.lock().held_at = Some(number);
+    }
+
     /// Lets all calls go on that wait, and makes no more wait.
     pub fn release(&self) {
-        self.faults.state.lock().held.clear();
+        let mut state = self.faults.state.lock();
+        state.held.clear();
+        state.held_at = None;
+        drop(state);
         self.faults.released.notify_all();
     }
 
@@ -257,6 +265,7 @@ struct State {
     gone_from: Option<(u64, &'static str)>,
     full: Vec<Area>,
     held: Vec<CallKind>,
+    held_at: Option<u64>,
     waiting: usize,
     counts: CallCounts,
     trace: Vec<Call>,
@@ -280,7 +289,8 @@ impl Faults {
     fn count(&self, kind: CallKind, path: &FilePath) -> Option<Outcome> {
         let mut state = self.state.lock();
         state.waiting += 1;
-        while state.held.contains(&kind) {
+        let number = state.counts.total();
+        while state.held.contains(&kind) || state.held_at == Some(number) {
             self.released.wait(&mut state);
         }
         state.waiting = state.waiting.saturating_sub(1);

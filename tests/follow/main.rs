@@ -1,6 +1,7 @@
 //! An open volume when another device publishes: followed where nothing of this device is unpublished, said where something
 //! is, and never written beside in silence.
 
+mod closed_late;
 mod mounted;
 mod open_files;
 #[path = "../support/mod.rs"]
