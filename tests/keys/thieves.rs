@@ -10,8 +10,9 @@ use passkeyfs::format::{
 };
 use passkeyfs::history::{AcceptedHeads, CommitDraft, CommitWriter, DeviceState};
 use passkeyfs::segments::{BlockError, BlockSink, BlockSource, KeyRing, Segments};
-use passkeyfs::store::MemoryStore;
+use passkeyfs::store::{FilePath, MemoryStore};
 use passkeyfs::tree::{Change, Changes, Tree};
+use passkeyfs::unlock::KnownKeys;
 use passkeyfs::volume::{KeyChange, Volume, VolumeOptions};
 
 use crate::rig::{Rig, bring, folder_of, read, write};
@@ -340,5 +341,49 @@ fn commits_under_the_old_vault_key_do_not_hide_a_rotation_from_a_device_that_has
             "{:?}",
             status.warnings
         );
+    }
+}
+
+#[test]
+fn while_the_newest_commit_is_not_all_here_none_under_the_old_vault_key_is_shown_in_its_place() {
+    let scene = scene();
+    let (rig, disk) = (&scene.rig, &scene.disk);
+    let laptop_disk = rig.new_device(&folder_of(disk));
+    let laptop = rig.open(&laptop_disk, "one").expect("open");
+    for round in 0..8u8 {
+        write(&laptop, "laptop", &[round; 10]);
+        laptop.publish().expect("published");
+    }
+    laptop.close().expect("closed");
+    let laptop_device = DeviceState::load(&laptop_disk).expect("readable").expect("there").device;
+    bring(&laptop_disk, disk);
+    let volume = rig.open(disk, "one").expect("open");
+    write(&volume, "a", b"newest");
+    volume.close().expect("closed");
+    // The cloud holds back what the laptop wrote, and has commits in its name whose numbers the newest commit has seen.
+    let of_laptop = |path: &FilePath| path.name.contains(&laptop_device.to_string());
+    folder_of(disk).keys().filter(|path| of_laptop(path)).for_each(|path| disk.withdraw(path));
+    rig.clock.advance(std::time::Duration::from_secs(100));
+    let theirs = scene.before.fork();
+    let state = DeviceState::load(&theirs).expect("readable").expect("there");
+    let state = DeviceState { device: laptop_device, published: None, next_sequence: 50_000, ..state };
+    state.save(&theirs).expect("saved");
+    let volume = rig.open(&theirs, "two").expect("his copy opens");
+    for round in 0..3u8 {
+        write(&volume, "more", &[round; 10]);
+        write(&volume, "a", b"forged");
+        volume.publish().expect("published");
+    }
+    volume.close().expect("closed");
+    assert!(folder_of(&theirs).keys().any(of_laptop), "they are in the laptop's name");
+    bring(&theirs, disk);
+    let true_epoch = KnownKeys::load(disk).expect("readable").expect("there").epoch;
+    for device in [disk.clone(), rig.new_device(&folder_of(disk))] {
+        for (read_only, accept_rollback) in [(false, false), (true, false), (false, true)] {
+            let volume = scene.open_with(&device, VolumeOptions { read_only, accept_rollback, ..usual() });
+            assert_eq!(read(&volume, "a").as_deref(), Some(&b"true"[..]), "what is whole under the vault key of now");
+            assert_eq!(volume.current_epoch().epoch, true_epoch);
+            assert_eq!(volume.status().read_only.is_none(), accept_rollback);
+        }
     }
 }
