@@ -54,12 +54,16 @@ pub struct LockHolder {
     pub pid: u32,
     /// Where it has mounted the vault; `None` for a command that works on the vault without, or has not mounted it yet.
     pub mountpoint: Option<PathBuf>,
+    /// Whose file says so: nobody else may have written it, wherever the folder leads.
+    pub owner: u32,
 }
 
 fn describe_holder(holder: Option<&LockHolder>) -> String {
     match holder {
-        Some(LockHolder { pid, mountpoint: Some(path) }) => format!(": mounted at {} by process {pid}", path.display()),
-        Some(LockHolder { pid, mountpoint: None }) => format!(" by process {pid}"),
+        Some(LockHolder { pid, mountpoint: Some(path), .. }) => {
+            format!(": mounted at {} by process {pid}", path.display())
+        }
+        Some(LockHolder { pid, mountpoint: None, .. }) => format!(" by process {pid}"),
         None => String::new(),
     }
 }
@@ -224,12 +228,14 @@ fn holder_text(mountpoint: Option<&Path>) -> Vec<u8> {
 
 fn read_holder(file: &mut File) -> Option<LockHolder> {
     let mut text = Vec::new();
+    let owner = file.metadata().ok()?.uid();
     file.rewind().ok()?;
     file.take(16_384).read_to_end(&mut text).ok()?;
     let end = text.iter().position(|byte| *byte == b'\n')?;
     let pid = std::str::from_utf8(&text[..end]).ok()?.parse().ok()?;
     let path = text[end + 1..].strip_suffix(b"\n")?;
-    Some(LockHolder { pid, mountpoint: (!path.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(path))) })
+    let mountpoint = (!path.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(path)));
+    Some(LockHolder { pid, mountpoint, owner })
 }
 
 #[cfg(test)]
@@ -263,10 +269,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let lock = StateLock::take(folder.path()).expect("free");
         let Err(StateError::InUse { holder }) = StateLock::take(folder.path()) else { panic!("taken twice") };
-        assert_eq!(holder, Some(LockHolder { pid: std::process::id(), mountpoint: None }));
+        let (pid, owner) = (std::process::id(), nix::unistd::geteuid().as_raw());
+        assert_eq!(holder, Some(LockHolder { pid, mountpoint: None, owner }));
         lock.name_mountpoint(Path::new("/mnt/two\nlines")).expect("written");
         let Err(StateError::InUse { holder }) = StateLock::take(folder.path()) else { panic!("taken twice") };
-        let first = LockHolder { pid: std::process::id(), mountpoint: Some(PathBuf::from("/mnt/two\nlines")) };
+        let first = LockHolder { pid, mountpoint: Some(PathBuf::from("/mnt/two\nlines")), owner };
         assert_eq!(holder, Some(first.clone()));
         assert_eq!(holder_of(folder.path()), Some(Some(first)));
         drop(lock);

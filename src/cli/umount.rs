@@ -8,7 +8,6 @@
 //! said with the places, and a second call cuts them off.
 
 use std::io::IsTerminal;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -22,7 +21,8 @@ use super::failure::failure;
 use super::find_mount::{self, Names};
 use super::holders::{self, How};
 use super::output::shell_word;
-use super::{advice, mount_table, output, publishing, state_folder};
+use super::state_folder::{self, LockHolder};
+use super::{advice, mount_table, output, publishing};
 use crate::mount::{ControlError, UnmountError, request_status, unmount};
 
 /// How long a wait is before a person at a terminal is told about it.
@@ -39,7 +39,7 @@ const PLACES_SHOWN: usize = 3;
 pub fn run(arguments: &UmountArguments) -> anyhow::Result<Exit> {
     // Outline: 1) find the mount, 2) publish, 3) detach, or refuse where it is busy, 4) wait for the daemon.
     if let Some((mountpoint, state, daemon)) = living_elsewhere(&arguments.mountpoint) {
-        return cut_off(&mountpoint, &state, daemon);
+        return cut_off(&mountpoint, &state, &daemon);
     }
     let mountpoint = find_mount::find(&arguments.mountpoint, Names::MountPoint, "umount")?;
     let table = mount_table::read().context("cannot read the list of mounts")?;
@@ -162,12 +162,11 @@ fn lives_on(mountpoint: &Path, places: &[Place], daemon: u32, not_published: Opt
 }
 
 /// Ends the daemon of a mount that was taken off its path here and lives on elsewhere. Who uses it there meets errors.
-fn cut_off(mountpoint: &Path, state: &Path, daemon: u32) -> anyhow::Result<Exit> {
-    let show = mountpoint.display();
+fn cut_off(mountpoint: &Path, state: &Path, holder: &LockHolder) -> anyhow::Result<Exit> {
+    let (show, daemon) = (mountpoint.display(), holder.pid);
     let Some(process) = Process::open(daemon).context("cannot watch the daemon")? else { return Ok(Exit::Done) };
-    // Root reads the state of another user, who may name any process there.
-    let owner = std::fs::metadata(state).context("cannot look at the local state")?.uid();
-    if user_of(daemon) != Some(owner) {
+    // Root reads the state of another user, who may name any process there, and have the folder lead to one of root's.
+    if user_of(daemon) != Some(holder.owner) {
         return Err(failure(
             Exit::Failed,
             format!("the local state names process {daemon} as the daemon of {show}, and it belongs to another user"),
@@ -199,14 +198,14 @@ fn user_of(process: u32) -> Option<u32> {
 }
 
 /// The state and the daemon of a vault that was mounted there, was taken off the path here, and lives on elsewhere.
-fn living_elsewhere(mountpoint: &Path) -> Option<(PathBuf, PathBuf, u32)> {
+fn living_elsewhere(mountpoint: &Path) -> Option<(PathBuf, PathBuf, LockHolder)> {
     let path = mount_table::resolve(mountpoint).ok()?;
     let table = mount_table::read().ok()?;
     if mount_table::at(&table, &path).is_some() {
         return None;
     }
     let (state, holder) = state_folder::state_at(&path)?;
-    Some((path, state, holder.pid))
+    Some((path, state, holder))
 }
 
 /// Who is in the way, as far as it can be seen.
