@@ -72,8 +72,8 @@ impl Scene {
     fn assert_sound(&self, what: &str) {
         let mut keys = self.world.keys();
         let epoch = self.volume.current_epoch();
-        keys.epochs.retain(|(one, _)| *one != epoch.epoch);
-        keys.epochs.push((epoch.epoch, epoch.key));
+        keys.epochs.retain(|one| one.id() != epoch.epoch.0);
+        keys.epochs.push(epoch.key);
         let options = CheckOptions { data_percent: Some(100), ..CheckOptions::default() };
         let environment = self.world.environment(Arc::new(self.world.disk.clone()));
         let report = check_vault(&environment, keys, &options, &mut |_| {}).expect("a vault to check");
