@@ -56,7 +56,9 @@ struct Prepared {
     root: Root,
     commit: CommitReference,
     inode_count: u64,
-    /// Inodes without a name that this device was to remove, and that are still there.
+    /// Inodes without a name that this device was to remove.
+    orphans_before: Vec<InodeNumber>,
+    /// Those of them that are still there.
     orphans: Vec<InodeNumber>,
     /// A new lease of inode numbers, if the tree has some of ours.
     lease: Option<u64>,
@@ -134,13 +136,14 @@ impl Volume {
             .last_at_or_before(&root, Key::last_of(InodeNumbers::range_of(lease).1))?
             .is_some_and(|key| key.inode >= next);
         let lease = if is_taken { Some(self.free_lease(&root)?) } else { None };
-        let mut orphans = self.state.read().orphans.clone();
+        let orphans_before = self.state.read().orphans.clone();
+        let mut orphans = orphans_before.clone();
         let orphan = |inode: &InodeNumber| Key::new(InodeNumber::VAULT, KeyKind::Orphan, inode.0);
         let still_there = orphans.iter().map(|inode| Ok(record(&root, orphan(inode))?.is_some()));
         let still_there = still_there.collect::<Result<Vec<bool>>>()?;
         let mut still_there = still_there.into_iter();
         orphans.retain(|_| still_there.next() == Some(true));
-        Ok(Prepared { root, commit, inode_count, orphans, lease, has_new_keys })
+        Ok(Prepared { root, commit, inode_count, orphans_before, orphans, lease, has_new_keys })
     }
 
     /// A lease of which a tree has no inode.
@@ -178,8 +181,11 @@ impl Volume {
                 state.foreign.left_behind.entry(*inode).or_insert(before);
             }
         }
+        // Noted since then: whether the new tree has them is seen when they are removed.
+        let noted_since: Vec<_> =
+            state.orphans.iter().copied().filter(|inode| !prepared.orphans_before.contains(inode)).collect();
         (state.inode_count, state.orphans) = (prepared.inode_count, Vec::new());
-        state.note_orphans(prepared.orphans.clone());
+        state.note_orphans(prepared.orphans.iter().copied().chain(noted_since).collect());
         if let Some(lease) = prepared.lease {
             state.numbers.renew(lease);
         }

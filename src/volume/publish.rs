@@ -160,7 +160,10 @@ impl Volume {
     }
 
     pub(super) fn publish_all(&self, publisher: &mut Publisher) -> Result<()> {
-        // A generation left frozen by a failure comes first.
+        // A generation left frozen by a failure comes first, also where no more changes are taken since then: it is whole
+        // operations from before that, its commit may have its place in the folder already, and where the journal failed or a
+        // rotation has to be finished nothing is as safe. What forbids publishing itself was asked before (`look.rs`), and after
+        // a panic nothing comes here.
         if self.state.read().frozen.is_some() {
             self.publish_left_over(publisher)?;
         }
