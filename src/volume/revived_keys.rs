@@ -88,7 +88,8 @@ impl RevivedKeys {
         if found.epoch.is_none() && found.slots.is_empty() {
             return Ok(None);
         }
-        not_seen.iter().for_each(|record| found.leave_out(record, NOT_SEEN));
+        // In an epoch that was not replaced they may be those that another device has added beside this one.
+        not_seen.iter().filter(|_| is_replaced).for_each(|record| found.leave_out(record, NOT_SEEN));
         Ok(Some(found))
     }
 
