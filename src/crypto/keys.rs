@@ -15,7 +15,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
 use super::randomness::Randomness;
@@ -146,12 +145,6 @@ impl EpochKey {
 impl fmt::Debug for EpochKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("EpochKey(..)")
-    }
-}
-
-impl ConstantTimeEq for EpochKey {
-    fn ct_eq(&self, other: &Self) -> subtle::Choice {
-        self.secret.ct_eq(&other.secret)
     }
 }
 
