@@ -60,8 +60,7 @@ fn after(beginning: Beginning, steps: &[Step]) -> Pair {
 
 /// Verifies the state after `steps`, and after each that begins with them and is at most `more` longer. Answers how many.
 fn enumerate(beginning: Beginning, steps: &mut Vec<Step>, more: usize) -> u64 {
-    let next = after(beginning, steps).steps();
-    verify(beginning, steps);
+    let next = verify(beginning, steps);
     if more == 0 {
         return 1;
     }
@@ -74,12 +73,18 @@ fn enumerate(beginning: Beginning, steps: &mut Vec<Step>, more: usize) -> u64 {
     count
 }
 
-fn verify(beginning: Beginning, steps: &[Step]) {
-    let outcome = std::panic::catch_unwind(|| after(beginning, steps).verify());
-    if let Err(panic) = outcome {
+/// Verifies the state after `steps`, and answers with the steps that are possible then.
+fn verify(beginning: Beginning, steps: &[Step]) -> Vec<Step> {
+    let verified = std::panic::catch_unwind(|| {
+        let pair = after(beginning, steps);
+        let next = pair.steps();
+        pair.verify();
+        next
+    });
+    verified.unwrap_or_else(|panic| {
         eprintln!("after {steps:#?}");
-        std::panic::resume_unwind(panic);
-    }
+        std::panic::resume_unwind(panic)
+    })
 }
 
 fn try_all(beginning: Beginning) {
