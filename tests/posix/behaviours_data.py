@@ -6,6 +6,7 @@ import mmap
 import os
 import struct
 import subprocess
+import tempfile
 
 from harness import PROJECT, errno_of, pattern, read, shell, system_call, write
 
@@ -154,6 +155,16 @@ def contents(claims, vault):
         assert os.fstat(descriptor).st_nlink == 0
         assert os.pread(descriptor, 500_000, 0) == content[:100_000] + b"changed" + content[100_007:]
         os.close(descriptor)
+        assert os.listdir(folder) == []
+
+    @claims.claim("O_TMPFILE is refused with EOPNOTSUPP, on which programs fall back to a named file, and leaves nothing")
+    def _():
+        folder = vault.new_folder()
+        assert errno_of(os.open, folder, os.O_TMPFILE | os.O_RDWR, 0o600) == errno.EOPNOTSUPP
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"content")
+            file.seek(0)
+            assert file.read() == b"content"
         assert os.listdir(folder) == []
 
     @claims.claim("a file that was replaced by rename while open keeps its content for who has it open")

@@ -17,6 +17,7 @@ def check(claims):
     gone(claims)
     limits(claims)
     in_the_vault(claims)
+    odd_places(claims)
     planted(claims)
     shared(claims)
 
@@ -168,6 +169,67 @@ def in_the_vault(claims):
             assert done.returncode == 1 and "software authenticator" in done.stderr, done.stderr
             os.unlink(key)
             vault.start()
+
+
+def odd_places(claims):
+    """Filesystems that lack hard links, modes, or a rename that replaces nothing, as far as this machine has them."""
+    def gocryptfs(base, folder):
+        cipher, word = os.path.join(base, "cipher"), os.path.join(base, "word")
+        os.mkdir(cipher)
+        write(word, b"word")
+        subprocess.run(["gocryptfs", "-q", "-init", "-scryptn", "10", "-passfile", word, cipher], check=True)
+        subprocess.run(["gocryptfs", "-q", "-passfile", word, cipher, folder], check=True)
+
+    def image(*make):
+        def mount(base, folder):
+            file = os.path.join(base, "image")
+            with open(file, "wb") as made:
+                made.truncate(200 << 20)
+            subprocess.run([*make, file], check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(["mount", "-o", "loop", file, folder], check=True)
+        return mount
+
+    def over(*command):
+        def mount(base, folder):
+            below = os.path.join(base, "below")
+            os.mkdir(below)
+            subprocess.run([*command, below, folder], check=True)
+        return mount
+
+    places = [("gocryptfs", gocryptfs), ("bindfs", over("bindfs")), ("mergerfs", over("mergerfs")), ("mkfs.vfat", image("mkfs.vfat")),
+              ("mkfs.exfat", image("mkfs.exfat"))]
+
+    @claims.claim("a vault on an odd filesystem (what this machine has of FUSE ones, vfat and exfat) keeps what is written")
+    def _():
+        tried = []
+        for name, mount in places:
+            if shutil.which(name) is None:
+                continue
+            with Vault("odd", mounted=False) as vault:
+                odd = os.path.join(vault.base, "odd")
+                os.mkdir(odd)
+                try:
+                    mount(vault.base, odd)
+                except subprocess.CalledProcessError:
+                    continue  # not on this kernel
+                try:
+                    vault.folder = os.path.join(odd, "vault")
+                    vault.run("init", vault.folder, "--authenticator", f"software:{vault.key}", "--no-recovery")
+                    vault.start()
+                    contents = {str(size): pattern(name, size) for size in (0, 100, 70_000, 3_000_000)}
+                    for file, content in contents.items():
+                        write(f"{vault.mount}/{file}", content)
+                    vault.again()
+                    assert {file: read(f"{vault.mount}/{file}") for file in os.listdir(vault.mount)} == contents, name
+                    write(f"{vault.mount}/100", b"another content")
+                    vault.stop()
+                    vault.check()
+                    tried.append(name)
+                finally:
+                    if vault.mounts():
+                        vault.run("umount", vault.mount, check=False)
+                    subprocess.run(["umount", "-l", odd], check=False)
+        return ", ".join(tried) or "there is none"
 
 
 def planted(claims):
