@@ -173,6 +173,7 @@ mod tests {
     fn a_helper_answers_with_its_first_line() {
         assert_eq!(ask("echo \"$1\"; echo more").expect("an answer").as_str(), "the prompt");
         assert_eq!(ask("printf 1234").expect("an answer").as_str(), "1234");
+        assert_eq!(ask("printf ' 1234 \\r\\n'").expect("an answer").as_str(), " 1234 ");
     }
 
     #[test]

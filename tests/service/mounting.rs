@@ -66,6 +66,52 @@ fn a_mount_hides_no_files_unless_it_is_told_to() {
 }
 
 #[test]
+fn a_mount_point_in_the_vault_folder_or_around_it_is_refused_and_a_twisted_way_to_another_is_not() {
+    let Some(rig) = Rig::where_fuse_works() else { return };
+    let _clean = Clean(rig.mount());
+    let at = |mountpoint: &Path| {
+        let (mount, vault, nonempty) = (Path::new("mount"), rig.vault(), [Path::new("-o"), Path::new("nonempty")]);
+        run(&rig, &[&[mount, &vault, mountpoint], &nonempty[..]].concat())
+    };
+    let inner = rig.vault().join("inner");
+    fs::create_dir(&inner).expect("made");
+    for (mountpoint, said) in [
+        (rig.vault(), "lies in the vault folder"),
+        (inner.clone(), "lies in the vault folder"),
+        (rig.mount().join("../the vault/inner"), "lies in the vault folder"),
+        (rig.folder.path().to_owned(), "the vault folder lies in"),
+    ] {
+        is_refused(&at(&mountpoint), 1, &[said, "apart from the vault"]);
+    }
+    assert!(!rig.is_mounted() && fs::read_dir(&inner).expect("listed").next().is_none());
+    succeeds(&at(&rig.vault().join("../mount/../the vault/../mount")));
+    umount(&rig);
+}
+
+#[test]
+fn a_vault_in_a_mounted_vault_keeps_what_is_written_to_it() {
+    let Some(rig) = Rig::where_fuse_works() else { return };
+    let (_clean, inner_mount) = (Clean(rig.mount()), rig.path("inner mount"));
+    let _clean_inner = Clean(inner_mount.clone());
+    fs::create_dir(&inner_mount).expect("made");
+    succeeds(&mount(&rig, ""));
+    let inner = rig.mount().join("inner");
+    succeeds(&run(&rig, &[Path::new("init"), &inner, Path::new("--no-recovery")]));
+    for round in 0..2 {
+        succeeds(&run(&rig, &[Path::new("mount"), &inner, &inner_mount]));
+        match round {
+            0 => fs::write(inner_mount.join("file"), "deep").expect("written"),
+            _ => assert_eq!(fs::read(inner_mount.join("file")).expect("read"), b"deep"),
+        }
+        succeeds(&run(&rig, &[Path::new("sync"), &inner_mount]));
+        succeeds(&run(&rig, &[Path::new("umount"), &inner_mount]));
+        umount(&rig);
+        succeeds(&mount(&rig, ""));
+    }
+    umount(&rig);
+}
+
+#[test]
 fn who_names_the_vault_folder_or_a_place_in_the_mount_is_told_the_mount_point() {
     let Some(rig) = Rig::where_fuse_works() else { return };
     let _clean = Clean(rig.mount());

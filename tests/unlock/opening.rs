@@ -164,6 +164,33 @@ fn a_user_verification_that_differs_from_enrolment_is_named() {
 }
 
 #[test]
+fn a_key_that_always_verifies_its_user_asks_once_for_the_pin_at_enrolment_and_at_unlock() {
+    let rig = Rig::new();
+    rig.authenticator("one").set_pin("2468").expect("a PIN");
+    rig.edit("one", |file| file["always_verify_user"] = true.into());
+    let user = ScriptedInteraction::with_pins(&["2468"]);
+    rig.create("one", &user).expect("a new vault");
+    assert_eq!(user.asked().pins.len(), 1);
+    let user = ScriptedInteraction::with_pins(&["2468"]);
+    rig.unlock(&["one"], &user).expect("unlocked");
+    assert_eq!((user.asked().pins.len(), user.asked().touches), (1, 1));
+}
+
+#[test]
+fn pins_of_any_characters_open_as_they_were_set() {
+    let longest = "x".repeat(63);
+    for (set, typed) in
+        [("🔑🔑🔑🔑", "🔑🔑🔑🔑"), (" a b ", " a b "), (&longest, &longest), ("pässwörd", "pa\u{308}sswo\u{308}rd")]
+    {
+        let rig = Rig::new();
+        rig.authenticator("one").set_pin(set).expect("a PIN");
+        rig.create("one", &ScriptedInteraction::with_pins(&[set])).expect("a new vault");
+        rig.unlock(&["one"], &ScriptedInteraction::with_pins(&[typed])).expect(set);
+        assert_eq!(rig.stored("one")["pin_tries_left"], 8);
+    }
+}
+
+#[test]
 fn a_key_without_hmac_secret_is_refused_at_enrolment_and_named_at_unlock() {
     let (rig, _) = Rig::with_vault();
     rig.authenticator("old");
