@@ -144,6 +144,28 @@ fn what_is_no_folder_in_the_place_of_the_keys_counts_as_damaged() {
 }
 
 #[test]
+fn links_and_pipes_in_the_place_of_files_of_keys_are_replaced() {
+    for end in ["json", "key"] {
+        for what in ["a pipe", "a link"] {
+            let scene = Scene::new();
+            let outside = scene.folder.path().join("outside");
+            fs::write(&outside, "mine").expect("written");
+            let keys = scene.vault().join("keys");
+            let is_meant = |path: &&PathBuf| path.starts_with(&keys) && path.extension() == Some(end.as_ref());
+            let path = scene.files.keys().find(is_meant).expect("one of them");
+            replace_by_pipe(path);
+            if what == "a link" {
+                fs::remove_file(path).expect("removed");
+                std::os::unix::fs::symlink(&outside, path).expect("a link");
+            }
+            scene.judge(&format!("{what} for {end}"), true);
+            assert!(path.symlink_metadata().is_ok_and(|found| found.is_file()), "{what} for {end}");
+            assert_eq!(fs::read(&outside).expect("there"), b"mine");
+        }
+    }
+}
+
+#[test]
 fn a_link_out_of_the_folder_is_not_followed() {
     let scene = Scene::new();
     let outside = scene.folder.path().join("outside");

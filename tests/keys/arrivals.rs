@@ -211,3 +211,34 @@ fn commits_of_a_device_that_was_behind_a_rotation_are_named_and_not_called_damag
     assert!(found[0].starts_with("warning") && found[0].contains("passed over"), "{found:?}");
     assert!(rig.open(&second, "one").expect("open").status().read_only.is_some());
 }
+
+#[test]
+fn a_header_that_names_an_epoch_that_nobody_has_stops_changes_until_its_file_is_gone() {
+    let (rig, disk) = Rig::with_vault();
+    let volume = rig.open(&disk, "one").expect("open");
+    write(&volume, "a", b"old");
+    volume.close().expect("closed");
+    let is_meta = |(path, _): &(FilePath, Vec<u8>)| path.name.ends_with(".meta");
+    let (path, mut bytes) = folder_of(&disk).into_iter().rfind(is_meta).expect("a commit");
+    // The header: epoch, sequence number and segment id, the latter two as the name has them.
+    bytes[32..48].fill(9);
+    bytes[56..64].copy_from_slice(&500u64.to_le_bytes());
+    bytes[64..72].copy_from_slice(&0xabcdu64.to_le_bytes());
+    let folder = path.name.rsplit_once('/').expect("a folder").0;
+    let planted = FilePath::vault(format!("{folder}/{:010x}-{:016x}.meta", 500, 0xabcd));
+    disk.deliver(&planted, &bytes);
+    let before = folder_of(&disk);
+    let device = DeviceState::load(&disk).expect("readable").expect("there").device;
+    for accept_rollback in [false, true] {
+        let volume = open_with(&rig, &disk, "one", options(accept_rollback, false));
+        let reason = volume.status().read_only.expect("no changes are taken");
+        assert!(reason.contains(&device.to_string()) && reason.contains(&"09".repeat(16)), "{reason}");
+        assert_eq!(read(&volume, "a").as_deref(), Some(&b"old"[..]));
+    }
+    assert_eq!(folder_of(&disk), before);
+    disk.withdraw(&planted);
+    let volume = rig.open(&disk, "one").expect("open");
+    assert_eq!(volume.status().read_only, None);
+    write(&volume, "a", b"new");
+    volume.close().expect("closed");
+}

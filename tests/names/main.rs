@@ -3,10 +3,11 @@
 //!
 //! - `numbers`: sequence numbers; `twins`: files that bear the id of a true segment; `crowds`: very many names
 //! - `unlisted`: folders and files that may not be read; `inside`: a panic amid publishing
-//! - `fuzz`: random folders
+//! - `exchanged`: true files whose content is exchanged or withheld, and what they show; `fuzz`: random folders
 
 mod crowds;
 mod double;
+mod exchanged;
 mod fuzz;
 mod inside;
 mod numbers;
