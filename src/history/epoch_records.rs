@@ -12,6 +12,10 @@ use crate::format::{EpochId, EpochRecord, FormatError, InodeNumber, Key, KeyKind
 use crate::segments::{EpochKeys, KeyRing};
 use crate::tree::{Root, Tree};
 
+/// So many earlier epochs a tree can have. Each open key has memory mappings of its own, of which the kernel gives a process
+/// some 65,000: a tree that somebody has filled must not use them up.
+const RECORDS_MAX: usize = 4096;
+
 /// What a tree shows of earlier epochs.
 #[derive(Debug, Default)]
 pub(super) struct EarlierEpochs {
@@ -36,6 +40,10 @@ impl EarlierEpochs {
         let (mut records, mut unread) = (Vec::new(), BTreeSet::new());
         while let Some(epoch) = wanted.pop() {
             if !asked.insert(epoch) {
+                continue;
+            }
+            if records.len() == RECORDS_MAX {
+                unread.insert(epoch);
                 continue;
             }
             match epoch_record(tree, root, epoch) {
@@ -112,11 +120,14 @@ pub fn earlier_epochs(tree: &Tree, root: &Root, ring: &KeyRing) -> Result<BTreeS
 /// The records of earlier epochs in a tree.
 ///
 /// # Errors
-/// When one of them, or a node that may hold one, cannot be read, or a newer version wrote one. A record that is none is passed
-/// over: `check` names it.
+/// When one of them, or a node that may hold one, cannot be read, when there are more than 4096, or a newer version wrote one. A
+/// record that is none is passed over: `check` names it.
 pub fn epoch_records(tree: &Tree, root: &Root) -> Result<Vec<EpochRecord>, HistoryError> {
     let key = |suffix| Key::new(InodeNumber::VAULT, KeyKind::EpochRecord, suffix);
-    let items = tree.scan(root, key(0), key(u64::MAX)).collect::<Result<Vec<_>, _>>()?;
+    let items = tree.scan(root, key(0), key(u64::MAX)).take(RECORDS_MAX + 1).collect::<Result<Vec<_>, _>>()?;
+    if items.len() > RECORDS_MAX {
+        return Err(FormatError::Invalid { structure: "list of earlier epochs", field: "length" }.into());
+    }
     let records = items.iter().map(|(_, item)| decode(&item.value)).collect::<Result<Vec<_>, _>>()?;
     Ok(records.into_iter().flatten().collect())
 }

@@ -31,6 +31,9 @@ use crate::segments::Segments;
 use crate::store::FilePath;
 use crate::tree::Tree;
 
+/// So many vault keys are open at the most, whatever trees name: each takes three memory mappings, of some 65,000 in all.
+const OPEN_EPOCHS_MAX: usize = 8192;
+
 /// What this device knew of epochs before it looked at the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownEpochs {
@@ -294,6 +297,10 @@ impl AcceptedHeads {
         for (other, key) in keys.into_iter().filter(|(other, _)| *other != epoch) {
             // The true key, whatever is to be said of the commit: ids are derived from keys.
             if segments.ring().epoch(other).is_none() {
+                if segments.ring().epochs().len() >= OPEN_EPOCHS_MAX {
+                    log::debug!("{OPEN_EPOCHS_MAX} vault keys are open: that of epoch {other} is not opened");
+                    continue;
+                }
                 segments.ring().add(key);
                 news = true;
             }

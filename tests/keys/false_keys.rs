@@ -1,6 +1,8 @@
 //! A key that is named for an epoch whose key it is not: in a tree by the holder of a removed key, or in a key file that he
 //! has sealed to somebody's slot. It is nowhere taken for the true one, and hides it from nobody.
 
+use std::collections::BTreeMap;
+
 use passkeyfs::crypto::{EpochKey, Secret};
 use passkeyfs::format::{EpochId, EpochRecord, Key, RecordedKey, SlotRecord};
 use passkeyfs::store::{FilePath, MemoryStore};
@@ -205,4 +207,31 @@ fn a_commit_under_a_replaced_vault_key_that_calls_itself_one_of_the_newest_epoch
             }
         }
     }
+}
+
+#[test]
+fn a_tree_with_more_earlier_epochs_than_the_kernel_has_mappings_stops_nobody() {
+    let scene = scene();
+    let theirs = scene.before.fork();
+    let record = |number: u32| {
+        let mut bytes = [0; 32];
+        bytes[..4].copy_from_slice(&number.to_le_bytes());
+        let epoch = EpochId(EpochKey::from_bytes(&bytes).id());
+        let record = EpochRecord { epoch, key: RecordedKey::Plain(Secret::new(bytes)), created_seconds: 0 };
+        (EpochRecord::key_of(epoch), record.encode().to_vec())
+    };
+    let items = (0..70_000).map(record).collect::<BTreeMap<_, _>>().into_iter().collect();
+    add_commit(&scene.rig, &theirs, "two", Forgery { items, ..Forgery::default() });
+    let had = folder_of(&scene.disk);
+    bring(&theirs, &scene.disk);
+    let volume = scene.volume(&scene.disk, false);
+    assert_eq!(read(&volume, "a").as_deref(), Some(&b"true"[..]));
+    drop(volume);
+    folder_of(&scene.disk)
+        .into_keys()
+        .filter(|path| !had.contains_key(path))
+        .for_each(|path| scene.disk.withdraw(&path));
+    let volume = scene.volume(&scene.disk, false);
+    assert_eq!(volume.status().read_only, None);
+    assert_eq!(read(&volume, "deep").as_deref(), Some(&[7; 10_000][..]));
 }
