@@ -296,11 +296,7 @@ impl AcceptedHeads {
         let mut news = false;
         for (other, key) in keys.into_iter().filter(|(other, _)| *other != epoch) {
             // The true key, whatever is to be said of the commit: ids are derived from keys.
-            if segments.ring().epoch(other).is_none() {
-                if segments.ring().epochs().len() >= OPEN_EPOCHS_MAX {
-                    log::debug!("{OPEN_EPOCHS_MAX} vault keys are open: that of epoch {other} is not opened");
-                    continue;
-                }
+            if segments.ring().epoch(other).is_none() && segments.ring().epochs().len() < OPEN_EPOCHS_MAX {
                 segments.ring().add(key);
                 news = true;
             }
