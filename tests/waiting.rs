@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use passkeyfs::store::faulty::CallKind;
 use passkeyfs::store::{FaultyStore, MemoryStore};
-use passkeyfs::volume::{Place, Volume};
+use passkeyfs::volume::{Place, RenameMode, Volume};
 use support::{OWNER, ROOT, World, create, noise};
 
 /// Longer than any operation takes that waits for nothing, on a busy machine.
@@ -24,12 +24,22 @@ fn open(world: &World) -> (Disk, Arc<Volume>) {
 
 /// Runs `slow` on a disk that does not answer calls of these kinds, and `quick` meanwhile, which must not wait for it.
 fn beside(
-    (store, volume): &(Disk, Arc<Volume>),
+    rig: &(Disk, Arc<Volume>),
     kinds: &[CallKind],
     slow: impl FnOnce(&Volume) + Send + 'static,
     quick: impl FnOnce(&Volume) + Send + 'static,
 ) {
-    store.hold(kinds);
+    beside_held(rig, |store| store.hold(kinds), slow, quick);
+}
+
+/// The same, where `hold` says which calls are not answered.
+fn beside_held(
+    (store, volume): &(Disk, Arc<Volume>),
+    hold: impl FnOnce(&Disk),
+    slow: impl FnOnce(&Volume) + Send + 'static,
+    quick: impl FnOnce(&Volume) + Send + 'static,
+) {
+    hold(store);
     let slow = std::thread::spawn({
         let volume = Arc::clone(volume);
         move || slow(&volume)
@@ -90,6 +100,54 @@ fn while_an_fsync_waits_files_are_made_written_and_removed() {
             volume.flush_file();
         },
     );
+}
+
+/// More than a data segment holds, and a small file.
+fn change_much(volume: &Volume) {
+    let large = create(volume, "large");
+    volume.write(large, 0, &noise(5, 17 << 20), false).unwrap();
+    create(volume, "small");
+}
+
+#[test]
+fn whatever_sync_a_publish_waits_for_the_next_changes_go_to_the_journal_and_outlive_a_kill() {
+    let count = |work: fn(&Volume)| {
+        let (store, volume) = open(&World::new(6));
+        change_much(&volume);
+        store.reset();
+        work(&volume);
+        (store.calls().of(CallKind::Sync), store.calls().of(CallKind::SyncName))
+    };
+    let (syncs, name_syncs) = count(|volume| volume.publish().unwrap());
+    assert!(syncs >= 3, "two data segments and a meta segment: {syncs}");
+    let waits = (0..syncs).map(|number| (CallKind::Sync, number));
+    for (kind, number) in waits.chain((0..name_syncs).map(|number| (CallKind::SyncName, number))) {
+        let mut world = World::new(6);
+        let rig = open(&world);
+        change_much(&rig.1);
+        rig.0.reset();
+        let disk = world.disk.clone();
+        let (kill, killed) = mpsc::channel();
+        let quick = move |volume: &Volume| {
+            create_some(volume);
+            let inode = volume.lookup(ROOT, b"new 0").unwrap().inode;
+            volume.write(inode, 0, &noise(4, 1_000_000), false).unwrap();
+            volume.flush_file();
+            volume.rename(ROOT, b"small", ROOT, b"renamed", RenameMode::Replace).unwrap();
+            kill.send(disk.fork().kill()).unwrap();
+        };
+        beside_held(&rig, |store| store.hold_from(kind, number), |volume| volume.publish().unwrap(), quick);
+        world.disk = killed.recv().unwrap();
+        let volume = world.open();
+        let read = |name: &str| {
+            let found = volume
+                .lookup(ROOT, name.as_bytes())
+                .unwrap_or_else(|error| panic!("{kind:?} {number}: {name}: {error}"));
+            volume.read(found.inode, 0, found.size_bytes as usize).unwrap()
+        };
+        assert!(read("new 0") == noise(4, 1_000_000) && read("large") == noise(5, 17 << 20), "{kind:?} {number}");
+        assert!(read("renamed").is_empty());
+    }
 }
 
 #[test]

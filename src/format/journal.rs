@@ -58,11 +58,16 @@ pub enum JournalRecord<'a> {
         /// The bytes.
         bytes: &'a [u8],
     },
-    /// All data that the first frames of this file point to was durable before this record was written. It changes nothing.
+    /// What the first frames of this file stand on was durable before this record was written: the data that they point to,
+    /// and the journal of the generation that they follow. It changes nothing.
     Durable {
         /// How many frames.
         frames: u64,
     },
+    /// All operations of this generation are in the frames up to this one; what follows only moves data to segments.
+    End,
+    /// This file was begun when that of the generation below was written to its [`End`](Self::End), and perhaps not durable.
+    Follows(CommitNumber),
 }
 
 impl<'a> JournalRecord<'a> {
@@ -88,6 +93,8 @@ impl<'a> JournalRecord<'a> {
             }
             Self::Data { inode, offset, bytes } => drop(writer.u8(5).u64(inode.0).u64(*offset).bytes32(bytes)),
             Self::Durable { frames } => drop(writer.u8(8).u64(*frames)),
+            Self::End => drop(writer.u8(9)),
+            Self::Follows(generation) => drop(writer.u8(10).u64(generation.0)),
         }
     }
 
@@ -108,6 +115,8 @@ impl<'a> JournalRecord<'a> {
                 Ok(Self::Data { inode, offset, bytes: reader.bytes32()? })
             }
             8 => Ok(Self::Durable { frames: reader.u64()? }),
+            9 => Ok(Self::End),
+            10 => Ok(Self::Follows(CommitNumber(reader.u64()?))),
             _ => Err(reader.invalid("record kind")),
         }
     }
@@ -119,6 +128,7 @@ impl<'a> JournalRecord<'a> {
             match record? {
                 Self::Base(base) => beginning.bases.push(base),
                 Self::ResetAll => beginning.says_all = true,
+                Self::Follows(generation) => beginning.follows = Some(generation),
                 Self::Reset => {}
                 _ => break,
             }
@@ -144,6 +154,8 @@ pub struct JournalBeginning {
     pub bases: Vec<CommitReference>,
     /// Whether it voids the journals of earlier generations.
     pub says_all: bool,
+    /// The generation below, if its journal may not have been durable when this one was begun.
+    pub follows: Option<CommitNumber>,
 }
 
 /// The clear part of a frame that its tag covers: bytes 0 to 15.

@@ -156,7 +156,25 @@ pub fn list(store: &dyn Store) -> Result<Vec<JournalFile>, StoreError> {
     Ok(files)
 }
 
-/// How many of a file's frames, from the first, point to nothing but data that was durable when one of them was written.
+/// The generation whose journal must be there to its end for these frames to count. None where its journal was durable, or its
+/// commit published, before any of these frames was acknowledged.
+///
+/// # Errors
+/// When the first frame holds no records.
+pub fn follows(frames: &[Vec<u8>]) -> Result<Option<CommitNumber>, FormatError> {
+    match frames.first().filter(|_| durable_frames(frames) == 0) {
+        Some(first) => Ok(JournalRecord::beginning(first)?.follows),
+        None => Ok(None),
+    }
+}
+
+/// Whether these frames hold all operations of their generation.
+pub fn has_end(frames: &[Vec<u8>]) -> bool {
+    let mut records = frames.iter().rev().flat_map(|frame| JournalRecord::decode_all(frame));
+    records.any(|record| record == Ok(JournalRecord::End))
+}
+
+/// How many of a file's frames, from the first, stand on nothing but what was durable when one of them was written.
 pub fn durable_frames(frames: &[Vec<u8>]) -> u64 {
     let records = frames.iter().flat_map(|frame| JournalRecord::decode_all(frame));
     let durable = records.filter_map(|record| match record {

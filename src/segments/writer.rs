@@ -60,6 +60,7 @@ pub struct FinishedSegment {
 }
 
 /// A sync of a segment that is being written: of all its blocks when it was begun.
+#[derive(Clone)]
 pub struct SegmentSync {
     /// Which.
     pub segment: SegmentId,
@@ -162,12 +163,16 @@ impl SegmentWriter {
         Ok(pointer)
     }
 
-    /// What makes all blocks appended so far durable, in staging; none where they are. Blocks may be appended meanwhile.
+    /// What makes all blocks appended so far durable, in staging. Blocks may be appended meanwhile.
     ///
     /// After an error of it the segment is closed for ever and what was not synced before is to be written to another.
-    pub fn start_sync(&self) -> Option<SegmentSync> {
-        let (segment, bytes) = (self.header.segment, self.file.len());
-        (self.synced_bytes < bytes).then(|| SegmentSync { segment, bytes, file: self.file.syncer() })
+    pub fn start_sync(&self) -> SegmentSync {
+        SegmentSync { segment: self.header.segment, bytes: self.file.len(), file: self.file.syncer() }
+    }
+
+    /// Whether all blocks appended so far are durable in staging.
+    pub fn is_synced(&self) -> bool {
+        self.synced_bytes == self.file.len()
     }
 
     /// Notes that a sync of this segment has succeeded.

@@ -206,7 +206,12 @@ impl<S: Store + ?Sized> FaultyStore<S> {
 
     /// Makes calls of these kinds wait, as on a disk that does not answer, until [`release`](Self::release).
     pub fn hold(&self, kinds: &[CallKind]) {
-        self.faults.state.lock().held = kinds.to_vec();
+        self.faults.state.lock().held = kinds.iter().map(|kind| (*kind, 0)).collect();
+    }
+
+    /// The same from call `number` of this kind on.
+    pub fn hold_from(&self, kind: CallKind, number: u64) {
+        self.faults.state.lock().held = vec![(kind, number)];
     }
 
     /// Makes call `number` wait, until [`release`](Self::release).
@@ -264,7 +269,8 @@ struct State {
     planned: Vec<Planned>,
     gone_from: Option<(u64, &'static str)>,
     full: Vec<Area>,
-    held: Vec<CallKind>,
+    /// Each with the number of its first call that waits.
+    held: Vec<(CallKind, u64)>,
     held_at: Option<u64>,
     waiting: usize,
     counts: CallCounts,
@@ -290,7 +296,11 @@ impl Faults {
         let mut state = self.state.lock();
         state.waiting += 1;
         let number = state.counts.total();
-        while state.held.contains(&kind) || state.held_at == Some(number) {
+        let is_held = |state: &State| {
+            let is_kind = state.held.iter().any(|(held, from)| *held == kind && state.counts.of(kind) >= *from);
+            is_kind || state.held_at == Some(number)
+        };
+        while is_held(&state) {
             self.released.wait(&mut state);
         }
         state.waiting = state.waiting.saturating_sub(1);

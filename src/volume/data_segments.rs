@@ -21,13 +21,52 @@ use crate::segments::{BlockError, BlockSource, FinishedSegment, PreparedBlock, S
 /// The data segments that a generation has filled.
 #[derive(Default)]
 pub(super) struct GenerationSegments {
+    /// The one that is being filled.
     open: Option<SegmentWriter>,
+    /// Those that have no room for more, oldest first.
+    full: Vec<SegmentWriter>,
+    /// The one that a thread is finishing, which waits for the disk and holds no lock.
+    finishing: Option<SegmentSync>,
     /// Complete and durable in staging, in the order in which they were filled.
     pub finished: Vec<FinishedSegment>,
     /// Bytes in them and in the open one.
     pub bytes: u64,
     /// When nothing of the generation pointed into a doubtful segment.
     settled: Option<SettledAt>,
+}
+
+impl GenerationSegments {
+    /// Those that are filled or full.
+    fn unfinished(&mut self) -> impl Iterator<Item = &mut SegmentWriter> {
+        self.full.iter_mut().chain(&mut self.open)
+    }
+
+    fn segments(&self) -> impl Iterator<Item = SegmentId> {
+        let unfinished = self.full.iter().chain(&self.open).map(|writer| writer.header().segment);
+        let finishing = self.finishing.iter().map(|sync| sync.segment);
+        self.finished.iter().map(|segment| segment.header.segment).chain(finishing).chain(unfinished)
+    }
+
+    /// What makes durable all blocks that are not.
+    fn start_syncs(&mut self) -> Vec<SegmentSync> {
+        let finishing = self.finishing.clone();
+        finishing
+            .into_iter()
+            .chain(self.unfinished().filter(|writer| !writer.is_synced()).map(|writer| writer.start_sync()))
+            .collect()
+    }
+
+    /// Notes how a sync ended: a segment whose sync has failed is filled no further.
+    fn note_sync(&mut self, sync: &SegmentSync, has_succeeded: bool) {
+        if has_succeeded {
+            self.unfinished()
+                .filter(|writer| writer.header().segment == sync.segment)
+                .for_each(|writer| writer.note_synced(sync));
+            return;
+        }
+        self.full.retain(|writer| writer.header().segment != sync.segment);
+        self.open.take_if(|writer| writer.header().segment == sync.segment);
+    }
 }
 
 /// A moment, by the two counts that end a generation's being settled: new doubts, and pointers cloned from elsewhere.
@@ -70,16 +109,17 @@ impl DataSegments {
 
     /// Fills none of the segments further, and relies on none of these.
     pub fn give_up(&mut self, segments: impl IntoIterator<Item = SegmentId>) {
-        self.generations.values_mut().for_each(|generation| generation.open = None);
+        for generation in self.generations.values_mut() {
+            generation.full.clear();
+            generation.open = None;
+        }
         self.doubt_found(segments);
     }
 
     /// Notes that a journal frame is about to point into what the generations up to this one have filled.
     fn mention(&mut self, number: CommitNumber) {
-        for generation in self.generations.range(..=number).map(|(_, generation)| generation) {
-            let open = generation.open.iter().map(|open| open.header().segment);
-            self.mentioned.extend(generation.finished.iter().map(|segment| segment.header.segment).chain(open));
-        }
+        let generations = self.generations.range(..=number);
+        self.mentioned.extend(generations.flat_map(|(_, generation)| generation.segments()));
     }
 
     /// Whether nothing of a generation points into a doubtful segment, of all that `state` holds.
@@ -121,10 +161,8 @@ impl Volume {
         // A block is tagged under the current epoch, so its segment must be of it, too.
         let current = self.segments.ring().current().epoch;
         let is_done = |open: &SegmentWriter| !open.has_room_for(block.stored.len()) || open.header().epoch != current;
-        if generation.open.as_ref().is_some_and(is_done) {
-            self.finish_open(&mut data, number)?;
-        }
-        let generation = data.generation(number);
+        let done = generation.open.take_if(|open| is_done(open));
+        generation.full.extend(done);
         let writer = match &mut generation.open {
             Some(open) => open,
             none => none.insert(self.segments.begin(SegmentKind::Data)?),
@@ -141,29 +179,47 @@ impl Volume {
         }
     }
 
-    fn finish_open(&self, data: &mut DataSegments, number: CommitNumber) -> Result<()> {
-        let Some(open) = data.generation(number).open.take() else { return Ok(()) };
-        let segment = open.header().segment;
-        if open.blocks() == 0 {
-            drop(open);
-            self.segments.discard(segment);
-            return Ok(());
-        }
-        match self.segments.finish(open, None) {
-            Ok(finished) => data.generation(number).finished.push(finished),
-            Err(error) => {
-                data.doubt([segment]);
-                return Err(error.into());
+    /// Finishes the generation's full segments: each is durable in staging on return. Blocks are appended to others meanwhile.
+    pub(super) fn finish_full_segments(&self, number: CommitNumber) -> Result<()> {
+        let _finishing = self.finishing.lock();
+        loop {
+            let writer = {
+                let mut data = self.data_segments.lock();
+                let Some(generation) = data.generations.get_mut(&number) else { return Ok(()) };
+                if generation.full.is_empty() {
+                    return Ok(());
+                }
+                let writer = generation.full.remove(0);
+                generation.finishing = Some(writer.start_sync());
+                writer
+            };
+            let segment = writer.header().segment;
+            let finished = self.segments.finish(writer, None);
+            let mut data = self.data_segments.lock();
+            let generation = data.generation(number);
+            generation.finishing = None;
+            match finished {
+                Ok(finished) => generation.finished.push(finished),
+                Err(error) => {
+                    data.doubt([segment]);
+                    return Err(error.into());
+                }
             }
         }
-        Ok(())
     }
 
-    /// Ends the generation's open data segment: all it filled is durable in staging on return.
+    /// Ends the generation's data segments: all it filled is durable in staging on return.
     pub(super) fn finish_data_segments(&self, number: CommitNumber) -> Result<Vec<FinishedSegment>> {
-        let mut data = self.data_segments.lock();
-        self.finish_open(&mut data, number)?;
-        Ok(data.generation(number).finished.clone())
+        {
+            let mut data = self.data_segments.lock();
+            let generation = data.generation(number);
+            match generation.open.take() {
+                Some(empty) if empty.blocks() == 0 => self.segments.discard(empty.header().segment),
+                open => generation.full.extend(open),
+            }
+        }
+        self.finish_full_segments(number)?;
+        Ok(self.data_segments.lock().generation(number).finished.clone())
     }
 
     /// Makes the blocks that the generation points to durable. No lock is held meanwhile.
@@ -173,22 +229,23 @@ impl Volume {
     pub(super) fn sync_data_segments(&self, number: CommitNumber) -> Result<()> {
         // Also those of the generation before: a clone points to what that one has flushed.
         let begun: Vec<(CommitNumber, SegmentSync)> = {
-            let data = self.data_segments.lock();
-            let generations = data.generations.range(..=number);
-            generations.filter_map(|(owner, segments)| Some((*owner, segments.open.as_ref()?.start_sync()?))).collect()
+            let mut data = self.data_segments.lock();
+            let generations = data.generations.range_mut(..=number);
+            generations
+                .flat_map(|(owner, segments)| segments.start_syncs().into_iter().map(|sync| (*owner, sync)))
+                .collect()
         };
         for (owner, sync) in begun {
             let synced = sync.run();
             let mut data = self.data_segments.lock();
             // It may have been finished meanwhile, which syncs it, too.
-            let open = data.generations.get_mut(&owner).map(|generation| &mut generation.open);
-            let open = open.filter(|open| open.as_ref().is_some_and(|open| open.header().segment == sync.segment));
+            if let Some(generation) = data.generations.get_mut(&owner) {
+                generation.note_sync(&sync, synced.is_ok());
+            }
             if let Err(error) = synced {
-                open.into_iter().for_each(|open| *open = None);
                 data.doubt([sync.segment]);
                 return Err(error.into());
             }
-            open.into_iter().flatten().for_each(|open| open.note_synced(&sync));
         }
         self.mention_data_segments(number)
     }

@@ -7,7 +7,7 @@
 //! A crash at any point loses nothing that `fsync` acknowledged: until a commit, the journal holds the bytes, or the
 //! pointers into segments that were synced before the frame was.
 
-use super::dirty::BlockAddress;
+use super::dirty::{BlockAddress, DirtyBlock};
 use super::journal_state::FrameRoom;
 use super::overlay::Found;
 use super::state::{Asker, BlockBase, BlockPlan, State, View};
@@ -234,8 +234,8 @@ impl Volume {
     }
 
     /// Flushes what the next journal frame would hold of a generation's data, as far as it is more than that should: whole
-    /// blocks, which are then written once, and parts of blocks only when there is much of them, for they may have to be
-    /// written again when they are filled up.
+    /// blocks and those of closed files, which are then written once, and parts of blocks of open files only when there is
+    /// much of them, for they may have to be written again when they are filled up.
     pub(super) fn flush_unjournaled(&self, number: CommitNumber, frame: &FrameRoom) -> Result<()> {
         let block_bytes = self.context.block_bytes;
         for (parts_too, left_bytes) in [(false, frame.data_bytes), (true, frame.part_bytes)] {
@@ -245,8 +245,10 @@ impl Volume {
                 if generation.dirty.unjournaled_bytes() <= left_bytes {
                     return Ok(());
                 }
+                let uses = self.uses.lock();
+                let is_done = |at: BlockAddress, block: &DirtyBlock| block.covers(block_bytes) || !uses.is_open(at.0);
                 let blocks = generation.dirty.unjournaled();
-                blocks.filter(|(_, block)| parts_too || block.covers(block_bytes)).map(|(at, _)| at).collect()
+                blocks.filter(|(at, block)| parts_too || is_done(*at, block)).map(|(at, _)| at).collect()
             };
             for at in chosen {
                 match self.flush_block(number, at) {

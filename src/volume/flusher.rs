@@ -107,6 +107,7 @@ impl Volume {
                 }
             }
         }
+        self.finish_full_segments(number)?;
         if self.note_staged() > COMMIT_DATA_BYTES {
             self.want_publish();
         }

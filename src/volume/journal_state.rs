@@ -33,11 +33,14 @@ pub(super) struct GenerationJournal {
     pub after_replay: bool,
     /// How many frames of the file are durable.
     pub synced_frames: u64,
-    /// How many frames there are up to the last one that points to data in segments.
-    pub pointing_frames: u64,
-    /// Up to which frame a record says that such data is durable.
+    /// How many frames there are up to the last one that stands on what may not be durable: data in segments, or the journal
+    /// of the generation below.
+    pub standing_frames: u64,
+    /// Up to which frame a record says that all this is durable.
     pub covered_frames: u64,
-    /// It holds all of a generation that takes no more changes, and is durable: nothing is appended any more.
+    /// All operations of the generation are written; it takes no more. The journal of the next one may begin.
+    pub has_end: bool,
+    /// That is durable, too: nothing is appended any more.
     pub is_complete: bool,
 }
 
@@ -53,7 +56,7 @@ pub(super) struct FrameRoom {
 pub(super) struct SyncPoint {
     pub part: FilePath,
     pub frames: u64,
-    /// The data that its frames point to is to be synced first.
+    /// What its frames stand on is to be synced first.
     pub data_first: bool,
 }
 
@@ -67,7 +70,7 @@ impl GenerationJournal {
     /// Up to where the file is to be synced; `None` where it is.
     pub fn sync_point(&self) -> Option<SyncPoint> {
         let journal = self.journal.as_ref()?;
-        let data_first = self.pointing_frames > self.covered_frames;
+        let data_first = self.standing_frames > self.covered_frames;
         let is_synced = self.synced_frames == journal.frames() && !data_first;
         (!is_synced).then(|| SyncPoint { part: journal.path().clone(), frames: journal.frames(), data_first })
     }
@@ -77,7 +80,7 @@ impl GenerationJournal {
         self.journal.as_mut().filter(|journal| *journal.path() == point.part)
     }
 
-    /// Appends that the data which frames point to is durable.
+    /// Appends that what frames stand on is durable.
     pub fn cover(&mut self, point: &SyncPoint) -> std::result::Result<(), StoreError> {
         if point.data_first
             && let Some(journal) = self.at(point)
@@ -135,7 +138,9 @@ impl JournalState {
         self.generations.entry(number).or_default()
     }
 
-    pub fn is_complete(&self, number: CommitNumber) -> bool {
-        self.generations.get(&number).is_some_and(|kept| kept.is_complete)
+    /// The generation below `number`, if its journal is written to its end and may not be durable.
+    pub fn to_follow(&self, number: CommitNumber) -> Option<CommitNumber> {
+        let (below, kept) = self.generations.range(..number).next_back()?;
+        (kept.has_end && !kept.is_complete).then_some(*below)
     }
 }

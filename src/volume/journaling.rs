@@ -11,8 +11,8 @@
 //!   frames point to is synced; a record says so; the journal is synced, once for all who wait. No lock that `write_journal`
 //!   takes is held while the disk is waited for.
 //!
-//! A generation's journal is completed (written and synced) before the next generation's has a first frame: of two files
-//! the disk may lose either, and nothing may stand on a frame that is lost.
+//! A generation's journal is written to its end before the next generation's has a first frame, and synced before that is: of
+//! two files a power cut may take either, so the next one counts only where the one before has its end (`Follows`, `End`).
 //!
 //! After a failed write or sync nothing is retried on the same file: all that the generation's journal must hold goes to
 //! a new part, which is synced before it counts. If that fails, too, the volume takes no more changes and says so; where the
@@ -38,6 +38,10 @@ struct Records {
     bytes: Vec<u8>,
     /// Some of it points to data in segments.
     points: bool,
+    /// It is the first of a file, and that follows one that may not be durable.
+    follows: bool,
+    /// All operations of the generation are written with it.
+    ends: bool,
 }
 
 impl Volume {
@@ -71,6 +75,7 @@ impl Volume {
             // The frozen generation came first, so it must be durable first.
             if let Some(frozen) = frozen {
                 self.sync_generation(frozen)?;
+                self.journal.lock().generation(frozen).is_complete = true;
             }
             self.sync_generation(number)?;
             // A commit may have frozen the generation between: what was changed since is in the next one.
@@ -133,7 +138,7 @@ impl Volume {
         loop {
             let (frozen, number, changes) = self.generations_to_journal();
             if let Some(frozen) = frozen {
-                self.complete_generation(journal, frozen)?;
+                self.end_generation(journal, frozen)?;
             }
             self.write_generation(journal, number)?;
             if self.state.read().current.number == number {
@@ -156,14 +161,12 @@ impl Volume {
         state.read_only.clone().filter(|_| !nothing_to_do && synced < state.changes)
     }
 
-    /// Makes a generation's journal durable. The journal is not locked while the disk is waited for.
+    /// Makes a generation's journal durable, after that of the one before. The journal is not locked while the disk is waited
+    /// for.
     fn sync_generation(&self, number: CommitNumber) -> Result<()> {
         loop {
             let point = {
                 let mut journal = self.journal.lock();
-                if let Some(frozen) = self.generations_to_journal().0.filter(|frozen| *frozen < number) {
-                    self.complete_generation(&mut journal, frozen)?;
-                }
                 self.write_generation(&mut journal, number)?;
                 match journal.generation(number).sync_point() {
                     Some(point) => point,
@@ -196,9 +199,19 @@ impl Volume {
         Ok(true)
     }
 
-    /// All of a frozen generation is in its journal, durably: the journal of the next may begin.
-    fn complete_generation(&self, journal: &mut JournalState, number: CommitNumber) -> Result<()> {
-        if journal.is_complete(number) {
+    /// Writes all of a frozen generation: the journal of the next may begin. A crash before it is synced may leave the next
+    /// one's file and not this end: then the next one does not count.
+    fn end_generation(&self, journal: &mut JournalState, number: CommitNumber) -> Result<()> {
+        match journal.generation(number).has_end {
+            true => Ok(()),
+            false => self.write_generation(journal, number),
+        }
+    }
+
+    /// Makes the journal of the generation below durable, with this one locked: a part that says all is to stand by itself.
+    fn complete_below(&self, journal: &mut JournalState, number: CommitNumber) -> Result<()> {
+        let Some(number) = self.generations_to_journal().0.filter(|frozen| *frozen < number) else { return Ok(()) };
+        if journal.generation(number).is_complete {
             return Ok(());
         }
         self.write_generation(journal, number)?;
@@ -230,6 +243,9 @@ impl Volume {
         // After a rotation nothing more is sealed under the old vault key.
         let current = self.segments.ring().current().epoch;
         kept.rewrite |= too_large(kept) || kept.journal.as_ref().is_some_and(|journal| journal.epoch() != current);
+        if kept.rewrite && !kept.is_complete {
+            self.complete_below(journal, number)?;
+        }
         match self.append_frame(journal, number) {
             Ok(()) => Ok(()),
             Err(error) => self.begin_anew(journal, number, &error),
@@ -241,7 +257,7 @@ impl Volume {
         log::warn!("the journal failed and is begun anew: {error}");
         self.discard_unmentioned();
         journal.generation(number).rewrite = true;
-        let written = self.append_frame(journal, number);
+        let written = self.complete_below(journal, number).and_then(|()| self.append_frame(journal, number));
         journal.has_failed = written.is_err();
         written.inspect_err(|error| {
             // A full disk is the caller's to hear of: the next try says all anew, and may find room.
@@ -252,6 +268,7 @@ impl Volume {
     }
 
     fn append_frame(&self, journal: &mut JournalState, number: CommitNumber) -> Result<()> {
+        let follows = journal.to_follow(number);
         let kept = journal.generations.entry(number).or_default();
         if kept.is_complete {
             return Ok(());
@@ -262,7 +279,7 @@ impl Volume {
             true => self.flush_large_data(number)?,
             false => self.flush_unjournaled(number, &kept.frame_room())?,
         }
-        let Some(records) = self.take_records(number, kept) else { return Ok(()) };
+        let Some(records) = self.take_records(number, kept, follows) else { return Ok(()) };
         // From here on the records are nowhere but in `records`: a failure must say all again.
         kept.rewrite = true;
         if records.bytes.len() > FRAME_BYTES_MAX {
@@ -278,7 +295,7 @@ impl Volume {
             if let Some(old) = kept.journal.take() {
                 journal.stale.push((number, old.path().clone()));
             }
-            (kept.synced_frames, kept.pointing_frames, kept.covered_frames) = (0, 0, 0);
+            (kept.synced_frames, kept.standing_frames, kept.covered_frames) = (0, 0, 0);
             kept.journal = Some(self.create_journal(number, &mut kept.next_part)?);
         }
         let part = kept.journal.as_mut().expect("created above");
@@ -293,9 +310,10 @@ impl Volume {
             return Err(error.into());
         }
         let frames = part.frames();
-        if records.points {
-            kept.pointing_frames = frames;
+        if records.points || records.follows {
+            kept.standing_frames = frames;
         }
+        kept.has_end |= records.ends;
         let replaced_all = std::mem::take(&mut kept.after_replay);
         kept.rewrite = false;
         if rewrite {
@@ -324,10 +342,16 @@ impl Volume {
     }
 
     /// The records of the next frame; `None` where there is nothing to say.
-    fn take_records(&self, number: CommitNumber, kept: &GenerationJournal) -> Option<Records> {
+    fn take_records(
+        &self,
+        number: CommitNumber,
+        kept: &GenerationJournal,
+        follows: Option<CommitNumber>,
+    ) -> Option<Records> {
         let block_bytes = self.context.block_bytes as u64;
-        let (bases, changed, data) = {
+        let (bases, changed, data, is_frozen) = {
             let mut state = self.state.write();
+            let is_frozen = state.current.number != number;
             let bases = state.bases_of(number, self.context.device);
             let generation = state.generation_mut(number)?;
             let changed = match kept.rewrite {
@@ -342,11 +366,13 @@ impl Volume {
                 let offset = block * block_bytes + start as u64;
                 JournalRecord::Data { inode, offset, bytes }.encode(&mut data);
             });
-            (bases, changed, data.finish())
+            (bases, changed, data.finish(), is_frozen)
         };
         let mut writer = ByteWriter::with_capacity(data.len());
-        if kept.rewrite || kept.journal.is_none() {
+        let is_first = kept.rewrite || kept.journal.is_none();
+        if is_first {
             bases.iter().for_each(|base| JournalRecord::Base(*base).encode(&mut writer));
+            follows.into_iter().for_each(|below| JournalRecord::Follows(below).encode(&mut writer));
         }
         let nothing_said = writer.len();
         if kept.rewrite {
@@ -359,7 +385,13 @@ impl Volume {
         // Behind the items: an extent drops what was written to its block before.
         writer.put(&data);
         let points = changed.items.iter().any(|(key, value)| is_pointer(key, value.as_deref()));
-        (writer.len() > nothing_said).then(|| Records { bytes: writer.finish(), points })
+        let says_something = writer.len() > nothing_said || kept.journal.is_some();
+        let ends = is_frozen && says_something && (kept.rewrite || !kept.has_end);
+        if ends {
+            JournalRecord::End.encode(&mut writer);
+        }
+        let follows = is_first && follows.is_some();
+        (writer.len() > nothing_said).then(|| Records { bytes: writer.finish(), points, follows, ends })
     }
 
     /// Takes no more changes from here on, and says why. What is there can still be read.

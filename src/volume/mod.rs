@@ -22,8 +22,8 @@
 //! `flush` encrypts a block into a data segment and puts the pointer into the overlay → `publish` writes the overlay into
 //! the tree and the commit into a meta segment. `fsync` goes through `journaling` and waits for neither.
 //!
-//! Locks, in the order in which they are taken: publisher, syncing, journal, flushing, data segments, state, uses. I/O happens
-//! under the first five only, but for tree nodes that are not cached: an operation reads under the state lock the nodes that
+//! Locks, in the order in which they are taken: publisher, finishing, syncing, journal, flushing, data segments, state, uses. I/O
+//! happens under the first six only (and no sync under the sixth), but for tree nodes that are not cached: an operation reads under the state lock the nodes that
 //! say what it is about (entries, attributes, extents), and waits there for the disk where they are in no cache. Nothing
 //! else does: folders are listed and synced, disks asked and the segment table read without it.
 
@@ -117,6 +117,8 @@ pub struct Volume {
     uses: Mutex<uses::Uses>,
     /// Held while a block is flushed: two threads would append it twice.
     flushing: Mutex<()>,
+    /// Held while full data segments are finished.
+    finishing: Mutex<()>,
     data_segments: Mutex<data_segments::DataSegments>,
     /// Held while the journal is synced.
     syncing: Mutex<()>,

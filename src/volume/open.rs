@@ -32,7 +32,7 @@ use crate::format::items::AttributesRecord;
 use crate::format::{
     CommitId, CommitNumber, DeviceId, EpochId, InodeNumber, Key, KeyKind, SegmentId, SlotRecord, VaultFile,
 };
-use crate::history::{DeviceState, Head};
+use crate::history::{DeviceState, Head, journal};
 use crate::segments::{BlockSource, KeyRing, Segments};
 use crate::store::{Area, Clock, Store};
 use crate::tree::{Root, Tree};
@@ -213,6 +213,7 @@ impl Volume {
             }),
             uses: Mutex::new(Uses::default()),
             flushing: Mutex::new(()),
+            finishing: Mutex::new(()),
             data_segments: Mutex::new(DataSegments::default()),
             syncing: Mutex::new(()),
             journal: Mutex::new(JournalState::default()),
@@ -356,7 +357,7 @@ impl Volume {
     /// Puts what the journal holds into memory again.
     pub(super) fn replay(
         &self,
-        journal: &UncoveredJournal,
+        uncovered: &UncoveredJournal,
         number: CommitNumber,
     ) -> std::result::Result<(), OpenError> {
         if self.options.wants_changes() {
@@ -364,19 +365,26 @@ impl Volume {
             self.data_segments.lock().doubt_found(staged.into_iter().map(|(segment, _)| segment));
         }
         let mut state = self.state.write();
-        for frames in journal.frames.values() {
-            for frame in self.believed_frames(&state.root, frames)? {
+        let mut without_end = None;
+        for (number, frames) in &uncovered.frames {
+            if without_end.is_some() && journal::follows(frames)? == without_end {
+                log::warn!("the journal of commit {} is left out: the one below has lost its end", number.0);
+                break;
+            }
+            let believed = self.believed_frames(&state.root, frames)?;
+            for frame in believed {
                 super::replay::replay_frame(&mut state.current, frame, self.context.block_bytes)?;
             }
+            without_end = (!journal::has_end(believed)).then_some(*number);
         }
         state.current.overlay.mark_journaled();
         state.current.dirty.mark_journaled();
         // A killed process may have appended what it never synced: the next fsync says all of it anew.
-        state.changes += u64::from(state.read_only.is_none() && !journal.frames.is_empty());
+        state.changes += u64::from(state.read_only.is_none() && !uncovered.frames.is_empty());
         let gained = super::replay::count_inodes(&state.current, &self.context.tree, &state.root)?;
         state.inode_count = state.inode_count.saturating_add_signed(gained);
-        let replayed = journal.files.clone();
-        self.journal.lock().resume(number, journal.next_part, replayed);
+        let replayed = uncovered.files.clone();
+        self.journal.lock().resume(number, uncovered.next_part, replayed);
         self.note_memory(&state);
         Ok(())
     }

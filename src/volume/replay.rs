@@ -17,7 +17,11 @@ use std::time::Duration;
 pub(super) fn replay_frame(generation: &mut Generation, frame: &[u8], block_bytes: usize) -> Result<()> {
     for record in JournalRecord::decode_all(frame) {
         match record? {
-            JournalRecord::Reset | JournalRecord::Base(_) | JournalRecord::Durable { .. } => {}
+            JournalRecord::Reset
+            | JournalRecord::Base(_)
+            | JournalRecord::Durable { .. }
+            | JournalRecord::End
+            | JournalRecord::Follows(_) => {}
             JournalRecord::ResetAll => {
                 let Generation { number, id, first_inode, .. } = *generation;
                 *generation = Generation::new(number, id, first_inode);

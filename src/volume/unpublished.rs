@@ -57,7 +57,7 @@ impl UncoveredJournal {
         };
         let has_commit = |device, number| newest(device).is_some_and(|newest| newest.number >= number);
         let mut found = Self::default();
-        let mut beginnings = BTreeMap::new();
+        let (mut beginnings, mut epochs) = (BTreeMap::new(), BTreeMap::new());
         for file in journal::list(store)? {
             found.next_part = found.next_part.max(file.part + 1);
             found.files.push((file.generation, file.path.clone()));
@@ -66,13 +66,22 @@ impl UncoveredJournal {
             let covered = has_commit(device, file.generation);
             let adopted = own.adopted.get(&device).is_some_and(|number| has_commit(own.device, *number));
             let Some(first) = frames.first().filter(|_| !covered && !adopted) else { continue };
-            beginnings.insert(file.generation, JournalRecord::beginning(first)?);
             if device != own.device {
                 found.others.push(device);
             }
-            found.epoch = Some(header.epoch);
+            if let Some(below) = journal::follows(&frames)?
+                && !has_commit(device, below)
+                && !found.frames.get(&below).is_some_and(|below| journal::has_end(below))
+            {
+                // A power cut took the end of the one below, so nothing of this was ever synced.
+                log::warn!("{}: left out: neither commit {} nor the end of its journal is here", file.path, below.0);
+                continue;
+            }
+            beginnings.insert(file.generation, JournalRecord::beginning(first)?);
+            epochs.insert(file.generation, header.epoch);
             found.frames.insert(file.generation, frames);
         }
+        found.epoch = found.frames.last_key_value().map(|(number, _)| epochs[number]);
         found.note_bases(beginnings);
         Ok(found)
     }

@@ -117,6 +117,8 @@ fn journal(samples: &mut Samples) {
         JournalRecord::ResetAll,
         JournalRecord::Base(CommitReference { device: DeviceId(3), number: CommitNumber(5), id: CommitId([6; 16]) }),
         JournalRecord::Durable { frames: 3 },
+        JournalRecord::End,
+        JournalRecord::Follows(CommitNumber(4)),
     ];
     samples.push(("journal records", written(|writer| records.iter().for_each(|record| record.encode(writer)))));
 }
