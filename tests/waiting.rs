@@ -151,6 +151,22 @@ fn whatever_sync_a_publish_waits_for_the_next_changes_go_to_the_journal_and_outl
 }
 
 #[test]
+fn the_first_change_after_a_crash_waits_for_no_sync() {
+    let mut world = World::new(7);
+    let volume = world.open();
+    let inode = create(&volume, "a");
+    volume.flush_file();
+    world.disk = world.disk.kill();
+    let rig = open(&world);
+    let before = rig.0.calls().of(CallKind::Sync);
+    rig.1.write(inode, 0, b"first", false).unwrap();
+    rig.1.rename(ROOT, b"a", ROOT, b"b", RenameMode::Replace).unwrap();
+    assert_eq!(rig.0.calls().of(CallKind::Sync), before);
+    world.disk = world.disk.kill();
+    assert!(world.open().lookup(ROOT, b"b").is_ok());
+}
+
+#[test]
 fn while_one_asks_how_much_room_there_is_others_go_on_with_the_last_answer() {
     let world = World::new(3);
     let rig = open(&world);

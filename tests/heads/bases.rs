@@ -251,7 +251,7 @@ fn a_journal_that_names_no_base_is_replayed_only_where_nothing_has_been_written_
     laptop.session(first_version);
     let desktop = laptop.new_device("desktop");
     write_journal_without_base(&laptop, 1);
-    let volume = laptop.open();
+    let volume = laptop.fork().open();
     assert_eq!((volume.status().unpublished_items, volume.status().read_only), (1, None));
     drop(volume);
     desktop.session(desktop_changes);

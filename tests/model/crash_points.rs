@@ -231,11 +231,11 @@ fn no_file_is_written_twice_whatever_fails() {
             if let Err(Stop::Wrong(text)) = driver.step(operation) {
                 panic!("{operation:?}: {text}");
             }
-            let crashed = index == 20;
-            if crashed {
+            if index == 20 {
                 must(driver.step(&Operation::PowerLoss { seed: number }), "a power loss");
             }
-            watch.look(&driver.world.disk, crashed).unwrap_or_else(|text| panic!("{fault:?} at {number}: {text}"));
+            let left = driver.left.take();
+            watch.look(&driver.world.disk, left).unwrap_or_else(|text| panic!("{fault:?} at {number}: {text}"));
         }
         files += watch.headers;
     }

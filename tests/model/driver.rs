@@ -8,7 +8,7 @@ use std::sync::Arc;
 use passkeyfs::crypto::{Randomness, SeededRandomness};
 use passkeyfs::format::InodeNumber;
 use passkeyfs::store::memory::chosen_by;
-use passkeyfs::store::{Clock, Store};
+use passkeyfs::store::{Clock, MemoryStore, Store};
 use passkeyfs::volume::{
     FileKind, NewNode, Place, SetAttributes, SetTime, Timestamp, Volume, VolumeError, VolumeOptions,
 };
@@ -70,6 +70,8 @@ pub struct Driver {
     pub history: Vec<Reference>,
     /// What the volume writes to, where that is not the world's disk itself.
     pub store: Option<Arc<dyn Store>>,
+    /// The disk as the last crash left it, before the volume was opened again.
+    pub left: Option<MemoryStore>,
     handles: Vec<u64>,
     seed: u64,
 }
@@ -86,7 +88,7 @@ impl Driver {
         let created = volume.attributes(ROOT).unwrap().created;
         let reference = Reference::new(ROOT.0, OWNER.permissions, created);
         let history = vec![reference.clone()];
-        Self { world, volume, options, reference, history, store: None, handles: Vec::new(), seed }
+        Self { world, volume, options, reference, history, store: None, left: None, handles: Vec::new(), seed }
     }
 
     /// Another driver on a copy of the disk; its volume is this one's until it is opened again.
@@ -98,6 +100,7 @@ impl Driver {
             reference: self.reference.clone(),
             history: self.history.clone(),
             store: None,
+            left: None,
             handles: Vec::new(),
             seed: self.seed,
         }
@@ -169,10 +172,12 @@ impl Driver {
             }
             Operation::Kill => {
                 self.world.disk = self.world.disk.kill();
+                self.left = Some(self.world.disk.fork());
                 self.recover()?;
             }
             Operation::PowerLoss { seed } => {
                 self.world.disk = self.world.disk.crash(&mut chosen_by(&SeededRandomness::new(seed)));
+                self.left = Some(self.world.disk.fork());
                 self.recover()?;
                 self.acknowledged();
             }

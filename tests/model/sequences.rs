@@ -38,7 +38,7 @@ fn run(seed: u64, operations: &[Operation]) -> Result<(), String> {
                 Err(Stop::Failed(error)) => return Err(format!("operation {index}, {operation:?} failed: {error}")),
             }
             if seed.is_multiple_of(4) {
-                watch.look(&driver.world.disk, matches!(operation, Operation::Kill | Operation::PowerLoss { .. }))?;
+                watch.look(&driver.world.disk, driver.left.take())?;
             }
         }
         Ok(())

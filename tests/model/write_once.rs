@@ -36,9 +36,16 @@ fn is_encrypted(path: &FilePath) -> bool {
 }
 
 impl WriteOnce {
-    /// Compares the disk with what it was. `crashed`: since then its process has died, and may have lost what it had
-    /// not synced.
-    pub fn look(&mut self, disk: &MemoryStore, crashed: bool) -> Result<(), String> {
+    /// Compares the disk with what it was. `left`: how a crash left it, if there was one since then.
+    pub fn look(&mut self, disk: &MemoryStore, left: Option<MemoryStore>) -> Result<(), String> {
+        if let Some(left) = left {
+            self.look_at_disk(&left, true)?;
+        }
+        self.look_at_disk(disk, false)
+    }
+
+    /// `crashed`: its process has died, and may have lost what it had not synced.
+    fn look_at_disk(&mut self, disk: &MemoryStore, crashed: bool) -> Result<(), String> {
         let files: BTreeMap<FilePath, Vec<u8>> = disk.snapshot();
         let mut present: HashMap<Vec<u8>, &[u8]> = HashMap::new();
         for (path, bytes) in files.iter().filter(|(path, bytes)| is_encrypted(path) && bytes.len() >= HEADER_BYTES) {
