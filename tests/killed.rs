@@ -208,7 +208,10 @@ fn an_fsync_above_a_frozen_generation_outlives_a_power_cut_and_what_only_follows
         let there = ["below", "above", "behind"].map(|name| has(&volume, name));
         assert!(there.is_sorted_by(|before, after| before >= after), "seed {seed}: {there:?} is not a prefix");
         assert!(!is_synced || there[1], "seed {seed}: an fsync was lost");
-        assert!(!there[1] || !is_large || read(&volume, "below") == noise(1, 700_000), "seed {seed}: its data was lost");
+        assert!(
+            !there[1] || !is_large || read(&volume, "below") == noise(1, 700_000),
+            "seed {seed}: its data was lost"
+        );
         outcomes[usize::from(there[1])] += usize::from(!is_synced);
         assert_eq!(volume.status().read_only, None, "seed {seed}");
         create(&volume, "afterwards");
