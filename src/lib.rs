@@ -44,6 +44,7 @@ pub mod format;
 pub mod history;
 pub mod mount;
 pub mod segments;
+mod state;
 pub mod store;
 pub mod tree;
 pub mod unlock;

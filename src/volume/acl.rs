@@ -3,11 +3,12 @@
 //! The kernel checks permissions with them; what it leaves to a FUSE filesystem is inheritance at creation, and keeping
 //! mode and ACL in step (acl(5), "OBJECT CREATION AND DEFAULT ACLs"; the layout is linux/posix_acl_xattr.h, version 2).
 
-use super::state::{Edit, View};
-use super::types::{FileKind, NewNode};
 use super::{Result, VolumeError};
 use crate::format::items::AttributesRecord;
 use crate::format::{ByteReader, ByteWriter, InodeNumber};
+use crate::state::edit::Edit;
+use crate::state::types::{FileKind, NewNode};
+use crate::state::view::View;
 
 /// The attribute that holds an inode's own ACL.
 pub(super) const ACCESS: &[u8] = b"system.posix_acl_access";

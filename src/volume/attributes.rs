@@ -1,12 +1,13 @@
 //! `stat` and what changes it: chmod, chown, truncate, utimensat.
 
 use super::acl::{ACCESS, Acl};
-use super::reserved::Run;
-use super::state::{Edit, View};
-use super::types::{AccessTimes, Attributes, FileKind, SetAttributes, SetTime};
 use super::{Result, Volume};
 use crate::format::InodeNumber;
 use crate::format::items::{AttributesRecord, TimeRecord};
+use crate::state::edit::Edit;
+use crate::state::reserved::Run;
+use crate::state::types::{AccessTimes, Attributes, FileKind, SetAttributes, SetTime};
+use crate::state::view::View;
 
 const SET_USER_ID: u16 = 0o4000;
 const SET_GROUP_ID: u16 = 0o2000;

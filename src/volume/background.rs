@@ -13,9 +13,9 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use super::space::RoomEstimate;
-use super::state::State;
-use super::types::Trouble;
 use super::{Result, Volume, VolumeError};
+use crate::state::generation::State;
+use crate::state::types::Trouble;
 
 /// How often the journal is synced while there are changes.
 const JOURNAL_INTERVAL: Duration = Duration::from_secs(5);

@@ -4,10 +4,10 @@
 //! under the lock and fetches stored blocks after it.
 
 use super::attributes::drop_set_id;
-use super::dirty::Piece;
-use super::state::{BlockBase, BlockPlan};
 use super::{Result, Volume, VolumeError};
 use crate::format::{Encoding, InodeNumber, Pointer};
+use crate::state::dirty::Piece;
+use crate::state::view::{BlockBase, BlockPlan};
 
 /// The longest file: what a signed 64-bit offset can say.
 pub(super) const FILE_BYTES_MAX: u64 = i64::MAX as u64;

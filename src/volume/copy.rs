@@ -5,11 +5,12 @@
 use super::attributes::drop_set_id;
 use super::content::FILE_BYTES_MAX;
 use super::ranges::extent;
-use super::state::{BlockBase, Edit};
-use super::types::Place;
 use super::{Result, Volume, VolumeError};
 use crate::format::InodeNumber;
 use crate::format::items::{AttributesRecord, ExtentRecord};
+use crate::state::edit::Edit;
+use crate::state::types::Place;
+use crate::state::view::BlockBase;
 
 /// How many blocks one step of a clone handles under the lock.
 const CLONED_BLOCKS_A_STEP: u64 = 1024;

@@ -9,14 +9,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::dirty::BlockAddress;
-use super::overlay::Found;
-use super::state::{Generation, State};
 use super::{Result, Volume, VolumeError};
 use crate::format::items::ExtentRecord;
 use crate::format::segment::SegmentKind;
 use crate::format::{BlockKind, CommitNumber, Key, KeyKind, Pointer, SegmentId};
 use crate::segments::{BlockError, BlockSource, FinishedSegment, PreparedBlock, SegmentSync, SegmentWriter};
+use crate::state::dirty::BlockAddress;
+use crate::state::generation::{Generation, State};
+use crate::state::overlay::Found;
 
 /// The data segments that a generation has filled.
 #[derive(Default)]

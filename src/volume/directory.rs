@@ -3,13 +3,14 @@
 //! An entry lies under the 63-bit hash of its name, which is also the cookie at which reading goes on: a directory can
 //! change while it is read, and what stood there all along is given exactly once.
 
-use super::overlay::Found;
-use super::state::{Edit, View};
-use super::types::{DirectoryEntry, FileKind};
 use super::{Result, Volume, VolumeError};
 use crate::crypto::NameHasher;
 use crate::format::items::{BackReferenceRecord, EntryRecord, decode_list, encode_list};
 use crate::format::{InodeNumber, Key, KeyKind};
+use crate::state::edit::Edit;
+use crate::state::overlay::Found;
+use crate::state::types::{DirectoryEntry, FileKind};
+use crate::state::view::View;
 
 /// The longest name, in bytes.
 const NAME_BYTES_MAX: usize = 255;

@@ -7,13 +7,14 @@
 //! A crash at any point loses nothing that `fsync` acknowledged: until a commit, the journal holds the bytes, or the
 //! pointers into segments that were synced before the frame was.
 
-use super::dirty::{BlockAddress, DirtyBlock};
 use super::journal_state::FrameRoom;
-use super::overlay::Found;
-use super::state::{Asker, BlockBase, BlockPlan, State, View};
 use super::{Result, Volume, VolumeError};
 use crate::format::items::{AttributesRecord, ExtentRecord};
 use crate::format::{BlockKind, CommitNumber, InodeNumber, Key, KeyKind, Pointer};
+use crate::state::dirty::{BlockAddress, DirtyBlock};
+use crate::state::generation::State;
+use crate::state::overlay::Found;
+use crate::state::view::{Asker, BlockBase, BlockPlan, View};
 use crate::tree::Root;
 
 /// A file up to this size lies in the tree itself.

@@ -8,9 +8,9 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use super::background::COMMIT_DATA_BYTES;
-use super::dirty::{BlockAddress, DirtyBlock, DirtyData};
 use super::{Result, Volume, VolumeError};
 use crate::format::CommitNumber;
+use crate::state::dirty::{BlockAddress, DirtyBlock, DirtyData};
 
 /// A block that was not written for this long is taken as done.
 const BLOCK_IDLE_MIN: Duration = Duration::from_secs(1);

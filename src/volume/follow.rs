@@ -22,7 +22,7 @@ use crate::history::device::draw_lease;
 use crate::history::{Head, Heads};
 use crate::tree::{Difference, Root, Side, StoredValue, TreeError};
 
-use super::inode_numbers::InodeNumbers;
+use crate::state::inode_numbers::InodeNumbers;
 
 /// A commit was followed: what the kernel has cached of the tree before may be wrong now.
 #[derive(Debug, Clone)]

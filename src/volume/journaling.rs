@@ -20,14 +20,14 @@
 
 use std::time::Duration;
 
-use super::dirty::BlockAddress;
 use super::journal_state::{FRAME_DATA_BYTES_MAX, GenerationJournal, JournalState, SyncPoint};
-use super::overlay::Unjournaled;
 use super::{Result, Volume, VolumeError};
 use crate::format::items::ExtentRecord;
 use crate::format::journal::{FRAME_BYTES_MAX, JournalRecord};
 use crate::format::{ByteWriter, CommitNumber, InodeNumber, Key, KeyKind};
 use crate::history::Journal;
+use crate::state::dirty::BlockAddress;
+use crate::state::overlay::Unjournaled;
 use crate::store::StoreError;
 
 /// A journal beyond this is written anew, without what has been overwritten since.

@@ -34,16 +34,12 @@ mod content;
 mod copy;
 mod data_segments;
 mod directory;
-mod dirty;
-mod error;
 mod flush;
 mod flusher;
 mod follow;
 mod followers;
-mod foreign;
 mod given_up;
 mod heads;
-mod inode_numbers;
 mod journal_state;
 mod journal_thread;
 mod journaling;
@@ -54,21 +50,15 @@ mod newest;
 mod open;
 mod open_error;
 mod opening;
-mod overlay;
 mod passed_over;
-mod pending;
 mod publish;
 mod ranges;
-mod reason;
 mod rename;
 mod replay;
-mod reserved;
 mod revived_keys;
 mod settle;
 mod slots;
 mod space;
-mod state;
-mod types;
 mod unopened;
 mod unpublished;
 mod uses;
@@ -80,32 +70,32 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+pub use crate::state::error::{Result, VolumeError};
+pub use crate::state::reason::Reason;
+pub use crate::state::types::*;
 pub use attributes::SetIdHook;
 pub use background::WaitHook;
 pub(crate) use directory::back_reference_key;
-pub use error::VolumeError;
 pub use follow::{FollowHook, Followed, Stale};
 pub use heads::DEVICE_DIGITS_MIN;
 pub use key_change::{KeyChange, KeyChanged, SlotError, ValidSlot};
 pub use newest::{ReadOnlyCause, find_heads, known_keys};
 pub use open::{Environment, OpenKeys, VolumeOptions};
 pub use open_error::OpenError;
-pub use reason::Reason;
 pub use slots::{UsedSlot, check_used_slot};
 pub use space::reserve_bytes;
-pub use types::*;
 
 use crate::format::VaultFile;
 use crate::format::items::TimeRecord;
 use crate::segments::Segments;
-use pending::Pending;
-use state::{Asker, Context, Edit, State, View};
+use crate::state::edit::Edit;
+use crate::state::generation::{Context, State};
+use crate::state::pending::Pending;
+use crate::state::refcounts::Uses;
+use crate::state::view::{Asker, View};
 
 /// How many warnings `status` shows: the newest.
 const WARNINGS_MAX: usize = 100;
-
-/// The result of an operation.
-pub type Result<T> = std::result::Result<T, VolumeError>;
 
 /// An open vault.
 pub struct Volume {
@@ -114,7 +104,7 @@ pub struct Volume {
     options: VolumeOptions,
     segments: Arc<Segments>,
     state: RwLock<State>,
-    uses: Mutex<uses::Uses>,
+    uses: Mutex<Uses>,
     /// Held while a block is flushed: two threads would append it twice.
     flushing: Mutex<()>,
     /// Held while full data segments are finished.

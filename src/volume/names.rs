@@ -4,14 +4,14 @@
 
 use super::acl;
 use super::directory::check_name;
-use super::state::Edit;
-use super::types::{Attributes, FileKind, NewNode};
 use super::{EditGuard, Result, Volume, VolumeError};
 use crate::format::items::AttributesRecord;
 use crate::format::{InodeNumber, Key, KeyKind};
 use crate::history::device::draw_lease;
+use crate::state::edit::Edit;
+use crate::state::types::{Attributes, FileKind, NewNode};
 
-use super::inode_numbers::InodeNumbers;
+use crate::state::inode_numbers::InodeNumbers;
 
 /// What Linux allows (PATH_MAX), the final NUL apart.
 const SYMLINK_BYTES_MAX: usize = 4095;

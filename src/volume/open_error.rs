@@ -3,10 +3,10 @@
 use thiserror::Error;
 
 use super::VolumeError;
-use super::reason::Reason;
 use crate::format::{FormatError, SlotId};
 use crate::history::HistoryError;
 use crate::segments::BlockError;
+use crate::state::reason::Reason;
 use crate::store::{FilePath, StoreError};
 use crate::tree::TreeError;
 

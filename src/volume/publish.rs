@@ -18,8 +18,6 @@ use std::time::Duration;
 
 use super::data_segments::segments_of;
 use super::flush::StuckBlock;
-use super::overlay::Found;
-use super::state::{Generation, State};
 use super::{Reason, Result, Volume, VolumeError};
 use crate::format::commit::{ClockEntry, DATA_FILES_MAX, DataFile, VectorClock};
 use crate::format::items::{DeviceRecord, SegmentRecord, SegmentState};
@@ -27,6 +25,8 @@ use crate::format::segment::SegmentKind;
 use crate::format::{ByteWriter, CommitId, CommitNumber, InodeNumber, Key, KeyKind, SegmentId, Stamp};
 use crate::history::{CommitDraft, CommitWriter, DeviceState, Head};
 use crate::segments::{FinishedSegment, Location};
+use crate::state::generation::{Generation, State};
+use crate::state::overlay::Found;
 use crate::store::Area;
 use crate::tree::{Change, Changes, Root};
 

@@ -6,12 +6,13 @@
 
 use super::attributes::drop_set_id;
 use super::content::{FILE_BYTES_MAX, block_parts};
-use super::reserved::{Run, touched_blocks, whole_blocks};
-use super::state::{Edit, View};
-use super::types::{Allocate, SeekTarget};
 use super::{Result, Volume, VolumeError};
 use crate::format::items::AttributesRecord;
 use crate::format::{InodeNumber, Key, KeyKind};
+use crate::state::edit::Edit;
+use crate::state::reserved::{Run, touched_blocks, whole_blocks};
+use crate::state::types::{Allocate, SeekTarget};
+use crate::state::view::View;
 
 pub(super) fn extent(inode: InodeNumber, block: u64) -> Key {
     Key::new(inode, KeyKind::Extent, block)

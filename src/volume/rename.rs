@@ -6,11 +6,11 @@
 
 use super::directory::check_name;
 use super::names::SET_GROUP_ID;
-use super::state::Edit;
-use super::types::{FileKind, NewNode, RenameMode};
 use super::{Result, Volume, VolumeError};
 use crate::format::InodeNumber;
 use crate::format::items::{AttributesRecord, EntryRecord};
+use crate::state::edit::Edit;
+use crate::state::types::{FileKind, NewNode, RenameMode};
 
 /// A place in the tree of directories.
 #[derive(Clone, Copy)]

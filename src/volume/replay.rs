@@ -2,13 +2,13 @@
 //! gives what once gives.
 
 use super::content::block_parts;
-use super::state::Generation;
 use super::{Result, Volume};
 use crate::format::items::ExtentRecord;
 use crate::format::journal::JournalRecord;
 use crate::format::{BlockKind, InodeNumber, Key, KeyKind, Pointer, SegmentId};
 use crate::history::journal::durable_frames;
 use crate::segments::{BlockError, BlockSource};
+use crate::state::generation::Generation;
 use crate::store::Area;
 use crate::tree::{Root, Tree};
 use std::time::Duration;
@@ -139,7 +139,7 @@ pub(super) fn count_inodes(generation: &Generation, tree: &Tree, root: &Root) ->
     }
     for (first, _) in generation.overlay.removed_ranges() {
         let is_whole_inode = first == Key::first_of(first.inode);
-        let is_there_again = matches!(generation.overlay.get(&first), super::overlay::Found::Value(_));
+        let is_there_again = matches!(generation.overlay.get(&first), crate::state::overlay::Found::Value(_));
         if is_whole_inode && !is_there_again && is_stored(first)? {
             gained -= 1;
         }

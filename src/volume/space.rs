@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::types::VolumeSpace;
 use super::{Result, Volume, VolumeError};
+use crate::state::types::VolumeSpace;
 use crate::store::{Area, Space};
 
 /// How long an answer of the disks is good for.

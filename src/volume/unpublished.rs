@@ -5,13 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use super::inode_numbers::InodeNumbers;
 use super::open_error::OpenError;
 use crate::format::commit::{ClockEntry, CommitReference, VectorClock};
 use crate::format::journal::{JournalBeginning, JournalRecord};
 use crate::format::{CommitNumber, DeviceId, EpochId, InodeNumber, Key};
 use crate::history::{DeviceState, Head, Heads, find_commit, journal};
 use crate::segments::{KeyRing, Segments};
+use crate::state::inode_numbers::InodeNumbers;
 use crate::store::{FilePath, Store};
 use crate::tree::{Root, Tree};
 

@@ -4,11 +4,12 @@
 //! file would learn of it, so it is refused when it is set.
 
 use super::acl;
-use super::state::{Edit, View};
-use super::types::SetExtendedAttribute;
 use super::{Result, Volume, VolumeError};
 use crate::format::items::{ExtendedAttributeRecord, decode_list, encode_list};
 use crate::format::{InodeNumber, Key, KeyKind};
+use crate::state::edit::Edit;
+use crate::state::types::SetExtendedAttribute;
+use crate::state::view::View;
 
 /// The longest name that Linux allows.
 const NAME_BYTES_MAX: usize = 255;
@@ -133,7 +134,7 @@ impl Volume {
             // An ACL that says no more than the mode is the mode.
             value = value.filter(|_| !acl.is_equivalent_to_mode());
         } else if name == acl::DEFAULT {
-            if record.kind != super::types::FileKind::Directory as u8 {
+            if record.kind != crate::state::types::FileKind::Directory as u8 {
                 return Err(VolumeError::Invalid("only directories have a default ACL"));
             }
             let acl = acl::Acl::decode(value.unwrap_or_default())?;

@@ -1,6 +1,7 @@
 //! What the filesystem's operations take and give: plain values, with no word of FUSE.
 
 use crate::format::InodeNumber;
+use crate::format::items::TimeRecord;
 
 /// A point in time: seconds since 1970 (negative before) and nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -247,4 +248,31 @@ pub struct VolumeStatus {
     pub warnings: Vec<String>,
     /// Segments that the tree names and the folder does not hold (yet).
     pub awaited_segments: u64,
+}
+
+impl FileKind {
+    /// The kind whose byte is `byte`; the decoder of attributes lets no other pass.
+    pub fn from_byte(byte: u8) -> Self {
+        match byte {
+            2 => Self::Directory,
+            3 => Self::Symlink,
+            4 => Self::Pipe,
+            5 => Self::Socket,
+            6 => Self::CharacterDevice,
+            7 => Self::BlockDevice,
+            _ => Self::Regular,
+        }
+    }
+}
+
+impl From<Timestamp> for TimeRecord {
+    fn from(time: Timestamp) -> Self {
+        Self { seconds: time.seconds, nanoseconds: time.nanoseconds }
+    }
+}
+
+impl From<TimeRecord> for Timestamp {
+    fn from(time: TimeRecord) -> Self {
+        Self { seconds: time.seconds, nanoseconds: time.nanoseconds }
+    }
 }

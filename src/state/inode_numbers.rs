@@ -12,7 +12,7 @@ const COUNTER_MAX: u64 = (1 << COUNTER_BITS) - 1;
 
 /// Gives out inode numbers.
 #[derive(Debug, Clone)]
-pub(super) struct InodeNumbers {
+pub(crate) struct InodeNumbers {
     lease: u64,
     next: u64,
     /// Leases that were spent while this volume is open.

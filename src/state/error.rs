@@ -9,6 +9,9 @@ use crate::segments::BlockError;
 use crate::store::StoreError;
 use crate::tree::TreeError;
 
+/// The result of an operation.
+pub type Result<T> = std::result::Result<T, VolumeError>;
+
 /// Why an operation was not done. Nothing is changed when one is returned.
 #[derive(Debug, Error)]
 pub enum VolumeError {
@@ -100,7 +103,7 @@ pub enum VolumeError {
 
 impl VolumeError {
     /// Whether stored bytes cannot be had, though no disk has failed: a matter of one file, not of all.
-    pub(super) fn is_of_stored_bytes(&self) -> bool {
+    pub(crate) fn is_of_stored_bytes(&self) -> bool {
         matches!(self, Self::NotArrived(_) | Self::Damaged(_) | Self::Newer(_))
     }
 }

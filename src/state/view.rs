@@ -1,126 +1,20 @@
-//! The volume's state in memory: the committed root, the generation that is being committed, and the one that changes.
-//!
-//! ```text
-//!   current   overlay + dirty data     takes every change            will become commit n + 1
-//!   frozen    overlay + dirty data     read-only, being published    is becoming commit n
-//!   root      the committed tree                                     commit n - 1
-//! ```
-//! A reader sees the three as one: what a generation says stands above what lies below it. All of it lies behind one
-//! lock: an operation holds it shared to look and exclusively to change, so no operation is ever split by a commit.
+//! Looking at the state: all generations and the committed tree as one.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::VolumeError;
-use super::dirty::{BlockAddress, DirtyBlock, DirtyData};
-use super::foreign::Foreign;
-use super::inode_numbers::InodeNumbers;
-use super::overlay::{Found, Overlay};
-use super::pending::{Pending, Step};
-use super::types::{FileKind, Timestamp};
-use crate::crypto::NameHasher;
-use crate::format::commit::CommitReference;
-use crate::format::items::{AttributesRecord, ExtentRecord, TimeRecord};
-use crate::format::{CommitId, CommitNumber, DeviceId, InodeNumber, Key, KeyKind, Pointer, Stamp};
-use crate::tree::{Root, Tree};
-
-/// Changes that will be published together.
-#[derive(Debug)]
-pub(super) struct Generation {
-    /// The commit it will become: its number and its id, which the journal of the next generation names before the commit
-    /// is made.
-    pub number: CommitNumber,
-    pub id: CommitId,
-    pub overlay: Overlay,
-    pub dirty: DirtyData,
-    /// The first inode number given out in it: inodes from there on do not exist below.
-    pub first_inode: InodeNumber,
-    /// Inodes in use at its end: known when it is frozen.
-    pub inode_count: u64,
-}
-
-impl Generation {
-    pub fn new(number: CommitNumber, id: CommitId, first_inode: InodeNumber) -> Self {
-        Self { number, id, overlay: Overlay::default(), dirty: DirtyData::default(), first_inode, inode_count: 0 }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.overlay.is_empty() && self.dirty.is_empty()
-    }
-}
-
-/// All that changes.
-#[derive(Debug)]
-pub(super) struct State {
-    pub root: Root,
-    /// The commit whose tree `root` is; both change together. `None` before the vault's first.
-    pub commit: Option<CommitReference>,
-    pub frozen: Option<Generation>,
-    pub current: Generation,
-    pub numbers: InodeNumbers,
-    pub inode_count: u64,
-    /// Inodes without a name that nobody uses, left by an earlier process or by the end of this session. The next commit
-    /// removes them; `inode_count` does not count them.
-    pub orphans: Vec<InodeNumber>,
-    /// Counts changes; the journal says up to which it holds them.
-    pub changes: u64,
-    /// Counts extents that came from elsewhere (clones, moved ranges): what they point to was not flushed for their place,
-    /// so a generation that was found settled may not be any more.
-    pub clones: u64,
-    /// Why nothing can be changed.
-    pub read_only: Option<String>,
-    pub foreign: Foreign,
-}
-
-impl State {
-    /// Whether an inode was made in the current generation, so that nothing of it lies below.
-    pub fn is_new(&self, inode: InodeNumber) -> bool {
-        self.numbers.is_from(inode, self.current.first_inode)
-    }
-
-    /// Leaves inodes to the next commit to remove.
-    pub fn note_orphans(&mut self, orphans: Vec<InodeNumber>) {
-        self.inode_count = self.inode_count.saturating_sub(orphans.len() as u64);
-        self.orphans.extend(orphans);
-    }
-
-    /// The commit on which a generation stands: the one that the frozen generation will become, where there is one.
-    ///
-    /// That one may never be published. If it has changes, its own journal comes before this generation's; if it has none (a
-    /// change of keys alone), the commit below it will do as well, and is named second.
-    pub fn bases_of(&self, number: CommitNumber, device: DeviceId) -> Vec<CommitReference> {
-        let frozen = self.frozen.as_ref().filter(|frozen| frozen.number != number);
-        let published = self.commit.filter(|_| frozen.is_none_or(Generation::is_empty));
-        let named = |frozen: &Generation| CommitReference { device, number: frozen.number, id: frozen.id };
-        frozen.map(named).into_iter().chain(published).collect()
-    }
-
-    pub fn generation_mut(&mut self, number: CommitNumber) -> Option<&mut Generation> {
-        if self.current.number == number {
-            return Some(&mut self.current);
-        }
-        self.frozen.as_mut().filter(|frozen| frozen.number == number)
-    }
-
-    pub fn generation(&self, number: CommitNumber) -> Option<&Generation> {
-        if self.current.number == number {
-            return Some(&self.current);
-        }
-        self.frozen.as_ref().filter(|frozen| frozen.number == number)
-    }
-}
-
-/// What never changes while a volume is open.
-pub(super) struct Context {
-    pub tree: Tree,
-    pub names: NameHasher,
-    pub block_bytes: usize,
-    pub device: DeviceId,
-}
+use super::dirty::DirtyBlock;
+use super::error::VolumeError;
+use super::generation::{Context, Generation, State};
+use super::overlay::Found;
+use super::pending::Pending;
+use super::types::FileKind;
+use crate::format::items::{AttributesRecord, ExtentRecord};
+use crate::format::{InodeNumber, Key, KeyKind, Pointer};
+use crate::tree::Root;
 
 /// What lies below a block's dirty pieces.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum BlockBase {
+pub(crate) enum BlockBase {
     Hole,
     Inline(Vec<u8>),
     Stored(Pointer),
@@ -128,18 +22,18 @@ pub(super) enum BlockBase {
 
 /// How to put a block's bytes together without holding the lock: the base, then patches in order.
 #[derive(Debug)]
-pub(super) struct BlockPlan {
+pub(crate) struct BlockPlan {
     pub base: BlockBase,
     /// (place in the wanted range, bytes)
     pub patches: Vec<(usize, Vec<u8>)>,
 }
 
 /// What a scan calls with each item; it goes on while the answer is true.
-pub(super) type Visit<'a> = dyn FnMut(Key, &[u8]) -> Result<bool, VolumeError> + 'a;
+pub(crate) type Visit<'a> = dyn FnMut(Key, &[u8]) -> Result<bool, VolumeError> + 'a;
 
 /// The state as readers see it: all generations as one, or all up to a given one.
 #[derive(Clone, Copy)]
-pub(super) struct View<'a> {
+pub(crate) struct View<'a> {
     pub state: &'a State,
     pub context: &'a Context,
     /// Leaves the current generation out: the state as the frozen one will publish it.
@@ -152,7 +46,7 @@ pub(super) struct View<'a> {
 
 /// Who looks at the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asker {
+pub(crate) enum Asker {
     /// One who only looks.
     Reader,
     /// One who is about to change what he looks at: what exists on no device any more is refused.
@@ -362,112 +256,5 @@ impl BlockBase {
             ExtentRecord::Stored(pointer) => Self::Stored(pointer),
             ExtentRecord::Inline(bytes) => Self::Inline(bytes.to_vec()),
         })
-    }
-}
-
-/// The state while an operation, or one step of background work, changes it. Nothing is changed before [`apply`](Self::apply).
-pub(super) struct Edit<'a> {
-    pub state: &'a mut State,
-    pub context: &'a Context,
-    pub now: TimeRecord,
-    pub monotonic: Duration,
-    /// Whether the operation began before the commit was followed that was followed last.
-    pub is_behind: bool,
-    pub pending: Pending,
-}
-
-impl Edit<'_> {
-    pub fn view(&self) -> View<'_> {
-        let asker = Asker::Writer { is_behind: self.is_behind };
-        View { state: self.state, context: self.context, below_current: false, asker, pending: Some(&self.pending) }
-    }
-
-    pub fn put(&mut self, key: Key, value: impl Into<Arc<[u8]>>) {
-        self.pending.steps.push(Step::Put(key, value.into()));
-    }
-
-    pub fn remove(&mut self, key: Key) {
-        self.pending.steps.push(Step::Remove(key));
-    }
-
-    pub fn remove_range(&mut self, first: Key, last: Key) {
-        self.pending.steps.push(Step::RemoveRange(first, last));
-    }
-
-    pub fn write_dirty(&mut self, at: BlockAddress, start: usize, bytes: Vec<u8>) {
-        self.pending.steps.push(Step::WriteDirty(at, start, bytes));
-    }
-
-    pub fn remove_dirty(&mut self, inode: InodeNumber, first: u64, last: u64) {
-        self.pending.steps.push(Step::RemoveDirty(inode, first, last));
-    }
-
-    pub fn count_inodes(&mut self, gained: i64) {
-        self.pending.inodes_gained += gained;
-    }
-
-    /// Makes all that was gathered take effect.
-    pub fn apply(self) {
-        let Pending { steps, inodes_gained } = self.pending;
-        self.state.inode_count = self.state.inode_count.saturating_add_signed(inodes_gained);
-        self.state.changes += steps.len() as u64;
-        for step in steps {
-            let below = match &step {
-                Step::RemoveRange(first, last) => !self.state.is_new(first.inode) || first.inode != last.inode,
-                _ => false,
-            };
-            self.state.clones += u64::from(matches!(&step, Step::Put(key, _) if key.kind == KeyKind::Extent));
-            let Generation { overlay, dirty, .. } = &mut self.state.current;
-            match step {
-                Step::Put(key, value) => overlay.put(key, value),
-                Step::Remove(key) => overlay.remove(key),
-                Step::RemoveRange(first, last) => overlay.remove_range(first, last, below),
-                Step::WriteDirty(at, start, bytes) => dirty.write(at, start, bytes, self.monotonic),
-                Step::RemoveDirty(inode, first, last) => dirty.remove_range(inode, first, last),
-            }
-        }
-    }
-
-    pub fn put_attributes(&mut self, inode: InodeNumber, attributes: &AttributesRecord) {
-        self.put(Key::first_of(inode), attributes.encode().as_slice());
-    }
-
-    /// The stamp of a change made now.
-    pub fn stamp(&self) -> Stamp {
-        Stamp { device: self.context.device, commit: self.state.current.number }
-    }
-
-    /// Marks content as changed now.
-    pub fn touch_content(&self, attributes: &mut AttributesRecord) {
-        attributes.modified = self.now;
-        attributes.changed = self.now;
-        attributes.content = self.stamp();
-    }
-}
-
-impl FileKind {
-    /// The kind whose byte is `byte`; the decoder of attributes lets no other pass.
-    pub(super) fn from_byte(byte: u8) -> Self {
-        match byte {
-            2 => Self::Directory,
-            3 => Self::Symlink,
-            4 => Self::Pipe,
-            5 => Self::Socket,
-            6 => Self::CharacterDevice,
-            7 => Self::BlockDevice,
-            _ => Self::Regular,
-        }
-    }
-}
-
-impl From<Timestamp> for TimeRecord {
-    fn from(time: Timestamp) -> Self {
-        Self { seconds: time.seconds, nanoseconds: time.nanoseconds }
-    }
-}
-
-impl From<TimeRecord> for Timestamp {
-    fn from(time: TimeRecord) -> Self {
-        Self { seconds: time.seconds, nanoseconds: time.nanoseconds }
     }
 }

@@ -11,7 +11,7 @@ use crate::format::{InodeNumber, Key};
 
 /// One change.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(crate) enum Step {
     Put(Key, Arc<[u8]>),
     Remove(Key),
     RemoveRange(Key, Key),
@@ -26,7 +26,7 @@ const STEPS_USUAL: usize = 16;
 
 /// Changes in the order in which they take effect.
 #[derive(Debug)]
-pub(super) struct Pending {
+pub(crate) struct Pending {
     pub steps: Vec<Step>,
     /// How many more inodes there will be.
     pub inodes_gained: i64,

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::state::State;
 use crate::format::InodeNumber;
 use crate::tree::Root;
 
-/// Part of the [`State`]; empty on a volume that is alone.
+/// Part of the [`State`](super::generation::State); empty on a volume that is alone.
 #[derive(Debug, Default)]
-pub(super) struct Foreign {
+pub(crate) struct Foreign {
     /// Why no changes are taken for now. What was changed before is journaled and published.
     pub held: Option<String>,
     /// Files that were open when a commit was followed whose tree lacks them, each with a tree that has it. They are read
@@ -18,15 +17,4 @@ pub(super) struct Foreign {
     pub followed_from: Option<Root>,
     /// Whether the kernel still has names, attributes and content of that tree in its caches.
     pub is_kernel_behind: bool,
-}
-
-impl State {
-    /// The tree that holds what is committed of an inode.
-    pub fn root_of(&self, inode: InodeNumber) -> &Root {
-        // Mostly there is none, and this is asked for every look-up.
-        match self.foreign.left_behind.is_empty() {
-            true => &self.root,
-            false => self.foreign.left_behind.get(&inode).unwrap_or(&self.root),
-        }
-    }
 }

@@ -10,21 +10,22 @@
 //!
 //! A file whose attributes do not bear the mark has no runs, and is not searched for them.
 
-use super::Result;
-use super::state::{Edit, View};
+use super::edit::Edit;
+use super::error::Result;
+use super::view::View;
 use crate::format::items::{AttributesRecord, ReservedRecord};
 use crate::format::{InodeNumber, Key, KeyKind};
 
 /// A run of blocks, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Run {
+pub(crate) struct Run {
     pub first: u64,
     pub last: u64,
 }
 
 /// How reserved runs and the count of allocated blocks change; found without changing anything.
 #[derive(Debug, Default)]
-pub(super) struct RunChange {
+pub(crate) struct RunChange {
     removed: Vec<Run>,
     added: Vec<Run>,
     /// How many blocks count as allocated from now on that did not, or no longer do.
@@ -52,13 +53,13 @@ impl Run {
 }
 
 /// The blocks that lie wholly in `start..end`.
-pub(super) fn whole_blocks(start: u64, end: u64, block_bytes: u64) -> Option<Run> {
+pub(crate) fn whole_blocks(start: u64, end: u64, block_bytes: u64) -> Option<Run> {
     let (first, end) = (start.div_ceil(block_bytes), end / block_bytes);
     (first < end).then(|| Run { first, last: end - 1 })
 }
 
 /// The blocks that `start..end`, which is not empty, touches.
-pub(super) fn touched_blocks(start: u64, end: u64, block_bytes: u64) -> Run {
+pub(crate) fn touched_blocks(start: u64, end: u64, block_bytes: u64) -> Run {
     Run { first: start / block_bytes, last: (end - 1) / block_bytes }
 }
 
