@@ -16,13 +16,13 @@ struct Use {
 
 /// Uses of all inodes that have any.
 #[derive(Debug, Default)]
-pub(crate) struct Uses {
+pub(crate) struct InodeRefs {
     uses: HashMap<InodeNumber, Use>,
     /// The tree that still holds the extents a truncation took away: a rewrite of the file is compared with them.
     compared: HashMap<InodeNumber, Root>,
 }
 
-impl Uses {
+impl InodeRefs {
     pub fn reference(&mut self, inode: InodeNumber) {
         self.uses.entry(inode).or_default().references += 1;
     }

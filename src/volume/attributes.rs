@@ -35,7 +35,7 @@ impl Volume {
 
     /// An inode's attributes.
     pub fn attributes(&self, inode: InodeNumber) -> Result<Attributes> {
-        let guard = self.view();
+        let guard = self.layers.view();
         let record = guard.view().attributes(inode)?;
         Ok(self.public_attributes(&guard.view(), inode, &record))
     }
@@ -67,7 +67,7 @@ impl Volume {
     /// Stored or reserved blocks and dirty ones, but not more than the file, or its reserve, is long: a block is allocated
     /// whole.
     fn allocated_bytes(&self, view: &View<'_>, inode: InodeNumber, record: &AttributesRecord) -> u64 {
-        let block_bytes = self.context.block_bytes as u64;
+        let block_bytes = self.layers.context.block_bytes as u64;
         let everything = Run { first: 0, last: u64::MAX };
         let runs = view.reserved_runs(inode, record, everything).unwrap_or_else(|error| {
             log::warn!("the reserved blocks of inode {inode} cannot be read: {error}");
@@ -122,13 +122,14 @@ impl Volume {
         edit.put_attributes(inode, &record);
         edit.apply();
         let attributes = self.public_attributes(&guard.view(), inode, &record);
-        self.note_memory(&guard.state);
         Ok(attributes)
     }
 
     /// Somebody begins to read an inode: moves its access time where `times` say so. Whether it was moved.
     pub fn note_access(&self, inode: InodeNumber, times: AccessTimes) -> Result<bool> {
-        if times == AccessTimes::Never || !is_access_due(times, &self.view().view().attributes(inode)?, self.now()) {
+        if times == AccessTimes::Never
+            || !is_access_due(times, &self.layers.view().view().attributes(inode)?, self.layers.now())
+        {
             return Ok(false);
         }
         let mut guard = self.change()?;
@@ -140,7 +141,6 @@ impl Volume {
         record.accessed = edit.now;
         edit.put_attributes(inode, &record);
         edit.apply();
-        self.note_memory(&guard.state);
         Ok(true)
     }
 }

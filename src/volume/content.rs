@@ -70,12 +70,12 @@ impl Volume {
 
     fn read_once(&self, inode: InodeNumber, offset: u64, length: usize) -> Result<Vec<u8>> {
         let (plans, length) = {
-            let guard = self.view();
+            let guard = self.layers.view();
             let view = guard.view();
             let size_bytes = view.regular_file(inode)?.size_bytes;
             let length = (length as u64).min(size_bytes.saturating_sub(offset)) as usize;
             let mut plans = Vec::new();
-            for part in block_parts(self.context.block_bytes, offset, length as u64) {
+            for part in block_parts(self.layers.context.block_bytes, offset, length as u64) {
                 plans.push((part, view.plan_block(inode, part.block, part.start, part.length)?));
             }
             (plans, length)
@@ -129,7 +129,7 @@ impl Volume {
         }
         // Copied before the lock is taken, so that it is held for a few pointers only.
         let mut rest = data;
-        let pieces: Vec<(u64, Piece)> = block_parts(self.context.block_bytes, offset, data.len() as u64)
+        let pieces: Vec<(u64, Piece)> = block_parts(self.layers.context.block_bytes, offset, data.len() as u64)
             .map(|part| {
                 let (bytes, behind) = rest.split_at(part.length);
                 rest = behind;
@@ -150,7 +150,6 @@ impl Volume {
             edit.write_dirty((inode, block), piece.start, piece.bytes);
         }
         edit.apply();
-        self.note_memory(&guard.state);
         drop(guard);
         self.tell_of_set_id(inode, dropped);
         Ok(())

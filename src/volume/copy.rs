@@ -23,8 +23,8 @@ impl Volume {
     /// # Errors
     /// [`VolumeError::Invalid`] when both places lie in one file and overlap.
     pub fn copy_range(&self, source: Place, target: Place, length: u64, drop_set_id_bits: bool) -> Result<u64> {
-        let block_bytes = self.context.block_bytes as u64;
-        let source_size = self.view().view().regular_file(source.inode)?.size_bytes;
+        let block_bytes = self.layers.context.block_bytes as u64;
+        let source_size = self.layers.view().view().regular_file(source.inode)?.size_bytes;
         let length = length.min(source_size.saturating_sub(source.offset));
         if length == 0 {
             return Ok(0);
@@ -75,7 +75,6 @@ impl Volume {
                 edit.put_attributes(target.inode, &record);
             }
             edit.apply();
-            self.note_memory(&guard.state);
             drop(guard);
             self.tell_of_set_id(target.inode, dropped);
             done += cloned;

@@ -257,7 +257,7 @@ impl Volume {
     pub(super) fn mention_data_segments(&self, number: CommitNumber) -> Result<()> {
         let mut data = self.data_segments.lock();
         data.mention(number);
-        match data.is_settled(number, &self.state.read()) {
+        match data.is_settled(number, &self.layers.read()) {
             true => Ok(()),
             false => Err(VolumeError::Io("a data segment has failed".into())),
         }
@@ -269,7 +269,7 @@ impl Volume {
         let mut moved: Vec<(Key, Pointer)> = Vec::new();
         let moment = {
             let mut data = self.data_segments.lock();
-            let state = self.state.read();
+            let state = self.layers.read();
             if data.is_settled(number, &state) {
                 return Ok(());
             }
@@ -292,7 +292,7 @@ impl Volume {
                 Err(BlockError::Store(error)) => return Err(error.into()),
                 Err(error) => {
                     // Another thread may have moved it, and the old segment be gone with its last block.
-                    let state = self.state.read();
+                    let state = self.layers.read();
                     let still = state.generation(number).map(|generation| generation.overlay.get(&key));
                     if still != Some(Found::Value(old.into())) {
                         continue;
@@ -308,7 +308,7 @@ impl Volume {
             if !self.is_reliable(&data, &target) {
                 return Err(VolumeError::Io("a data segment has failed".into()));
             }
-            let mut state = self.state.write();
+            let mut state = self.layers.write();
             let Some(generation) = state.generation_mut(number) else { return Ok(()) };
             if generation.overlay.get(&key) == Found::Value(old.into()) {
                 generation.overlay.put(key, ExtentRecord::Stored(target).encode().into());
@@ -340,7 +340,7 @@ impl Volume {
             return Ok(());
         }
         let used = {
-            let state = self.state.read();
+            let state = self.layers.read();
             let mut used = segments_of(&state.current)?;
             if let Some(frozen) = &state.frozen {
                 used.extend(segments_of(frozen)?);

@@ -155,7 +155,7 @@ impl Volume {
         with_attributes: bool,
         emit: &mut dyn FnMut(&DirectoryEntry<'_>) -> bool,
     ) -> Result<()> {
-        let guard = self.view();
+        let guard = self.layers.view();
         let view = guard.view();
         view.directory(inode)?;
         let kind = FileKind::Directory;
@@ -212,7 +212,7 @@ impl Volume {
             attributes: attributes.as_ref(),
         });
         if taken && attributes.is_some() {
-            self.uses.lock().reference(entry.inode);
+            self.layers.refs.lock().reference(entry.inode);
         }
         Ok(taken)
     }

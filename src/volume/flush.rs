@@ -90,26 +90,30 @@ impl Volume {
 
     /// What to flush, and the pointers that may lead to the same bytes already.
     fn plan_flush(&self, number: CommitNumber, (inode, block): BlockAddress) -> Result<Option<FlushPlan>> {
-        let guard = self.view();
+        let guard = self.layers.view();
         let below_current = guard.state.current.number != number;
-        let view =
-            View { state: &guard.state, context: &self.context, below_current, asker: Asker::Reader, pending: None };
+        let view = View {
+            state: &guard.state,
+            context: &self.layers.context,
+            below_current,
+            asker: Asker::Reader,
+            pending: None,
+        };
         let Some(version) =
             view.state.generation(number).and_then(|layer| layer.dirty.get((inode, block))).map(|dirty| dirty.version)
         else {
             return Ok(None);
         };
-        let block_bytes = self.context.block_bytes as u64;
+        let block_bytes = self.layers.context.block_bytes as u64;
         let size_bytes = view.find_attributes(inode)?.map_or(0, |record| record.size_bytes);
         let length = size_bytes.saturating_sub(block * block_bytes).min(block_bytes) as usize;
         if length == 0 {
             // No such file any more, or the block lies behind its end: nothing to keep.
             drop(guard);
-            let mut state = self.state.write();
+            let mut state = self.layers.write();
             if let Some(generation) = state.generation_mut(number) {
                 generation.dirty.remove((inode, block));
             }
-            self.note_memory(&state);
             return Ok(None);
         }
         let plan = view.plan_block(inode, block, 0, length)?;
@@ -127,9 +131,9 @@ impl Volume {
         if let BlockBase::Stored(pointer) = &plan.base {
             candidates.push(*pointer);
         }
-        let compare = self.uses.lock().compare(inode);
+        let compare = self.layers.refs.lock().compare(inode);
         for root in [Some(*root), compare].into_iter().flatten() {
-            let Some(item) = self.context.tree.get(&root, key)? else { continue };
+            let Some(item) = self.layers.context.tree.get(&root, key)? else { continue };
             if let ExtentRecord::Stored(pointer) = ExtentRecord::decode(&item.value)? {
                 candidates.push(pointer);
             }
@@ -145,7 +149,7 @@ impl Volume {
         if matches!(&flushed, Flushed::Stored(pointer) if !self.is_reliable(&data, pointer)) {
             return Ok(false);
         }
-        let mut state = self.state.write();
+        let mut state = self.layers.write();
         let dirty = state.generation(number).and_then(|generation| generation.dirty.get(at));
         if dirty.is_none_or(|dirty| dirty.version != version) {
             return Ok(true);
@@ -153,13 +157,18 @@ impl Volume {
         let key = Key::new(at.0, KeyKind::Extent, at.1);
         let had = {
             let below_current = state.current.number != number;
-            let view =
-                View { state: &state, context: &self.context, below_current, asker: Asker::Reader, pending: None };
+            let view = View {
+                state: &state,
+                context: &self.layers.context,
+                below_current,
+                asker: Asker::Reader,
+                pending: None,
+            };
             view.block_base(at.0, at.1)? != BlockBase::Hole
         };
         let has = !matches!(flushed, Flushed::Hole);
         // Read before anything is changed.
-        let change = self.context.block_bytes as i64 * (i64::from(has) - i64::from(had));
+        let change = self.layers.context.block_bytes as i64 * (i64::from(has) - i64::from(had));
         let counted = self.count_allocated(&state, number, key, change)?;
         let generation = state.generation_mut(number).expect("seen above");
         match flushed {
@@ -174,7 +183,6 @@ impl Volume {
             let generation = state.generation_mut(number).expect("looked at above");
             generation.overlay.put(Key::first_of(at.0), record.encode().as_slice().into());
         }
-        self.note_memory(&state);
         Ok(true)
     }
 
@@ -193,7 +201,7 @@ impl Volume {
         }
         let attributes_key = Key::first_of(key.inode);
         let below_current = state.current.number != number;
-        let view = View { state, context: &self.context, below_current, asker: Asker::Reader, pending: None };
+        let view = View { state, context: &self.layers.context, below_current, asker: Asker::Reader, pending: None };
         let Some(record) = view.find_attributes(key.inode)? else { return Ok(counted) };
         if !view.is_reserved(key.inode, &record, key.suffix)? {
             counted.push((number, record));
@@ -218,7 +226,7 @@ impl Volume {
         let (mut last, mut stuck) = (None, Vec::new());
         loop {
             let batch: Vec<BlockAddress> = {
-                let state = self.state.read();
+                let state = self.layers.read();
                 let Some(generation) = state.generation(number) else { return Ok(stuck) };
                 let after = last.unwrap_or((InodeNumber(0), 0));
                 generation.dirty.iter_after(after).take(256).map(|(at, _)| *at).collect()
@@ -238,15 +246,15 @@ impl Volume {
     /// blocks and those of closed files, which are then written once, and parts of blocks of open files only when there is
     /// much of them, for they may have to be written again when they are filled up.
     pub(super) fn flush_unjournaled(&self, number: CommitNumber, frame: &FrameRoom) -> Result<()> {
-        let block_bytes = self.context.block_bytes;
+        let block_bytes = self.layers.context.block_bytes;
         for (parts_too, left_bytes) in [(false, frame.data_bytes), (true, frame.part_bytes)] {
             let chosen: Vec<BlockAddress> = {
-                let state = self.state.read();
+                let state = self.layers.read();
                 let Some(generation) = state.generation(number) else { return Ok(()) };
                 if generation.dirty.unjournaled_bytes() <= left_bytes {
                     return Ok(());
                 }
-                let uses = self.uses.lock();
+                let uses = self.layers.refs.lock();
                 let is_done = |at: BlockAddress, block: &DirtyBlock| block.covers(block_bytes) || !uses.is_open(at.0);
                 let blocks = generation.dirty.unjournaled();
                 blocks.filter(|(at, block)| parts_too || is_done(*at, block)).map(|(at, _)| at).collect()
@@ -265,7 +273,7 @@ impl Volume {
     /// Flushes a file's dirty blocks, so that its content is pointers only.
     pub(super) fn write_out_file(&self, inode: InodeNumber) -> Result<()> {
         let dirty: Vec<(CommitNumber, u64)> = {
-            let state = self.state.read();
+            let state = self.layers.read();
             let generations = state.frozen.iter().chain([&state.current]);
             let blocks = generations
                 .flat_map(|layer| layer.dirty.range(inode, 0, u64::MAX).map(|(block, _)| (layer.number, block)));

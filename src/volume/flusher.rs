@@ -70,27 +70,26 @@ impl Volume {
     /// # Errors
     /// When the disk fails, or when in a whole round nothing could be flushed, for what lies below it cannot be had.
     fn flush_pass(&self, round: &mut Round) -> Result<bool> {
-        let used = self.pressure.used_bytes();
-        if used <= self.flush_from_bytes() {
+        if !self.layers.budget.has_work_for_flusher() {
             return Ok(false);
         }
-        let is_short = used > self.options.dirty_bytes_max / 2;
+        let is_short = self.layers.budget.is_short();
         let now = self.environment.clock.monotonic();
         let (number, chosen) = {
-            let state = self.state.read();
+            let state = self.layers.read();
             let number = state.current.number;
             if round.generation != Some(number) {
                 *round = Round { generation: Some(number), ..Round::default() };
             }
             let is_old = |block: &DirtyBlock| is_short || now.saturating_sub(block.written_at) > BLOCK_IDLE_MIN;
-            let is_whole = |block: &DirtyBlock| block.covers(self.context.block_bytes);
+            let is_whole = |block: &DirtyBlock| block.covers(self.layers.context.block_bytes);
             (number, round.choose(&state.current.dirty, is_old, is_whole))
         };
         let Some(chosen) = chosen else {
             let ended = std::mem::take(round);
             (round.generation, round.looked_at) = (ended.generation, ended.looked_at);
             // Where items take the memory a commit frees it, whatever is stuck.
-            let waits_for_commit = self.pressure.item_bytes() > self.commit_from_bytes();
+            let waits_for_commit = self.layers.budget.wants_commit();
             return match ended.stuck {
                 Some(error) if !ended.has_flushed && !waits_for_commit => Err(error),
                 _ => Ok(ended.has_flushed),
@@ -109,7 +108,7 @@ impl Volume {
         }
         self.finish_full_segments(number)?;
         if self.note_staged() > COMMIT_DATA_BYTES {
-            self.want_publish();
+            self.layers.budget.want_publish();
         }
         Ok(true)
     }
@@ -117,22 +116,24 @@ impl Volume {
     pub(super) fn run_flusher(volume: &Weak<Self>) {
         let (mut round, mut error_before) = (Round::default(), None);
         while let Some(volume) = volume.upgrade() {
-            if volume.pressure.is_stopping() {
+            if volume.layers.budget.is_stopping() {
                 return;
             }
             let passed = volume.flush_pass(&mut round);
             let error = passed.as_ref().err().map(ToString::to_string);
-            volume.pressure.note_flush(error.clone());
+            volume.layers.budget.note_flush(error.clone());
             match &error {
                 None if matches!(passed, Ok(true)) => continue,
-                Some(text) if error != error_before => volume.warn(format!("data could not be written out: {text}")),
+                Some(text) if error != error_before => {
+                    volume.layers.warnings.add(format!("data could not be written out: {text}"))
+                }
                 _ => {}
             }
             if error.is_some() {
                 volume.discard_unmentioned();
             }
             error_before = error;
-            volume.pressure.wait_for_flusher_call(volume.flush_from_bytes());
+            volume.layers.budget.wait_for_flusher_call();
         }
     }
 }

@@ -82,12 +82,12 @@ impl Volume {
             None => return Ok(false),
         };
         log::info!("commit {} of device {} is followed", head.page.number.0, head.device);
-        warnings.into_iter().for_each(|warning| self.warn(warning));
+        warnings.into_iter().for_each(|warning| self.layers.warnings.add(warning));
         publisher.clock = head.clock.clone();
         publisher.seconds = publisher.seconds.max(head.page.seconds);
         self.go_on_in_epoch(head.page.epoch);
         publisher.head = Some(head);
-        self.uses.lock().drop_all_compares();
+        self.layers.refs.lock().drop_all_compares();
         self.record_what_was_seen(publisher, &accepted.heads);
         if prepared.has_new_keys {
             // What is not as it should be is warned of.
@@ -116,8 +116,8 @@ impl Volume {
 
     fn prepare_to_follow(&self, head: &Head, publisher: &Publisher) -> Result<Prepared> {
         let (root, commit) = (head.root(), head.reference());
-        let tree = &self.context.tree;
-        let before = self.state.read().root;
+        let tree = &self.layers.context.tree;
+        let before = self.layers.read().root;
         let record = |root: &Root, key| Ok::<_, TreeError>(tree.get(root, key)?.map(|item| item.value));
         if record(&before, Key::NAME_KEY)? != record(&root, Key::NAME_KEY)? {
             return Err(VolumeError::Damaged("the tree has another key for names than the one before".into()));
@@ -130,13 +130,13 @@ impl Volume {
             let items = |root| tree.scan(root, key(0), key(u64::MAX)).collect::<std::result::Result<Vec<_>, _>>();
             has_new_keys |= items(&before)? != items(&root)?;
         }
-        let next = self.state.read().numbers.peek();
-        let lease = self.state.read().numbers.lease();
+        let next = self.layers.read().numbers.peek();
+        let lease = self.layers.read().numbers.lease();
         let is_taken = tree
             .last_at_or_before(&root, Key::last_of(InodeNumbers::range_of(lease).1))?
             .is_some_and(|key| key.inode >= next);
         let lease = if is_taken { Some(self.free_lease(&root)?) } else { None };
-        let orphans_before = self.state.read().orphans.clone();
+        let orphans_before = self.layers.read().orphans.clone();
         let mut orphans = orphans_before.clone();
         let orphan = |inode: &InodeNumber| Key::new(InodeNumber::VAULT, KeyKind::Orphan, inode.0);
         let still_there = orphans.iter().map(|inode| Ok(record(&root, orphan(inode))?.is_some()));
@@ -152,7 +152,7 @@ impl Volume {
         loop {
             let lease = draw_lease(randomness);
             let (first, last) = InodeNumbers::range_of(lease);
-            let taken = self.context.tree.last_at_or_before(root, Key::last_of(last))?;
+            let taken = self.layers.context.tree.last_at_or_before(root, Key::last_of(last))?;
             if taken.is_none_or(|key| key.inode < first) {
                 return Ok(lease);
             }
@@ -162,16 +162,16 @@ impl Volume {
     /// Changes the state to the new tree; answers with the one before. `None` where it is not clean any more.
     fn switch_to(&self, prepared: &Prepared, publisher: &Publisher) -> Result<Option<Root>> {
         debug_assert!(publisher.unplaced.is_none(), "a clean volume has no commit without a place");
-        let checked = self.uses.lock().in_question();
+        let checked = self.layers.refs.lock().in_question();
         let gone = self.missing_of(&checked, &prepared.root)?;
         // Held to the end: no one journals a change between the look at the state and the end of its journals.
         let mut journal = self.journal.lock();
-        let mut state = self.state.write();
+        let mut state = self.layers.write();
         if !(state.current.is_empty() && state.frozen.is_none()) {
             return Ok(None);
         }
         // Opened since then: few, and their nodes are in the cache.
-        let mut uses = self.uses.lock();
+        let mut uses = self.layers.refs.lock();
         let opened: BTreeSet<_> = uses.in_question().difference(&checked).copied().collect();
         let opened_and_gone = self.missing_of(&opened, &prepared.root)?;
         let before = std::mem::replace(&mut state.root, prepared.root);
@@ -207,7 +207,7 @@ impl Volume {
     fn missing_of(&self, inodes: &BTreeSet<InodeNumber>, root: &Root) -> Result<BTreeSet<InodeNumber>> {
         let mut missing = BTreeSet::new();
         for inode in inodes {
-            if self.context.tree.get(root, Key::first_of(*inode))?.is_none() {
+            if self.layers.context.tree.get(root, Key::first_of(*inode))?.is_none() {
                 missing.insert(*inode);
             }
         }
@@ -222,11 +222,11 @@ impl Volume {
                 *seen = *entry;
             }
         }
-        if self.state.read().read_only.is_some() {
+        if self.layers.read().read_only.is_some() {
             return;
         }
         (publisher.device.inode_lease, publisher.device.inodes_given) = {
-            let state = self.state.read();
+            let state = self.layers.read();
             (state.numbers.lease(), state.numbers.given())
         };
         if let Err(error) = publisher.device.save(&*self.environment.store) {
@@ -240,8 +240,8 @@ impl Volume {
     /// # Errors
     /// When a tree cannot be read; what was shown until then is not all.
     pub fn stale_in_kernel(&self, followed: &Followed, show: &mut dyn FnMut(Stale)) -> Result<()> {
-        let is_known = |inode| inode == InodeNumber::ROOT || self.uses.lock().is_used(inode);
-        let tree = &self.context.tree;
+        let is_known = |inode| inode == InodeNumber::ROOT || self.layers.refs.lock().is_used(inode);
+        let tree = &self.layers.context.tree;
         let value_of = |side: Option<Side<'_>>| match side.map(|side| side.value) {
             None => Ok(None),
             Some(StoredValue::Inline(bytes)) => Ok(Some(Arc::from(bytes))),
@@ -280,12 +280,12 @@ impl Volume {
 
     /// The inodes that the kernel may know: what to tell it of where a difference cannot be read.
     pub fn known_to_kernel(&self) -> Vec<InodeNumber> {
-        self.uses.lock().all()
+        self.layers.refs.lock().all()
     }
 
     /// The last byte of a file that is open, and where it lies. None where there is none, or it cannot be read.
     pub fn last_byte_of_open_file(&self, inode: InodeNumber) -> Option<(u64, u8)> {
-        if !self.uses.lock().is_open(inode) {
+        if !self.layers.refs.lock().is_open(inode) {
             return None;
         }
         let offset = self.attributes(inode).ok()?.size_bytes.checked_sub(1)?;
@@ -304,7 +304,7 @@ impl Volume {
 
     /// Notes that the kernel was told of all that a follow has changed.
     pub fn kernel_is_told(&self, followed: &Followed) {
-        let mut state = self.state.write();
+        let mut state = self.layers.write();
         if followed.number == self.follower.follows.load(Ordering::Relaxed) {
             state.foreign.is_kernel_behind = false;
         }

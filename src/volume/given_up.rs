@@ -69,14 +69,14 @@ impl Volume {
         if let Err(error) = self.publish_replayed(items.clone()) {
             // Whatever is published later must have them, too.
             self.publisher.lock().vault_items = items;
-            self.warn(format!("the commit that ends the division could not be published yet: {error}"));
+            self.layers.warnings.add(format!("the commit that ends the division could not be published yet: {error}"));
         }
         if removed.is_empty() {
             return;
         }
         self.keep_keys(false);
         let removed: Vec<_> = removed.iter().map(ToString::to_string).collect();
-        self.warn(format!(
+        self.layers.warnings.add(format!(
             "removed with what is given up: {}; what is written from now on its owner can still read, until `passkeyfs key \
              rotate` replaces the vault key",
             removed.join(", ")

@@ -5,10 +5,7 @@
 //! `fsync`, and for the publisher every five seconds.
 
 use std::sync::Weak;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-use parking_lot::{Condvar, Mutex};
 
 use super::Volume;
 use super::background::COMMIT_DATA_BYTES;
@@ -22,49 +19,6 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the thread sleeps at the most: it ends with the volume.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
-
-/// Wakes the journal thread at the first change.
-#[derive(Default)]
-pub(super) struct JournalAlarm {
-    /// The thread waits for a change, or is about to.
-    is_waiting: AtomicBool,
-    /// Somebody would like it to write now.
-    is_urgent: AtomicBool,
-    lock: Mutex<()>,
-    woken: Condvar,
-}
-
-impl JournalAlarm {
-    /// Called with each change.
-    pub fn note_change(&self) {
-        if self.is_waiting.load(Ordering::SeqCst) && self.is_waiting.swap(false, Ordering::SeqCst) {
-            // The thread is past its look at the flag, or has not come to it.
-            drop(self.lock.lock());
-            self.woken.notify_all();
-        }
-    }
-
-    /// Has what was changed written at once, by the thread.
-    pub fn hurry(&self) {
-        self.is_urgent.store(true, Ordering::SeqCst);
-        self.note_change();
-        self.woken.notify_all();
-    }
-
-    /// Ends a sleep.
-    pub fn wake(&self) {
-        self.is_waiting.store(false, Ordering::SeqCst);
-        drop(self.lock.lock());
-        self.woken.notify_all();
-    }
-
-    fn sleep(&self, duration: Duration, until: impl Fn() -> bool) {
-        let mut lock = self.lock.lock();
-        if !until() {
-            self.woken.wait_for(&mut lock, duration);
-        }
-    }
-}
 
 /// When to write next.
 #[derive(Debug, Default)]
@@ -93,23 +47,23 @@ impl Volume {
     pub(super) fn run_journal(volume: &Weak<Self>) {
         let mut pace = Pace::default();
         while let Some(volume) = volume.upgrade() {
-            let alarm = &volume.journal_alarm;
-            let is_stopping = || volume.pressure.is_stopping();
+            let alarm = &volume.layers.alarm;
+            let is_stopping = || volume.layers.budget.is_stopping();
             if is_stopping() {
                 return;
             }
-            alarm.is_waiting.store(true, Ordering::SeqCst);
+            alarm.await_change();
             let Some(changes) = volume.unwritten_changes() else {
                 pace = Pace::default();
-                alarm.sleep(SLEEP_MAX, || is_stopping() || !alarm.is_waiting.load(Ordering::SeqCst));
+                alarm.sleep(SLEEP_MAX, || is_stopping() || !alarm.is_awaiting());
                 continue;
             };
-            alarm.is_waiting.store(false, Ordering::SeqCst);
-            let is_urgent = alarm.is_urgent.swap(false, Ordering::SeqCst);
-            if !pace.is_due(volume.environment.clock.monotonic(), changes, is_urgent) {
-                alarm.sleep(LOOK_INTERVAL, || is_stopping() || alarm.is_urgent.load(Ordering::SeqCst));
+            alarm.awake();
+            let is_urgent = alarm.take_urgency();
+            if !pace.is_due(volume.layers.clock.monotonic(), changes, is_urgent) {
+                alarm.sleep(LOOK_INTERVAL, || is_stopping() || alarm.is_urgent());
             } else if let Err(error) = volume.write_out_journal() {
-                volume.warn(format!("the journal could not be written: {error}"));
+                volume.layers.warnings.add(format!("the journal could not be written: {error}"));
                 alarm.sleep(RETRY_INTERVAL, is_stopping);
             }
         }
@@ -118,7 +72,7 @@ impl Volume {
     /// The count of changes, where the journal does not hold all of them.
     fn unwritten_changes(&self) -> Option<u64> {
         let written = self.written_changes();
-        let state = self.state.read();
+        let state = self.layers.read();
         (state.read_only.is_none() && state.changes > written).then_some(state.changes)
     }
 
@@ -126,7 +80,7 @@ impl Volume {
         self.flush_for_journal()?;
         self.write_journal()?;
         if self.note_staged() > COMMIT_DATA_BYTES {
-            self.want_publish();
+            self.layers.budget.want_publish();
         }
         Ok(())
     }
@@ -134,12 +88,12 @@ impl Volume {
     /// A file was closed that may have been written to: it outlives this process from now on, or, where there is much of
     /// it, in a moment.
     pub fn flush_file(&self) {
-        let state = self.state.read();
+        let state = self.layers.read();
         let is_small = state.current.dirty.unjournaled_bytes() <= FRAME_DATA_BYTES_MAX;
         drop(state);
         match is_small {
             true => self.journal_close(),
-            false => self.journal_alarm.hurry(),
+            false => self.layers.alarm.hurry(),
         }
     }
 }

@@ -65,7 +65,7 @@ impl Volume {
 
     /// The same, also where no more changes are taken.
     pub(super) fn journal_changes(&self) -> Result<()> {
-        let wanted = self.state.read().changes;
+        let wanted = self.layers.read().changes;
         let _syncing = self.syncing.lock();
         if self.journal.lock().synced_changes >= wanted {
             return Ok(());
@@ -79,7 +79,7 @@ impl Volume {
             }
             self.sync_generation(number)?;
             // A commit may have frozen the generation between: what was changed since is in the next one.
-            if self.state.read().current.number == number {
+            if self.layers.read().current.number == number {
                 let mut journal = self.journal.lock();
                 journal.written_changes = journal.written_changes.max(changes);
                 journal.synced_changes = journal.synced_changes.max(changes);
@@ -90,7 +90,7 @@ impl Volume {
 
     /// Writes what the journal does not hold yet, and does not sync it: it outlives this process.
     pub(super) fn write_journal(&self) -> Result<()> {
-        let wanted = self.state.read().changes;
+        let wanted = self.layers.read().changes;
         let mut journal = self.journal.lock();
         match journal.written_changes >= wanted {
             true => Ok(()),
@@ -110,7 +110,7 @@ impl Volume {
     }
 
     fn journal_if(&self, is_worth_it: impl Fn(&JournalState, Duration) -> bool) {
-        let wanted = self.state.read().changes;
+        let wanted = self.layers.read().changes;
         let now = self.environment.clock.monotonic();
         let mut journal = self.journal.lock();
         if journal.has_failed || journal.written_changes >= wanted || !is_worth_it(&journal, now) {
@@ -124,7 +124,7 @@ impl Volume {
 
     /// Data that is too large for the next frame goes to segments before the journal is locked: nobody waits for that.
     pub(super) fn flush_for_journal(&self) -> Result<()> {
-        let number = self.state.read().current.number;
+        let number = self.layers.read().current.number;
         let room = self.journal.lock().generation(number).frame_room();
         self.flush_unjournaled(number, &room)
     }
@@ -141,7 +141,7 @@ impl Volume {
                 self.end_generation(journal, frozen)?;
             }
             self.write_generation(journal, number)?;
-            if self.state.read().current.number == number {
+            if self.layers.read().current.number == number {
                 journal.written_changes = journal.written_changes.max(changes);
                 return Ok(());
             }
@@ -150,13 +150,13 @@ impl Volume {
 
     /// The frozen generation, the current one, and the count of changes that they hold at least.
     fn generations_to_journal(&self) -> (Option<CommitNumber>, CommitNumber, u64) {
-        let state = self.state.read();
+        let state = self.layers.read();
         (state.frozen.as_ref().map(|frozen| frozen.number), state.current.number, state.changes)
     }
 
     fn refuses_sync(&self) -> Option<String> {
         let synced = self.journal.lock().synced_changes;
-        let state = self.state.read();
+        let state = self.layers.read();
         let nothing_to_do = state.current.is_empty() && state.frozen.is_none();
         state.read_only.clone().filter(|_| !nothing_to_do && synced < state.changes)
     }
@@ -262,7 +262,7 @@ impl Volume {
         written.inspect_err(|error| {
             // A full disk is the caller's to hear of: the next try says all anew, and may find room.
             if !matches!(error, VolumeError::NoSpace(_)) {
-                self.stop_changes(format!("the journal cannot be written: {error}"));
+                self.layers.stop_changes(format!("the journal cannot be written: {error}"));
             }
         })
     }
@@ -329,13 +329,13 @@ impl Volume {
         *next_part += 1;
         let environment = &self.environment;
         let (ring, randomness) = (self.segments.ring(), &*environment.randomness);
-        Journal::create(&*environment.store, ring, randomness, self.context.device, number, part)
+        Journal::create(&*environment.store, ring, randomness, self.layers.context.device, number, part)
     }
 
     /// Data that is too large for the frame of a new part goes to data segments.
     fn flush_large_data(&self, number: CommitNumber) -> Result<()> {
         let is_large = |dirty_bytes: usize| dirty_bytes > FRAME_DATA_BYTES_MAX;
-        if self.state.read().generation(number).is_some_and(|generation| is_large(generation.dirty.bytes())) {
+        if self.layers.read().generation(number).is_some_and(|generation| is_large(generation.dirty.bytes())) {
             self.flush_generation(number)?;
         }
         Ok(())
@@ -348,11 +348,11 @@ impl Volume {
         kept: &GenerationJournal,
         follows: Option<CommitNumber>,
     ) -> Option<Records> {
-        let block_bytes = self.context.block_bytes as u64;
+        let block_bytes = self.layers.context.block_bytes as u64;
         let (bases, changed, data, is_frozen) = {
-            let mut state = self.state.write();
+            let mut state = self.layers.write();
             let is_frozen = state.current.number != number;
-            let bases = state.bases_of(number, self.context.device);
+            let bases = state.bases_of(number, self.layers.context.device);
             let generation = state.generation_mut(number)?;
             let changed = match kept.rewrite {
                 true => generation.overlay.everything(),
@@ -392,13 +392,6 @@ impl Volume {
         }
         let follows = is_first && follows.is_some();
         (writer.len() > nothing_said).then(|| Records { bytes: writer.finish(), points, follows, ends })
-    }
-
-    /// Takes no more changes from here on, and says why. What is there can still be read.
-    pub fn stop_changes(&self, reason: String) {
-        self.warn(format!("no more changes are taken: {reason}"));
-        self.state.write().read_only.get_or_insert(reason);
-        self.pressure.stop();
     }
 
     /// After a commit was recorded: its journal, and those before it, say nothing new. A crash before they are gone

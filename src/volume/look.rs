@@ -130,7 +130,7 @@ impl Volume {
     /// Looks at the folder before the first change after a pause. The caller holds no lock.
     pub(super) fn look_before_change(&self) {
         // Clean means that no memory is in use; mostly some is, and this is asked for every change.
-        if self.pressure.used_bytes() == 0 {
+        if self.layers.budget.used_bytes() == 0 {
             self.look_if_due(&self.follower.due_before_change, true);
         }
     }
@@ -146,7 +146,7 @@ impl Volume {
             return;
         }
         if is_waited_for {
-            self.before_a_wait();
+            self.layers.budget.call_wait_hook();
         }
         let Some(mut publisher) = self.publisher.try_lock_for(PATIENCE) else { return };
         // Another one may have looked meanwhile.
@@ -162,7 +162,7 @@ impl Volume {
     pub(super) fn publish_after_look(&self, publisher: &mut Publisher) -> Result<()> {
         let beside = self.look(publisher);
         if let Some(reason) = &beside {
-            self.warn(reason.clone());
+            self.layers.warnings.add(reason.clone());
             self.hold(Some(reason.clone()));
         }
         let shut = self.follower.shut();
@@ -195,7 +195,7 @@ impl Volume {
 
     /// Whether nothing is unpublished.
     fn is_clean(&self) -> bool {
-        let state = self.state.read();
+        let state = self.layers.read();
         state.current.is_empty() && state.frozen.is_none()
     }
 
@@ -209,9 +209,9 @@ impl Volume {
             Finding::Unknown => {}
             Finding::Nothing => self.hold(None),
             Finding::Newer(newest) => {
-                let words = describe(&self.context.tree, &newest.head);
+                let words = describe(&self.layers.context.tree, &newest.head);
                 if !self.options.follows && self.is_clean() {
-                    self.warn(format!(
+                    self.layers.warnings.add(format!(
                         "{words} is newer than what is mounted, and a mount with -o writeback does not follow it: unmount, and \
                          mount again. What is written before that becomes a second newest state"
                     ));
@@ -234,12 +234,12 @@ impl Volume {
             }
             Finding::Arriving(reason) => {
                 if !self.is_clean() {
-                    self.warn(format!("changes of this device are published though {reason}"));
+                    self.layers.warnings.add(format!("changes of this device are published though {reason}"));
                 }
                 self.hold(Some(reason));
             }
             // What only shows the vault is part of no division, and stays as it is.
-            Finding::Beside(_) if self.state.read().read_only.is_some() => {
+            Finding::Beside(_) if self.layers.read().read_only.is_some() => {
                 self.follower.memory.lock().is_quiet = true;
             }
             Finding::Beside(words) => {
@@ -247,7 +247,7 @@ impl Volume {
                 if !self.is_clean() {
                     return Some(reason);
                 }
-                self.warn(reason.clone());
+                self.layers.warnings.add(reason.clone());
                 self.end_in_fork(reason);
             }
             Finding::Shut(reason) => self.hold(Some(reason)),
@@ -256,7 +256,7 @@ impl Volume {
     }
 
     fn find_out(&self, publisher: &Publisher) -> Finding {
-        let glance = match Glance::at(&*self.environment.store, self.context.device) {
+        let glance = match Glance::at(&*self.environment.store, self.layers.context.device) {
             Ok(glance) => glance,
             Err(error) => {
                 log::debug!("the vault folder cannot be looked at: {error}");
@@ -289,7 +289,7 @@ impl Volume {
     /// Judges the commits in the folder as a mount does.
     fn judge(&self, publisher: &Publisher) -> std::result::Result<Finding, OpenError> {
         let Some(unlocked) = self.follower.unlocked.get() else { return Ok(Finding::Nothing) };
-        let (store, segments, tree) = (&*self.environment.store, &*self.segments, &self.context.tree);
+        let (store, segments, tree) = (&*self.environment.store, &*self.segments, &self.layers.context.tree);
         segments.scan()?;
         let accepted = find_heads(segments, tree, known_keys(store, segments.ring().vault)?.as_ref())?;
         if let Some(unopened) = accepted.heads.unopened_for(Some(&publisher.device)).next() {
@@ -299,18 +299,20 @@ impl Volume {
         if let Some(unproved) = accepted.unproved.first() {
             return Ok(Finding::Shut(unproved.to_string()));
         }
-        accepted.refused.iter().for_each(|refused| self.warn(refused.to_string()));
+        accepted.refused.iter().for_each(|refused| self.layers.warnings.add(refused.to_string()));
         let uncovered = accepted.uncovered();
         let news: Vec<_> = uncovered.iter().filter(|head| !publisher.clock.pins(head.device, head.entry())).collect();
         let mut arriving = find_arriving(store, segments, &accepted, Some(&publisher.device))?;
         arriving.retain(|sign| {
-            sign.device != self.context.device && !unlocked.tolerated.contains(&(sign.device, sign.sequence))
+            sign.device != self.layers.context.device && !unlocked.tolerated.contains(&(sign.device, sign.sequence))
         });
         match (news.as_slice(), uncovered.len()) {
             ([], _) => {
                 let rollbacks = accepted.heads.rollbacks(&publisher.device);
                 if !rollbacks.is_empty() {
-                    self.warn(format!("the folder is older than what this device has seen: {}", list(&rollbacks)));
+                    self.layers
+                        .warnings
+                        .add(format!("the folder is older than what this device has seen: {}", list(&rollbacks)));
                 }
                 Ok(arriving.first().map_or(Finding::Nothing, |sign| Finding::Arriving(sign.to_string())))
             }
@@ -349,21 +351,21 @@ impl Volume {
         self.follower.memory.lock().fork.get_or_insert_with(|| reason.clone());
         // What the kernel has gathered, and reports to no program any more, is not to be lost.
         if self.options.follows {
-            self.stop_changes(reason);
+            self.layers.stop_changes(reason);
         }
     }
 
     /// Refuses changes for now, or no more.
     fn hold(&self, reason: Option<String>) {
         let reason = reason.filter(|_| self.options.follows);
-        if self.state.read().foreign.held == reason {
+        if self.layers.read().foreign.held == reason {
             return;
         }
         match &reason {
             Some(reason) => log::warn!("changes are refused for now: {reason}"),
             None => log::info!("changes are taken again"),
         }
-        self.state.write().foreign.held = reason;
+        self.layers.write().foreign.held = reason;
     }
 }
 

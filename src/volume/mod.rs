@@ -66,15 +66,14 @@ mod xattr;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, UNIX_EPOCH};
 
-use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use parking_lot::Mutex;
 
+pub use crate::state::budget::WaitHook;
 pub use crate::state::error::{Result, VolumeError};
 pub use crate::state::reason::Reason;
 pub use crate::state::types::*;
 pub use attributes::SetIdHook;
-pub use background::WaitHook;
 pub(crate) use directory::back_reference_key;
 pub use follow::{FollowHook, Followed, Stale};
 pub use heads::DEVICE_DIGITS_MIN;
@@ -86,25 +85,15 @@ pub use slots::{UsedSlot, check_used_slot};
 pub use space::reserve_bytes;
 
 use crate::format::VaultFile;
-use crate::format::items::TimeRecord;
 use crate::segments::Segments;
-use crate::state::edit::Edit;
-use crate::state::generation::{Context, State};
-use crate::state::pending::Pending;
-use crate::state::refcounts::Uses;
-use crate::state::view::{Asker, View};
-
-/// How many warnings `status` shows: the newest.
-const WARNINGS_MAX: usize = 100;
+use crate::state::layers::{EditGuard, Layers};
 
 /// An open vault.
 pub struct Volume {
-    context: Context,
+    layers: Arc<Layers>,
     environment: Environment,
     options: VolumeOptions,
     segments: Arc<Segments>,
-    state: RwLock<State>,
-    uses: Mutex<Uses>,
     /// Held while a block is flushed: two threads would append it twice.
     flushing: Mutex<()>,
     /// Held while full data segments are finished.
@@ -113,57 +102,17 @@ pub struct Volume {
     /// Held while the journal is synced.
     syncing: Mutex<()>,
     journal: Mutex<journal_state::JournalState>,
-    journal_alarm: journal_thread::JournalAlarm,
     publisher: Mutex<publish::Publisher>,
-    pressure: background::Pressure,
+    room: space::RoomEstimate,
     set_id_hook: OnceLock<SetIdHook>,
     follower: look::Follower,
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
-    warnings: Mutex<Vec<String>>,
     vault: VaultFile,
     can_be_accepted: bool,
     cause: Option<ReadOnlyCause>,
 }
 
-/// The state, locked for looking.
-struct ViewGuard<'a> {
-    state: RwLockReadGuard<'a, State>,
-    context: &'a Context,
-}
-
-impl ViewGuard<'_> {
-    fn view(&self) -> View<'_> {
-        View { state: &self.state, context: self.context, below_current: false, asker: Asker::Reader, pending: None }
-    }
-}
-
-/// The state, locked for one change.
-struct EditGuard<'a> {
-    state: RwLockWriteGuard<'a, State>,
-    context: &'a Context,
-    now: TimeRecord,
-    monotonic: Duration,
-    is_behind: bool,
-}
-
-impl EditGuard<'_> {
-    fn view(&self) -> View<'_> {
-        let asker = Asker::Writer { is_behind: self.is_behind };
-        View { state: &self.state, context: self.context, below_current: false, asker, pending: None }
-    }
-
-    /// Begins to gather changes, which take effect with [`Edit::apply`].
-    fn begin_edit(&mut self) -> Edit<'_> {
-        let Self { context, now, monotonic, is_behind, .. } = *self;
-        Edit { state: &mut self.state, context, now, monotonic, is_behind, pending: Pending::new() }
-    }
-}
-
 impl Volume {
-    fn view(&self) -> ViewGuard<'_> {
-        ViewGuard { state: self.state.read(), context: &self.context }
-    }
-
     /// Locks the state for an operation that changes something. Waits for memory and checks for room first.
     fn change(&self) -> Result<EditGuard<'_>> {
         self.wait_for_memory()?;
@@ -184,7 +133,7 @@ impl Volume {
     fn change_at_once(&self) -> Result<EditGuard<'_>> {
         let follows = self.follower.follows.load(Ordering::Relaxed);
         self.look_before_change();
-        let mut guard = self.edit_guard();
+        let mut guard = self.layers.edit();
         let followed_since = self.follower.follows.load(Ordering::Relaxed) != follows;
         guard.is_behind = followed_since || guard.state.foreign.is_kernel_behind;
         match guard.state.read_only.as_ref().or(guard.state.foreign.held.as_ref()) {
@@ -193,30 +142,8 @@ impl Volume {
         }
     }
 
-    fn edit_guard(&self) -> EditGuard<'_> {
-        let now = self.now();
-        let monotonic = self.environment.clock.monotonic();
-        EditGuard { state: self.state.write(), context: &self.context, now, monotonic, is_behind: false }
-    }
-
-    fn now(&self) -> TimeRecord {
-        let now = self.environment.clock.now();
-        match now.duration_since(UNIX_EPOCH) {
-            Ok(since) => TimeRecord { seconds: since.as_secs() as i64, nanoseconds: since.subsec_nanos() },
-            Err(_) => TimeRecord::default(),
-        }
-    }
-
-    /// Notes something that a person should see in `status`.
-    fn warn(&self, warning: String) {
-        log::warn!("{warning}");
-        let mut warnings = self.warnings.lock();
-        if !warnings.contains(&warning) {
-            // The log has them all.
-            if warnings.len() == WARNINGS_MAX {
-                warnings.remove(0);
-            }
-            warnings.push(warning);
-        }
+    /// Takes no more changes from here on, and says why. What is there can still be read.
+    pub fn stop_changes(&self, reason: String) {
+        self.layers.stop_changes(reason);
     }
 }

@@ -20,7 +20,7 @@ pub(super) const SET_GROUP_ID: u16 = 0o2000;
 impl Volume {
     /// Finds a name. Takes a reference to the inode; give it back with [`Volume::forget`].
     pub fn lookup(&self, parent: InodeNumber, name: &[u8]) -> Result<Attributes> {
-        let guard = self.view();
+        let guard = self.layers.view();
         let view = guard.view();
         view.directory(parent)?;
         let inode = match name {
@@ -29,7 +29,7 @@ impl Volume {
             _ => view.entry(parent, name)?.inode,
         };
         let record = view.attributes(inode)?;
-        self.uses.lock().reference(inode);
+        self.layers.refs.lock().reference(inode);
         Ok(self.public_attributes(&view, inode, &record))
     }
 
@@ -74,7 +74,7 @@ impl Volume {
 
     /// A symbolic link's target.
     pub fn read_symlink(&self, inode: InodeNumber) -> Result<Vec<u8>> {
-        let guard = self.view();
+        let guard = self.layers.view();
         let target = guard.view().get(Key::new(inode, KeyKind::SymlinkTarget, 0))?;
         target.map(|target| target.to_vec()).ok_or(VolumeError::Invalid("not a symbolic link"))
     }
@@ -133,9 +133,8 @@ impl Volume {
         edit.touch_directory(parent, parent_record);
         edit.count_inodes(1);
         edit.apply();
-        self.uses.lock().reference(inode);
+        self.layers.refs.lock().reference(inode);
         let attributes = self.public_attributes(&guard.view(), inode, &record);
-        self.note_memory(&guard.state);
         Ok(attributes)
     }
 
@@ -161,9 +160,8 @@ impl Volume {
         edit.put_attributes(inode, &record);
         edit.touch_directory(parent, parent_record);
         edit.apply();
-        self.uses.lock().reference(inode);
+        self.layers.refs.lock().reference(inode);
         let attributes = self.public_attributes(&guard.view(), inode, &record);
-        self.note_memory(&guard.state);
         drop(guard);
         self.journal_at_once();
         Ok(attributes)
@@ -183,7 +181,6 @@ impl Volume {
         edit.touch_directory(parent, parent_record);
         self.drop_link(&mut edit, entry.inode, record);
         edit.apply();
-        self.note_memory(&guard.state);
         drop(guard);
         self.journal_at_once();
         Ok(())
@@ -207,7 +204,6 @@ impl Volume {
         edit.touch_directory(parent, parent_record);
         self.drop_link(&mut edit, entry.inode, record);
         edit.apply();
-        self.note_memory(&guard.state);
         drop(guard);
         self.journal_at_once();
         Ok(())

@@ -8,18 +8,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 
 use super::Volume;
-use super::background::Pressure;
 use super::data_segments::DataSegments;
 use super::journal_state::JournalState;
-use super::journal_thread::JournalAlarm;
 use super::look::Follower;
 use super::newest::ReadOnlyCause;
 use super::open_error::OpenError;
 use super::publish::Publisher;
 use super::slots::{self, UsedSlot};
+use super::space::RoomEstimate;
 use super::unpublished::UncoveredJournal;
 use crate::crypto::{EpochKey, NameHasher, Randomness};
 use crate::format::commit::VectorClock;
@@ -33,7 +32,7 @@ use crate::state::edit::Edit;
 use crate::state::foreign::Foreign;
 use crate::state::generation::{Context, Generation, State};
 use crate::state::inode_numbers::InodeNumbers;
-use crate::state::refcounts::Uses;
+use crate::state::layers::Layers;
 use crate::state::types::{FileKind, NewNode, VolumeStatus};
 use crate::store::{Area, Clock, Store};
 use crate::tree::{Root, Tree};
@@ -170,7 +169,7 @@ impl Volume {
             inode_count: 1,
         });
         {
-            let mut guard = volume.edit_guard();
+            let mut guard = volume.layers.edit();
             let mut edit = guard.begin_edit();
             edit.put(Key::NAME_KEY, name_key.as_slice());
             for slot in slots {
@@ -196,29 +195,29 @@ impl Volume {
         let device = parts.device.device;
         let names = NameHasher::from_key(parts.name_key);
         let interval = parts.options.publish_interval;
+        let context = Context { tree: parts.tree, names, block_bytes: parts.block_bytes, device };
+        let state = State {
+            root,
+            commit: parts.head.as_ref().map(Head::reference),
+            frozen: None,
+            current,
+            numbers,
+            inode_count: parts.inode_count,
+            orphans: Vec::new(),
+            changes: 0,
+            clones: 0,
+            read_only: parts.read_only,
+            foreign: Foreign::default(),
+        };
+        let clock = Arc::clone(&parts.environment.clock);
         Self {
-            context: Context { tree: parts.tree, names, block_bytes: parts.block_bytes, device },
+            layers: Arc::new(Layers::new(context, state, parts.options.dirty_bytes_max, clock)),
             segments: parts.segments,
-            state: RwLock::new(State {
-                root,
-                commit: parts.head.as_ref().map(Head::reference),
-                frozen: None,
-                current,
-                numbers,
-                inode_count: parts.inode_count,
-                orphans: Vec::new(),
-                changes: 0,
-                clones: 0,
-                read_only: parts.read_only,
-                foreign: Foreign::default(),
-            }),
-            uses: Mutex::new(Uses::default()),
             flushing: Mutex::new(()),
             finishing: Mutex::new(()),
             data_segments: Mutex::new(DataSegments::default()),
             syncing: Mutex::new(()),
             journal: Mutex::new(JournalState::default()),
-            journal_alarm: JournalAlarm::default(),
             publisher: Mutex::new(Publisher {
                 device: parts.device,
                 head: parts.head,
@@ -232,11 +231,10 @@ impl Volume {
                 keys_due: false,
                 has_panicked: false,
             }),
-            pressure: Pressure::default(),
+            room: RoomEstimate::default(),
             set_id_hook: std::sync::OnceLock::new(),
             follower: Follower::default(),
             threads: Mutex::new(Vec::new()),
-            warnings: Mutex::new(Vec::new()),
             vault: parts.vault,
             can_be_accepted: parts.can_be_accepted,
             cause: parts.cause,
@@ -260,17 +258,17 @@ impl Volume {
         let published = self.published();
         let newest_files = self.newest_data_files();
         let vault_key_since_seconds = self.epoch_start().unwrap_or_default();
-        let mut warnings = self.warnings.lock().clone();
-        warnings.extend(self.pressure.publish_error().map(|error| format!("the last publish failed: {error}")));
+        let mut warnings = self.layers.warnings.newest();
+        warnings.extend(self.layers.budget.publish_error().map(|error| format!("the last publish failed: {error}")));
         let forked = self.follower.fork();
         // The segment table is read without the lock: its nodes may have to come from the disk.
-        let root = self.state.read().root;
+        let root = self.layers.read().root;
         let awaited_segments = self.awaited_segments(&root, &newest_files);
-        let state = self.state.read();
+        let state = self.layers.read();
         let generations = || state.frozen.iter().chain([&state.current]);
         VolumeStatus {
             vault: self.segments.ring().vault.to_string(),
-            device: self.context.device.to_string(),
+            device: self.layers.context.device.to_string(),
             published_commit: published.map_or(0, |(number, _)| number.0),
             published_seconds: published.map_or(0, |(_, seconds)| seconds),
             vault_key_since_seconds,
@@ -298,7 +296,7 @@ impl Volume {
 
     fn awaited_segments(&self, root: &Root, newest: &[SegmentId]) -> u64 {
         let key = |suffix| Key::new(InodeNumber::VAULT, KeyKind::Segment, suffix);
-        let table = self.context.tree.scan(root, key(0), key(u64::MAX));
+        let table = self.layers.context.tree.scan(root, key(0), key(u64::MAX));
         // A node of the table that cannot be read is awaited itself.
         let is_missing = |segment: SegmentId| self.segments.ledger().find(segment).is_none();
         let missing = table.filter(|item| item.as_ref().map_or(true, |(key, _)| is_missing(SegmentId(key.suffix))));
@@ -365,7 +363,7 @@ impl Volume {
             let staged = self.segments.ledger().select(|at| at.path.area == Area::State);
             self.data_segments.lock().doubt_found(staged.into_iter().map(|(segment, _)| segment));
         }
-        let mut state = self.state.write();
+        let mut state = self.layers.write();
         let mut without_end = None;
         for (number, frames) in &uncovered.frames {
             if without_end.is_some() && journal::follows(frames)? == without_end {
@@ -374,7 +372,7 @@ impl Volume {
             }
             let believed = self.believed_frames(&state.root, frames)?;
             for frame in believed {
-                super::replay::replay_frame(&mut state.current, frame, self.context.block_bytes)?;
+                super::replay::replay_frame(&mut state.current, frame, self.layers.context.block_bytes)?;
             }
             without_end = (!journal::has_end(believed)).then_some(*number);
         }
@@ -382,11 +380,10 @@ impl Volume {
         state.current.dirty.mark_journaled();
         // A killed process may have appended what it never synced: the next fsync says all of it anew.
         state.changes += u64::from(state.read_only.is_none() && !uncovered.frames.is_empty());
-        let gained = super::replay::count_inodes(&state.current, &self.context.tree, &state.root)?;
+        let gained = super::replay::count_inodes(&state.current, &self.layers.context.tree, &state.root)?;
         state.inode_count = state.inode_count.saturating_add_signed(gained);
         let replayed = uncovered.files.clone();
         self.journal.lock().resume(number, uncovered.next_part, replayed);
-        self.note_memory(&state);
         Ok(())
     }
 }

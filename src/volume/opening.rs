@@ -180,7 +180,7 @@ impl Opening {
         if is_replayed {
             volume.replay(&journal, number)?;
         }
-        warnings.into_iter().for_each(|warning| volume.warn(warning));
+        warnings.into_iter().for_each(|warning| volume.layers.warnings.add(warning));
         volume.keep_own_commit(heads, recorded)?;
         let is_rotated = doubts.revived.as_ref().is_some_and(|revived| volume.shut_out_again(revived));
         // Before what was seen is recorded: after a crash between the two the rollback is still seen to be one. After a

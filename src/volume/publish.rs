@@ -114,9 +114,11 @@ impl Volume {
         let staged = self.segments.ledger().select(|at| at.path.area == Area::State);
         self.data_segments.lock().give_up(staged.into_iter().map(|(segment, _)| segment));
         if let Err(error) = self.journal_or_panic() {
-            self.warn(format!("{reason}; and the journal on this device cannot keep the changes: {error}"));
+            self.layers
+                .warnings
+                .add(format!("{reason}; and the journal on this device cannot keep the changes: {error}"));
         }
-        self.stop_changes(reason.into());
+        self.layers.stop_changes(reason.into());
     }
 
     /// Journals all changes; a panic is an error like any other.
@@ -142,7 +144,7 @@ impl Volume {
 
     /// How much is not published, in words.
     fn unpublished(&self) -> String {
-        let state = self.state.read();
+        let state = self.layers.read();
         let generations = || state.frozen.iter().chain([&state.current]);
         let items: usize = generations().map(|layer| layer.overlay.len()).sum();
         let bytes: usize = generations().map(|layer| layer.dirty.bytes()).sum();
@@ -164,12 +166,12 @@ impl Volume {
         // operations from before that, its commit may have its place in the folder already, and where the journal failed or a
         // rotation has to be finished nothing is as safe. What forbids publishing itself was asked before (`look.rs`), and after
         // a panic nothing comes here.
-        if self.state.read().frozen.is_some() {
+        if self.layers.read().frozen.is_some() {
             self.publish_left_over(publisher)?;
         }
         publisher.held_back = None;
         let number = {
-            let state = self.state.read();
+            let state = self.layers.read();
             if state.current.is_empty() {
                 return Ok(());
             }
@@ -182,7 +184,7 @@ impl Volume {
         // Flushed before the freeze, so that little is left to do while two generations are in memory.
         let stuck = self.flush_generation(number)?;
         if let Some(first) = stuck.into_iter().next()
-            && self.state.read().current.overlay.is_empty()
+            && self.layers.read().current.overlay.is_empty()
         {
             // Nothing but what cannot be published: no commit is made for that.
             return Err(first.error);
@@ -209,7 +211,7 @@ impl Volume {
     /// With an `unplaced` commit they are in that, and published with it; else they never happened.
     pub(super) fn publish_vault_items(&self, publisher: &mut Publisher) -> Result<()> {
         let published = self.or_journal(publisher, |volume, publisher| {
-            if let Some(reason) = &volume.state.read().read_only {
+            if let Some(reason) = &volume.layers.read().read_only {
                 return Err(VolumeError::ReadOnly(reason.clone()));
             }
             volume.remove_orphans()?;
@@ -235,7 +237,7 @@ impl Volume {
 
     fn freeze(&self) {
         let id = CommitId(self.environment.randomness.array());
-        let mut state = self.state.write();
+        let mut state = self.layers.write();
         let next = Generation::new(state.current.number.next(), id, state.numbers.peek());
         let frozen = std::mem::replace(&mut state.current, next);
         // Orphans noted since the last were removed are still in the tree.
@@ -244,7 +246,7 @@ impl Volume {
     }
 
     fn publish_frozen(&self, publisher: &mut Publisher) -> Result<()> {
-        let number = match &self.state.read().frozen {
+        let number = match &self.layers.read().frozen {
             Some(frozen) => frozen.number,
             None => return Ok(()),
         };
@@ -253,14 +255,13 @@ impl Volume {
         let (bytes, reference) = (head.bytes, head.reference());
         self.record_commit(publisher, head)?;
         {
-            let mut state = self.state.write();
+            let mut state = self.layers.write();
             (state.root, state.commit) = (root, Some(reference));
             state.frozen = None;
-            self.note_memory(&state);
         }
         let data_bytes = self.data_segments.lock().bytes(number);
         self.data_segments.lock().forget(number);
-        self.uses.lock().drop_compares();
+        self.layers.refs.lock().drop_compares();
         self.drop_journals(number);
         // A synced frame of the next generation may point into a doubtful segment, and the frame that moves its blocks be
         // unsynced: it is synced first, or a power cut would leave a pointer into nothing.
@@ -268,7 +269,9 @@ impl Volume {
         let synced = if has_doubtful { self.journal_changes() } else { Ok(()) };
         if let Err(error) = synced.and_then(|()| self.discard_doubtful()) {
             // The commit stands, and they are in nobody's way.
-            self.warn(format!("segments that nothing points into any more could not be removed: {error}"));
+            self.layers
+                .warnings
+                .add(format!("segments that nothing points into any more could not be removed: {error}"));
         }
         let interval = self.options.publish_interval;
         publisher.interval = match bytes + data_bytes < SMALL_COMMIT_BYTES {
@@ -290,7 +293,7 @@ impl Volume {
             let finished = self.finish_data_segments(number)?;
             let doubtful = self.data_segments.lock().doubtful.clone();
             let (used, is_flushed) = {
-                let state = self.state.read();
+                let state = self.layers.read();
                 let frozen = state.frozen.as_ref().expect("frozen until it is published");
                 (segments_of(frozen)?, frozen.dirty.is_empty())
             };
@@ -310,10 +313,12 @@ impl Volume {
     /// commit is recorded.
     fn hold_back(&self, stuck: &[StuckBlock]) -> Result<()> {
         {
-            let mut state = self.state.write();
+            let mut state = self.layers.write();
             let State { frozen: Some(frozen), current, changes, .. } = &mut *state else { return Ok(()) };
             for StuckBlock { at, error } in stuck {
-                self.warn(format!("inode {}: what was written to it is not published yet: {error}", at.0.0));
+                self.layers
+                    .warnings
+                    .add(format!("inode {}: what was written to it is not published yet: {error}", at.0.0));
                 let Some(block) = frozen.dirty.get(*at) else { continue };
                 // Otherwise it was removed or replaced meanwhile.
                 if current.overlay.get(&Key::new(at.0, KeyKind::Extent, at.1)) == Found::Unknown {
@@ -323,11 +328,10 @@ impl Volume {
             *changes += 1;
         }
         self.journal_all()?;
-        let mut state = self.state.write();
+        let mut state = self.layers.write();
         if let Some(frozen) = &mut state.frozen {
             stuck.iter().for_each(|block| frozen.dirty.remove(block.at));
         }
-        self.note_memory(&state);
         Ok(())
     }
 
@@ -359,7 +363,7 @@ impl Volume {
         let mut data_files = self.data_files(&finished)?;
         // A commit page lists so many. The rest enter the segment table with this commit instead of the next.
         let unlisted = data_files.split_off(data_files.len().min(DATA_FILES_MAX));
-        let now = self.now();
+        let now = self.layers.now();
         let (seconds, nanoseconds) = match now.seconds >= publisher.seconds {
             true => (now.seconds, now.nanoseconds),
             false => (publisher.seconds, 0),
@@ -367,13 +371,13 @@ impl Volume {
         let device = publisher.device.device;
         let rotation = self.rotation_items(publisher)?;
         let (changes, old_root, id) = {
-            let state = self.state.read();
+            let state = self.layers.read();
             let id = state.frozen.as_ref().expect("frozen until it is published").id;
             (self.changes_to_commit(&state, publisher, number, &unlisted, rotation), state.root, id)
         };
         let mut writer = CommitWriter::begin(&self.segments)?;
         let segment = writer.segment();
-        let written = self.context.tree.apply(&old_root, &changes, &mut writer).map_err(VolumeError::from);
+        let written = self.layers.context.tree.apply(&old_root, &changes, &mut writer).map_err(VolumeError::from);
         let written = written.and_then(|root| {
             let mut clock = publisher.clock.clone();
             clock.0.insert(device, ClockEntry { number, id });
@@ -402,19 +406,19 @@ impl Volume {
             .collect();
         // Folders are synced and nodes are read below: not under the lock.
         let (used, root) = {
-            let state = self.state.read();
+            let state = self.layers.read();
             (segments_of(state.frozen.as_ref().expect("frozen until it is published"))?, state.root)
         };
         for segment in used {
             let Some(Location { device, sequence, kind, bytes, .. }) = self.segments.locate(segment) else {
                 continue;
             };
-            let own = device == self.context.device && kind == SegmentKind::Data;
+            let own = device == self.layers.context.device && kind == SegmentKind::Data;
             if !own || files.iter().any(|file| file.segment == segment) {
                 continue;
             }
             let key = Key::new(InodeNumber::VAULT, KeyKind::Segment, segment.0);
-            if self.context.tree.get(&root, key)?.is_none() {
+            if self.layers.context.tree.get(&root, key)?.is_none() {
                 self.segments.keep(segment)?;
                 files.push(DataFile { segment, sequence, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) });
             }
@@ -482,7 +486,7 @@ impl Volume {
     fn record_commit(&self, publisher: &mut Publisher, head: Head) -> Result<()> {
         let entry = head.entry();
         let (lease, given) = {
-            let state = self.state.read();
+            let state = self.layers.read();
             (state.numbers.lease(), state.numbers.given())
         };
         publisher.clock = head.clock.clone();
@@ -499,7 +503,7 @@ impl Volume {
         publisher.device.next_sequence = self.segments.next_sequence().0;
         if let Err(error) = publisher.device.save(&*self.environment.store) {
             // The commit stands; a mount will find it ahead of the record and accept it.
-            self.warn(format!("the record of commit {} could not be written: {error}", entry.number.0));
+            self.layers.warnings.add(format!("the record of commit {} could not be written: {error}", entry.number.0));
         }
         Ok(())
     }

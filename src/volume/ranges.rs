@@ -34,12 +34,12 @@ impl Volume {
         if size_bytes == 0 {
             edit.forget_runs(inode, record);
         } else if size_bytes < record.size_bytes || size_bytes == record.size_bytes && record.has_reserved_blocks {
-            let behind = Run { first: size_bytes.div_ceil(self.context.block_bytes as u64), last: u64::MAX };
+            let behind = Run { first: size_bytes.div_ceil(self.layers.context.block_bytes as u64), last: u64::MAX };
             let change = edit.view().plan_clear(inode, record, behind)?;
             edit.change_runs(inode, record, change);
         }
         if size_bytes < record.size_bytes {
-            self.uses.lock().keep_compare(inode, edit.state.root);
+            self.layers.refs.lock().keep_compare(inode, edit.state.root);
             self.clear_range(edit, inode, record.size_bytes, size_bytes, record.size_bytes)?;
         }
         record.size_bytes = size_bytes;
@@ -49,7 +49,7 @@ impl Volume {
     /// The whole blocks that become holes when `start..end` is cleared in a file of that size: at its end, with the last
     /// one, of which nothing is left.
     fn cleared_blocks(&self, size_bytes: u64, start: u64, end: u64) -> Option<Run> {
-        let block_bytes = self.context.block_bytes as u64;
+        let block_bytes = self.layers.context.block_bytes as u64;
         let end = if end >= size_bytes { end.next_multiple_of(block_bytes) } else { end };
         whole_blocks(start, end, block_bytes)
     }
@@ -63,7 +63,7 @@ impl Volume {
         start: u64,
         end: u64,
     ) -> Result<()> {
-        let block_bytes = self.context.block_bytes as u64;
+        let block_bytes = self.layers.context.block_bytes as u64;
         let end_of_file = end >= size_bytes;
         let first_whole = start.div_ceil(block_bytes);
         let end_whole = if end_of_file { u64::MAX } else { end / block_bytes };
@@ -84,7 +84,7 @@ impl Volume {
 
     /// Makes a part of one block read as zeros.
     fn clear_part(&self, edit: &mut Edit<'_>, inode: InodeNumber, start: u64, end: u64) -> Result<()> {
-        for part in block_parts(self.context.block_bytes, start, end - start) {
+        for part in block_parts(self.layers.context.block_bytes, start, end - start) {
             if edit.view().has_block(inode, part.block)? {
                 let zeros = vec![0; part.length];
                 edit.write_dirty((inode, part.block), part.start, zeros);
@@ -106,7 +106,7 @@ impl Volume {
         drop_set_id_bits: bool,
     ) -> Result<()> {
         let end = offset.checked_add(length).filter(|end| *end <= FILE_BYTES_MAX).ok_or(VolumeError::FileTooLarge)?;
-        let block_bytes = self.context.block_bytes as u64;
+        let block_bytes = self.layers.context.block_bytes as u64;
         if length == 0 {
             return Err(VolumeError::Invalid("an empty range"));
         }
@@ -160,7 +160,6 @@ impl Volume {
         edit.touch_content(&mut record);
         edit.put_attributes(inode, &record);
         edit.apply();
-        self.note_memory(&guard.state);
         drop(guard);
         self.tell_of_set_id(inode, dropped);
         Ok(())
@@ -174,7 +173,7 @@ impl Volume {
         offset: u64,
         length: u64,
     ) -> Result<()> {
-        let block_bytes = self.context.block_bytes as u64;
+        let block_bytes = self.layers.context.block_bytes as u64;
         if !offset.is_multiple_of(block_bytes)
             || !length.is_multiple_of(block_bytes)
             || offset + length >= record.size_bytes
@@ -203,7 +202,7 @@ impl Volume {
         offset: u64,
         length: u64,
     ) -> Result<()> {
-        let block_bytes = self.context.block_bytes as u64;
+        let block_bytes = self.layers.context.block_bytes as u64;
         if !offset.is_multiple_of(block_bytes) || !length.is_multiple_of(block_bytes) || offset >= record.size_bytes {
             return Err(VolumeError::Invalid("a range to insert"));
         }
@@ -225,13 +224,13 @@ impl Volume {
     /// # Errors
     /// [`VolumeError::NoSuchOffset`] at or behind the end of the file, or when no data follows.
     pub fn seek(&self, inode: InodeNumber, offset: u64, target: SeekTarget) -> Result<u64> {
-        let guard = self.view();
+        let guard = self.layers.view();
         let view = guard.view();
         let size_bytes = view.regular_file(inode)?.size_bytes;
         if offset >= size_bytes {
             return Err(VolumeError::NoSuchOffset);
         }
-        let block_bytes = self.context.block_bytes as u64;
+        let block_bytes = self.layers.context.block_bytes as u64;
         let first = offset / block_bytes;
         let found = match target {
             SeekTarget::Data => next_data(&view, inode, first)?.map(|block| (block * block_bytes).max(offset)),

@@ -85,7 +85,6 @@ impl Volume {
             }
         }
         edit.apply();
-        self.note_memory(&guard.state);
         drop(guard);
         self.journal_at_once();
         Ok(())

@@ -120,7 +120,7 @@ impl Volume {
             // Of another device, and awaited: a clone of a file that has not arrived.
             None => {
                 let key = Key::new(InodeNumber::VAULT, KeyKind::Segment, segment.0);
-                Ok(newest.contains(&segment) || self.context.tree.get(root, key)?.is_some())
+                Ok(newest.contains(&segment) || self.layers.context.tree.get(root, key)?.is_some())
             }
         }
     }

@@ -122,17 +122,17 @@ impl Volume {
     /// Replaces the vault key before anything is written to a folder that was accepted, without what it has revived. Where
     /// that fails no changes are taken. Whether it was replaced.
     pub(super) fn shut_out_again(&self, revived: &RevivedKeys) -> bool {
-        if self.state.read().read_only.is_some() {
+        if self.layers.read().read_only.is_some() {
             return false;
         }
         let rotated = self.rotate_without(revived);
         match &rotated {
-            Ok(()) => self.warn(format!(
+            Ok(()) => self.layers.warnings.add(format!(
                 "the folder that was accepted is older than the vault's keys: the vault key was replaced once more, by that of \
                  epoch {}, so that this stays shut out: {revived}",
                 self.current_epoch().epoch
             )),
-            Err(error) => self.stop_changes(format!(
+            Err(error) => self.layers.stop_changes(format!(
                 "the folder that was accepted would bring back {revived}; the vault key, which has to be replaced before \
                  anything is written, cannot be replaced: {error}"
             )),
@@ -181,8 +181,8 @@ impl Volume {
 
     /// When an earlier epoch began, if the tree says so.
     fn recorded_start(&self, epoch: EpochId) -> u64 {
-        let root = self.state.read().root;
-        let item = self.context.tree.get(&root, EpochRecord::key_of(epoch)).ok().flatten();
+        let root = self.layers.read().root;
+        let item = self.layers.context.tree.get(&root, EpochRecord::key_of(epoch)).ok().flatten();
         let record = item.and_then(|item| EpochRecord::decode(&item.value).ok());
         record.filter(|record| record.epoch == epoch).map_or(0, |record| record.created_seconds)
     }

@@ -19,9 +19,9 @@ impl Volume {
         heads: &Heads,
         recorded: Option<&DeviceState>,
     ) -> std::result::Result<(), OpenError> {
-        let Some(own) = heads.newest.get(&self.context.device) else { return Ok(()) };
+        let Some(own) = heads.newest.get(&self.layers.context.device) else { return Ok(()) };
         let is_recorded = recorded.and_then(|recorded| recorded.published) == Some(own.entry());
-        if is_recorded || self.state.read().read_only.is_some() {
+        if is_recorded || self.layers.read().read_only.is_some() {
             return Ok(());
         }
         let data = own.page.data_files.iter().map(|file| file.segment);
@@ -39,7 +39,7 @@ impl Volume {
         arriving: &[Arriving],
         recorded: Option<&DeviceState>,
     ) -> std::result::Result<(), OpenError> {
-        if self.state.read().read_only.is_some() {
+        if self.layers.read().read_only.is_some() {
             return Ok(());
         }
         self.find_orphans()?;
@@ -106,12 +106,12 @@ impl Volume {
     fn find_orphans(&self) -> Result<()> {
         let mut orphans = Vec::new();
         let key = |suffix| Key::new(InodeNumber::VAULT, KeyKind::Orphan, suffix);
-        self.view().view().scan(key(0), key(u64::MAX), &mut |key, _| {
+        self.layers.view().view().scan(key(0), key(u64::MAX), &mut |key, _| {
             orphans.push(InodeNumber(key.suffix));
             Ok(true)
         })?;
         let has_replayed = {
-            let mut state = self.state.write();
+            let mut state = self.layers.write();
             state.note_orphans(orphans);
             !state.current.is_empty()
         };

@@ -132,8 +132,8 @@ pub(super) fn differences(tree: &Tree, from: &Root, to: &Root) -> Result<BTreeMa
 impl Volume {
     /// The slots that unlock this vault, in the order of their ids.
     pub fn slots(&self) -> Result<Vec<SlotRecord>> {
-        let root = self.state.read().root;
-        read_slots(&self.context.tree, &root)
+        let root = self.layers.read().root;
+        read_slots(&self.layers.context.tree, &root)
     }
 
     /// The epoch that is written in, with its vault key: what a new slot is made with.
@@ -149,8 +149,8 @@ impl Volume {
 
     /// Since when the present vault key is written with, in seconds since 1970; `None` where the vault does not say.
     pub fn epoch_start(&self) -> Result<Option<u64>> {
-        let root = self.state.read().root;
-        let Some(item) = self.context.tree.get(&root, Key::EPOCH_START)? else { return Ok(None) };
+        let root = self.layers.read().root;
+        let Some(item) = self.layers.context.tree.get(&root, Key::EPOCH_START)? else { return Ok(None) };
         let start = EpochStart::decode(&item.value)?;
         Ok((start.epoch == self.segments.ring().current().epoch).then_some(start.seconds))
     }
@@ -229,7 +229,9 @@ impl Volume {
         self.begin_epoch(&followers.slots)?;
         publisher.vault_items.extend(followers.items());
         let left_out = followers.left_out_in_words();
-        left_out.iter().for_each(|words| self.warn(format!("{words}: it was left out of the new epoch")));
+        left_out
+            .iter()
+            .for_each(|words| self.layers.warnings.add(format!("{words}: it was left out of the new epoch")));
         Ok(left_out)
     }
 
@@ -241,7 +243,7 @@ impl Volume {
         if publisher.has_panicked || head_epoch != Some(self.segments.ring().current().epoch) {
             return;
         }
-        let mut state = self.state.write();
+        let mut state = self.layers.write();
         let Some(nothing) = state.frozen.take_if(|frozen| frozen.is_empty()) else { return };
         drop(state);
         // Its number is used up: the journal of the generation after it may name it.
@@ -257,25 +259,27 @@ impl Volume {
         let written = Followers::judge(store, self.segments.ring().vault, &still_valid)
             .and_then(|followers| Ok(write_epoch_keys(store, &self.vault, &followers.slots, &self.current_epoch())?));
         if let Err(error) = written {
-            self.warn(format!("slot {slot} was not removed, and cannot be given the new vault key yet: {error}"));
+            self.layers
+                .warnings
+                .add(format!("slot {slot} was not removed, and cannot be given the new vault key yet: {error}"));
         }
     }
 
     /// Locks publishing, and publishes what has changed so far.
     fn begin_key_change(&self) -> Result<parking_lot::MutexGuard<'_, Publisher>> {
         let mut publisher = self.publisher.lock();
-        if let Some(reason) = &self.state.read().read_only {
+        if let Some(reason) = &self.layers.read().read_only {
             return Err(VolumeError::ReadOnly(reason.clone()));
         }
         match self.or_journal(&mut publisher, Self::publish_after_look) {
             // All is published but blocks of files whose data cannot be had: no reason to leave a stolen key valid.
-            Err(error) if error.is_of_stored_bytes() && self.state.read().frozen.is_none() => {
+            Err(error) if error.is_of_stored_bytes() && self.layers.read().frozen.is_none() => {
                 log::info!("the change of keys does not wait for what is held back: {error}");
             }
             published => published?,
         }
         let shut = self.follower.shut();
-        if let Some(reason) = self.state.read().foreign.held.clone().or(shut) {
+        if let Some(reason) = self.layers.read().foreign.held.clone().or(shut) {
             return Err(VolumeError::ReadOnly(reason));
         }
         Ok(publisher)
@@ -302,12 +306,12 @@ impl Volume {
         };
         let epoch = head.page.epoch;
         let keys = ring.epoch(epoch).ok_or(VolumeError::Invalid("the key of the epoch before is not open"))?;
-        let start = self.context.tree.get(&head.root(), Key::EPOCH_START)?;
+        let start = self.layers.context.tree.get(&head.root(), Key::EPOCH_START)?;
         let start = start.and_then(|item| EpochStart::decode(&item.value).ok()).filter(|start| start.epoch == epoch);
         let created_seconds = start.map_or(0, |start| start.seconds);
         let record = record_of(&keys, &current, created_seconds);
         let key = EpochRecord::key_of(epoch);
-        let begins = start_of(current.epoch, self.now());
+        let begins = start_of(current.epoch, self.layers.now());
         Ok(vec![(key, Arc::from(record.encode().as_slice())), (Key::EPOCH_START, Arc::from(begins.encode()))])
     }
 
@@ -319,23 +323,23 @@ impl Volume {
 
     /// The same, answering with the first thing that is not as the tree says.
     pub(super) fn try_keep_keys(&self, publisher: &Publisher, is_rolled_back: bool) -> Option<String> {
-        let root = self.state.read().root;
-        let epochs = earlier_epochs(&self.context.tree, &root, self.segments.ring()).map_err(VolumeError::from);
+        let root = self.layers.read().root;
+        let epochs = earlier_epochs(&self.layers.context.tree, &root, self.segments.ring()).map_err(VolumeError::from);
         let (slots, older) = match self.slots().and_then(|slots| Ok((slots, epochs?))) {
             Ok((slots, _)) if slots.is_empty() => return None,
             Ok(read) => read,
             Err(error) => {
                 let problem = format!("the list of slots cannot be read: {error}");
-                self.warn(problem.clone());
+                self.layers.warnings.add(problem.clone());
                 return Some(problem);
             }
         };
-        let may_write = self.state.read().read_only.is_none();
+        let may_write = self.layers.read().read_only.is_none();
         let epoch = &self.current_epoch();
         let head_epoch = publisher.head.as_ref().map_or(epoch.epoch, |head| head.page.epoch);
         let tree = TreeKeys { vault: &self.vault, slots: &slots, epoch, head_epoch, older, is_rolled_back };
         let notices = keep_keys(&*self.environment.store, &tree, may_write);
-        notices.iter().for_each(|notice| self.warn(notice.to_string()));
+        notices.iter().for_each(|notice| self.layers.warnings.add(notice.to_string()));
         notices.iter().find(|notice| notice.is_left_undone()).map(Notice::to_string)
     }
 }

@@ -35,13 +35,13 @@ impl Volume {
     /// Room in the volume: the smaller of the vault's disk and the state's.
     pub fn space(&self) -> Result<VolumeSpace> {
         let space = self.smaller_space()?;
-        let state = self.state.read();
+        let state = self.layers.read();
         let waiting = (state.current.dirty.bytes() + state.current.overlay.bytes()) as u64;
         Ok(VolumeSpace {
             total_bytes: space.total_bytes,
             free_bytes: space.free_bytes.saturating_sub(waiting + reserve_bytes(&space)),
             inodes: state.inode_count,
-            block_bytes: self.context.block_bytes as u32,
+            block_bytes: self.layers.context.block_bytes as u32,
         })
     }
 
@@ -54,20 +54,20 @@ impl Volume {
     /// Refuses a change that needs `bytes` more than there is room for.
     pub(super) fn check_room(&self, bytes: u64) -> Result<()> {
         let now = self.environment.clock.monotonic();
-        let last = *self.pressure.room.answer.lock();
+        let last = *self.room.answer.lock();
         let usable = last.filter(|answer| !answer.is_tight(bytes));
         let is_fresh = usable.is_some_and(|answer| now < answer.at + ANSWER_AGE_MAX);
         if !is_fresh {
             let asking = match usable {
-                Some(_) => self.pressure.room.asking.try_lock(),
-                None => Some(self.pressure.room.asking.lock()),
+                Some(_) => self.room.asking.try_lock(),
+                None => Some(self.room.asking.lock()),
             };
             if asking.is_some() {
                 let answer = self.ask_for_room(now)?;
-                *self.pressure.room.answer.lock() = Some(answer);
+                *self.room.answer.lock() = Some(answer);
             }
         }
-        let mut answer = self.pressure.room.answer.lock();
+        let mut answer = self.room.answer.lock();
         let answer = answer.as_mut().expect("answered above, or before");
         if answer.free_bytes < answer.promised_bytes + bytes.max(1) {
             return Err(VolumeError::NoSpace("the disk of the vault or of the local state is full".into()));
@@ -79,7 +79,7 @@ impl Volume {
     /// Asks the disks. None but those who ask wait for that.
     fn ask_for_room(&self, now: Duration) -> Result<Answer> {
         let space = self.smaller_space()?;
-        let state = self.state.read();
+        let state = self.layers.read();
         let generations = state.frozen.iter().chain([&state.current]);
         let waiting: usize = generations.map(|layer| layer.dirty.bytes() + layer.overlay.bytes()).sum();
         let taken = waiting as u64 + waiting as u64 / 8 + reserve_bytes(&space);

@@ -7,7 +7,7 @@ use crate::state::edit::Edit;
 impl Volume {
     /// Gives back `references` that name-giving operations took: the kernel forgets the inode.
     pub fn forget(&self, inode: InodeNumber, references: u64) {
-        let last = self.uses.lock().release(inode, references, 0);
+        let last = self.layers.refs.lock().release(inode, references, 0);
         if last {
             self.purge(inode);
         }
@@ -15,20 +15,20 @@ impl Volume {
 
     /// Counts an open handle: an unlinked inode lives until the last is closed.
     pub fn open_file(&self, inode: InodeNumber) -> Result<()> {
-        let guard = self.view();
+        let guard = self.layers.view();
         guard.view().attributes(inode)?;
-        self.uses.lock().open(inode);
+        self.layers.refs.lock().open(inode);
         Ok(())
     }
 
     /// The same for a file that was just created: the caller holds the state.
     pub(super) fn open_created(&self, inode: InodeNumber) {
-        self.uses.lock().open(inode);
+        self.layers.refs.lock().open(inode);
     }
 
     /// Closes a handle.
     pub fn close_file(&self, inode: InodeNumber) {
-        let last = self.uses.lock().release(inode, 0, 1);
+        let last = self.layers.refs.lock().release(inode, 0, 1);
         if last {
             self.purge(inode);
         }
@@ -37,7 +37,7 @@ impl Volume {
     /// Called when an inode has lost its last name: it goes now, or when its last use does. Nothing may fail between this and
     /// [`Edit::apply`].
     pub(super) fn drop_nameless(&self, edit: &mut Edit<'_>, inode: InodeNumber) {
-        if self.uses.lock().unlink(inode) {
+        if self.layers.refs.lock().unlink(inode) {
             // A crash from here on leaves the orphan item, and the next mount removes the inode.
             edit.put(Key::new(InodeNumber::VAULT, KeyKind::Orphan, inode.0), Vec::new());
         } else {
@@ -47,18 +47,18 @@ impl Volume {
 
     /// The session is over: what the kernel has not given back is used no more.
     pub(super) fn end_uses(&self) {
-        let nameless = self.uses.lock().end();
-        self.state.write().note_orphans(nameless);
+        let nameless = self.layers.refs.lock().end();
+        self.layers.write().note_orphans(nameless);
     }
 
     /// Removes the inodes that were left to the next commit.
     pub(super) fn remove_orphans(&self) -> Result<()> {
         let key = |inode: InodeNumber| Key::new(InodeNumber::VAULT, KeyKind::Orphan, inode.0);
         loop {
-            let next = self.state.read().orphans.last().copied();
+            let next = self.layers.read().orphans.last().copied();
             let Some(inode) = next else { return Ok(()) };
-            let is_orphan = self.view().view().get(key(inode))?.is_some();
-            let mut guard = self.edit_guard();
+            let is_orphan = self.layers.view().view().get(key(inode))?.is_some();
+            let mut guard = self.layers.edit();
             let mut edit = guard.begin_edit();
             edit.state.orphans.retain(|one| *one != inode);
             edit.state.inode_count += 1;
@@ -67,13 +67,12 @@ impl Volume {
                 remove_inode(&mut edit, inode);
             }
             edit.apply();
-            self.note_memory(&guard.state);
         }
     }
 
     fn purge(&self, inode: InodeNumber) {
-        let mut guard = self.edit_guard();
-        if self.uses.lock().is_used(inode) {
+        let mut guard = self.layers.edit();
+        if self.layers.refs.lock().is_used(inode) {
             return;
         }
         // Another device has removed it, or nothing more is published: then the next mount removes what has no name.
@@ -89,7 +88,6 @@ impl Volume {
         edit.remove(Key::new(InodeNumber::VAULT, KeyKind::Orphan, inode.0));
         remove_inode(&mut edit, inode);
         edit.apply();
-        self.note_memory(&guard.state);
     }
 }
 

@@ -79,7 +79,7 @@ impl Edit<'_> {
 impl Volume {
     /// The value of an extended attribute.
     pub fn extended_attribute(&self, inode: InodeNumber, name: &[u8]) -> Result<Vec<u8>> {
-        let guard = self.view();
+        let guard = self.layers.view();
         let view = guard.view();
         if !view.attributes(inode)?.has_extended_attributes {
             return Err(VolumeError::NoAttribute);
@@ -89,7 +89,7 @@ impl Volume {
 
     /// The names of all extended attributes.
     pub fn extended_attributes(&self, inode: InodeNumber) -> Result<Vec<Vec<u8>>> {
-        let guard = self.view();
+        let guard = self.layers.view();
         let view = guard.view();
         match view.attributes(inode)?.has_extended_attributes {
             true => view.extended_attribute_names(inode),
@@ -145,7 +145,6 @@ impl Volume {
         record.changed = edit.now;
         edit.put_attributes(inode, &record);
         edit.apply();
-        self.note_memory(&guard.state);
         Ok(())
     }
 
@@ -162,7 +161,6 @@ impl Volume {
         record.changed = edit.now;
         edit.put_attributes(inode, &record);
         edit.apply();
-        self.note_memory(&guard.state);
         Ok(())
     }
 }
