@@ -49,3 +49,4 @@ pub mod store;
 pub mod tree;
 pub mod unlock;
 pub mod volume;
+mod writeback;

@@ -13,6 +13,8 @@ use super::generation::State;
 
 /// Changed items that start a commit, unless memory is shorter.
 const COMMIT_ITEM_BYTES: usize = 32 << 20;
+/// New data that starts a commit.
+const COMMIT_DATA_BYTES: u64 = 256 << 20;
 /// Data staged for the next commit while one is being made: beyond this, writers wait for it.
 const STAGED_BYTES_MAX: u64 = 1 << 30;
 /// How much more memory is in use before a flusher that found nothing to flush is called again.
@@ -148,9 +150,12 @@ impl MemoryBudget {
         self.freed.notify_all();
     }
 
-    /// Notes how much data is staged for the next commit.
+    /// Notes how much data is staged for the next commit; much of it starts one.
     pub fn note_staged(&self, bytes: u64) {
         self.staged_bytes.store(bytes, Ordering::Relaxed);
+        if bytes > COMMIT_DATA_BYTES {
+            self.want_publish();
+        }
     }
 
     /// Whether so much data is staged that writers wait for a commit.

@@ -6,32 +6,23 @@
 //! Writers wait for memory before they take any lock. Without the threads (tests) the same happens at the caller's.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::{Result, Volume, VolumeError};
 use crate::state::budget::WaitHook;
 use crate::state::types::Trouble;
+use crate::writeback::{flusher, journal_thread};
 
 /// How often the journal is synced while there are changes.
 const JOURNAL_INTERVAL: Duration = Duration::from_secs(5);
-/// New data that starts a commit.
-pub(super) const COMMIT_DATA_BYTES: u64 = 256 << 20;
 /// How long a failed publish waits for its next try.
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Volume {
-    /// Notes how much data is staged for the next commit; the bytes.
-    pub(super) fn note_staged(&self) -> u64 {
-        let number = self.layers.read().current.number;
-        let staged = self.data_segments.lock().bytes(number);
-        self.layers.budget.note_staged(staged);
-        staged
-    }
-
     /// Notes how a publish ended: writers wait for what it has freed, and do not wait for what cannot happen.
     pub(super) fn note_publish(&self, published: &Result<()>) {
-        self.note_staged();
+        self.data.note_staged();
         let is_done = |error: &&VolumeError| self.is_held_back(error) || matches!(error, VolumeError::Forked(_));
         let error = published.as_ref().err().filter(|error| !is_done(error));
         self.layers.budget.note_publish(error.map(ToString::to_string));
@@ -68,7 +59,7 @@ impl Volume {
 
     fn make_room_now(&self) -> Result<()> {
         let number = self.layers.read().current.number;
-        self.flush_generation(number)?;
+        self.flusher.flush_generation(number)?;
         if self.layers.budget.is_exceeded() {
             self.publish()?;
         }
@@ -105,7 +96,7 @@ impl Volume {
         let since = *schedule.changed_since.get_or_insert(now);
         if now >= schedule.journaled_at + JOURNAL_INTERVAL {
             schedule.journaled_at = now;
-            if let Err(error) = self.journal_all() {
+            if let Err(error) = self.journal.journal_all() {
                 self.layers.warnings.add(format!("the journal could not be written: {error}"));
             }
         }
@@ -130,24 +121,28 @@ impl Volume {
     }
 
     /// Starts the threads.
-    pub(super) fn start_threads(self: &std::sync::Arc<Self>) -> std::io::Result<()> {
+    pub(super) fn start_threads(self: &Arc<Self>) -> std::io::Result<()> {
+        let volume = Arc::downgrade(self);
+        let (flusher, journal, publisher) =
+            (Arc::downgrade(&self.flusher), Arc::downgrade(&self.journal), volume.clone());
+        let start = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            let volume = volume.clone();
+            std::thread::Builder::new().name(name.into()).spawn(move || Self::stop_on_panic(&volume, run))
+        };
         let mut threads = self.threads.lock();
-        let (flusher, publisher) = (std::sync::Arc::downgrade(self), std::sync::Arc::downgrade(self));
-        let journal = std::sync::Arc::downgrade(self);
-        let named = |name: &str| std::thread::Builder::new().name(name.into());
-        threads.push(named("flusher").spawn(move || Self::stop_on_panic(&flusher, Self::run_flusher))?);
-        threads.push(named("journal").spawn(move || Self::stop_on_panic(&journal, Self::run_journal))?);
-        threads.push(named("publisher").spawn(move || Self::stop_on_panic(&publisher, Self::run_publisher))?);
+        threads.push(start("flusher", Box::new(move || flusher::run(&flusher)))?);
+        threads.push(start("journal", Box::new(move || journal_thread::run(&journal)))?);
+        threads.push(start("publisher", Box::new(move || Self::run_publisher(&publisher)))?);
         Ok(())
     }
 
     /// Runs a thread. One that panics must not leave writers waiting for memory that nobody frees any more.
-    fn stop_on_panic(volume: &Weak<Self>, run: fn(&Weak<Self>)) {
-        if catch_unwind(AssertUnwindSafe(|| run(volume))).is_ok() {
+    fn stop_on_panic(volume: &Weak<Self>, run: Box<dyn FnOnce() + Send>) {
+        if catch_unwind(AssertUnwindSafe(run)).is_ok() {
             return;
         }
         if let Some(volume) = volume.upgrade() {
-            volume.stop_after_panic("a background thread has failed inside; mount the vault again");
+            volume.journal.stop_after_panic("a background thread has failed inside; mount the vault again");
             volume.layers.budget.note_flush(Some("a background thread has failed".into()));
         }
     }

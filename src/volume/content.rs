@@ -6,34 +6,12 @@
 use super::attributes::drop_set_id;
 use super::{Result, Volume, VolumeError};
 use crate::format::{Encoding, InodeNumber, Pointer};
+use crate::state::blocks::{BlockPart, block_parts, fill_block};
 use crate::state::dirty::Piece;
 use crate::state::view::{BlockBase, BlockPlan};
 
 /// The longest file: what a signed 64-bit offset can say.
 pub(super) const FILE_BYTES_MAX: u64 = i64::MAX as u64;
-
-/// A block touched by a range: its index, and the part of it in the range.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct BlockPart {
-    pub block: u64,
-    pub start: usize,
-    pub length: usize,
-}
-
-/// Splits `length` bytes at `offset` into the blocks they touch.
-pub(super) fn block_parts(block_bytes: usize, offset: u64, length: u64) -> impl Iterator<Item = BlockPart> {
-    let end = offset.saturating_add(length);
-    let mut at = offset;
-    std::iter::from_fn(move || {
-        if at >= end {
-            return None;
-        }
-        let (block, start) = (at / block_bytes as u64, (at % block_bytes as u64) as usize);
-        let length = ((block_bytes - start) as u64).min(end - at) as usize;
-        at += length as u64;
-        Some(BlockPart { block, start, length })
-    })
-}
 
 /// The leading blocks that are wanted whole, are stored plain, and lie one behind the other: one read gets them all.
 fn run_of(plans: &[(BlockPart, BlockPlan)]) -> Vec<Pointer> {
@@ -89,32 +67,13 @@ impl Volume {
                 if run.is_empty() { part.length } else { run.iter().map(|at| at.stored_bytes as usize).sum() };
             let (buffer, behind) = rest.split_at_mut(run_bytes);
             match run.is_empty() {
-                true => self.fill_block(plan, part.start, buffer)?,
+                true => fill_block(&self.segments, plan, part.start, buffer)?,
                 false => self.segments.read_run(&run, buffer)?,
             }
             rest = behind;
             plans = &plans[run.len().max(1)..];
         }
         Ok(bytes)
-    }
-
-    /// Puts a part of a block together: its base, then the patches over it. `buffer` holds zeros.
-    pub(super) fn fill_block(&self, plan: &BlockPlan, start: usize, buffer: &mut [u8]) -> Result<()> {
-        let mut copy = |stored: &[u8]| {
-            if let Some(stored) = stored.get(start..) {
-                let length = stored.len().min(buffer.len());
-                buffer[..length].copy_from_slice(&stored[..length]);
-            }
-        };
-        match &plan.base {
-            BlockBase::Hole => {}
-            BlockBase::Inline(stored) => copy(stored),
-            BlockBase::Stored(pointer) => copy(&self.segments.read_data(pointer)?),
-        }
-        for (at, patch) in &plan.patches {
-            buffer[*at..at + patch.len()].copy_from_slice(patch);
-        }
-        Ok(())
     }
 
     /// Writes `data` at `offset`, all or nothing. Durable after [`Volume::sync_file`]. Waits while too much is dirty.
@@ -153,17 +112,5 @@ impl Volume {
         drop(guard);
         self.tell_of_set_id(inode, dropped);
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_range_is_split_at_block_borders() {
-        let parts: Vec<_> = block_parts(100, 250, 170).map(|part| (part.block, part.start, part.length)).collect();
-        assert_eq!(parts, [(2, 50, 50), (3, 0, 100), (4, 0, 20)]);
-        assert_eq!(block_parts(100, 250, 0).count(), 0);
     }
 }

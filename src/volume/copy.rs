@@ -42,7 +42,7 @@ impl Volume {
         if head > 0 {
             return self.copy_bytes(source, target, head.min(length), drop_set_id_bits);
         }
-        self.write_out_file(source.inode)?;
+        self.flusher.flush_file(source.inode)?;
         match self.clone_blocks(source, target, length, drop_set_id_bits)? {
             0 => self.copy_bytes(source, target, length.min(block_bytes), drop_set_id_bits),
             cloned => Ok(cloned),

@@ -105,7 +105,7 @@ impl Volume {
         if ring.current().epoch != epoch {
             // As at a rotation made here: nobody is between tagging a block and appending it.
             let _journal = self.journal.lock();
-            let _flushing = self.flushing.lock();
+            let _flushing = self.flusher.pause();
             ring.write_in(epoch);
         }
     }
@@ -198,7 +198,7 @@ impl Volume {
         drop((uses, state));
         if takes_changes {
             // They name the commit before as the one they stand on, and say nothing: all is published.
-            self.void_journals(&mut journal);
+            self.journal.void_journals(&mut journal);
         }
         Ok(Some(before))
     }

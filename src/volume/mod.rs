@@ -32,17 +32,11 @@ mod attributes;
 mod background;
 mod content;
 mod copy;
-mod data_segments;
 mod directory;
-mod flush;
-mod flusher;
 mod follow;
 mod followers;
 mod given_up;
 mod heads;
-mod journal_state;
-mod journal_thread;
-mod journaling;
 mod key_change;
 mod look;
 mod names;
@@ -84,9 +78,12 @@ pub use open_error::OpenError;
 pub use slots::{UsedSlot, check_used_slot};
 pub use space::reserve_bytes;
 
-use crate::format::VaultFile;
+use crate::format::{InodeNumber, VaultFile};
 use crate::segments::Segments;
 use crate::state::layers::{EditGuard, Layers};
+use crate::writeback::data_segments::DataSegments;
+use crate::writeback::flush::BlockFlusher;
+use crate::writeback::journal_writer::JournalWriter;
 
 /// An open vault.
 pub struct Volume {
@@ -94,14 +91,9 @@ pub struct Volume {
     environment: Environment,
     options: VolumeOptions,
     segments: Arc<Segments>,
-    /// Held while a block is flushed: two threads would append it twice.
-    flushing: Mutex<()>,
-    /// Held while full data segments are finished.
-    finishing: Mutex<()>,
-    data_segments: Mutex<data_segments::DataSegments>,
-    /// Held while the journal is synced.
-    syncing: Mutex<()>,
-    journal: Mutex<journal_state::JournalState>,
+    data: Arc<DataSegments>,
+    flusher: Arc<BlockFlusher>,
+    journal: Arc<JournalWriter>,
     publisher: Mutex<publish::Publisher>,
     room: space::RoomEstimate,
     set_id_hook: OnceLock<SetIdHook>,
@@ -140,6 +132,19 @@ impl Volume {
             Some(reason) => Err(VolumeError::ReadOnly(reason.clone())),
             None => Ok(guard),
         }
+    }
+
+    /// Makes all changes so far durable: the file's, and all that came before them. Durable on return.
+    ///
+    /// # Errors
+    /// Also when no more changes are taken and what was changed before is not durable: the caller of `fsync` must know.
+    pub fn sync_file(&self, _inode: InodeNumber) -> Result<()> {
+        self.journal.sync_for_program()
+    }
+
+    /// A file was closed that may have been written to: what was written outlives this process, at once or in a moment.
+    pub fn flush_file(&self) {
+        self.journal.note_close();
     }
 
     /// Takes no more changes from here on, and says why. What is there can still be read.

@@ -163,7 +163,7 @@ impl Volume {
         self.layers.refs.lock().reference(inode);
         let attributes = self.public_attributes(&guard.view(), inode, &record);
         drop(guard);
-        self.journal_at_once();
+        self.journal.journal_at_once();
         Ok(attributes)
     }
 
@@ -182,7 +182,7 @@ impl Volume {
         self.drop_link(&mut edit, entry.inode, record);
         edit.apply();
         drop(guard);
-        self.journal_at_once();
+        self.journal.journal_at_once();
         Ok(())
     }
 
@@ -205,7 +205,7 @@ impl Volume {
         self.drop_link(&mut edit, entry.inode, record);
         edit.apply();
         drop(guard);
-        self.journal_at_once();
+        self.journal.journal_at_once();
         Ok(())
     }
 

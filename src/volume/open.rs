@@ -11,8 +11,6 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::Volume;
-use super::data_segments::DataSegments;
-use super::journal_state::JournalState;
 use super::look::Follower;
 use super::newest::ReadOnlyCause;
 use super::open_error::OpenError;
@@ -36,6 +34,9 @@ use crate::state::layers::Layers;
 use crate::state::types::{FileKind, NewNode, VolumeStatus};
 use crate::store::{Area, Clock, Store};
 use crate::tree::{Root, Tree};
+use crate::writeback::data_segments::DataSegments;
+use crate::writeback::flush::BlockFlusher;
+use crate::writeback::journal_writer::JournalWriter;
 
 /// What a volume stands on.
 #[derive(Clone)]
@@ -210,14 +211,24 @@ impl Volume {
             foreign: Foreign::default(),
         };
         let clock = Arc::clone(&parts.environment.clock);
+        let layers = Arc::new(Layers::new(context, state, parts.options.dirty_bytes_max, clock));
+        let segments = parts.segments;
+        let data = Arc::new(DataSegments::new(Arc::clone(&layers), Arc::clone(&segments)));
+        let flusher = Arc::new(BlockFlusher::new(Arc::clone(&layers), Arc::clone(&data), Arc::clone(&segments)));
+        let journal = JournalWriter::new(
+            Arc::clone(&layers),
+            Arc::clone(&data),
+            Arc::clone(&flusher),
+            Arc::clone(&segments),
+            Arc::clone(&parts.environment.store),
+            Arc::clone(&parts.environment.randomness),
+        );
         Self {
-            layers: Arc::new(Layers::new(context, state, parts.options.dirty_bytes_max, clock)),
-            segments: parts.segments,
-            flushing: Mutex::new(()),
-            finishing: Mutex::new(()),
-            data_segments: Mutex::new(DataSegments::default()),
-            syncing: Mutex::new(()),
-            journal: Mutex::new(JournalState::default()),
+            layers,
+            segments,
+            data,
+            flusher,
+            journal: Arc::new(journal),
             publisher: Mutex::new(Publisher {
                 device: parts.device,
                 head: parts.head,
@@ -361,7 +372,7 @@ impl Volume {
     ) -> std::result::Result<(), OpenError> {
         if self.options.wants_changes() {
             let staged = self.segments.ledger().select(|at| at.path.area == Area::State);
-            self.data_segments.lock().doubt_found(staged.into_iter().map(|(segment, _)| segment));
+            self.data.lock().doubt_found(staged.into_iter().map(|(segment, _)| segment));
         }
         let mut state = self.layers.write();
         let mut without_end = None;

@@ -188,7 +188,7 @@ impl Opening {
         volume.keep_keys(!is_rotated && (doubts.are_accepted || doubts.revived.is_some()));
         volume.settle_in(heads, &arriving, recorded)?;
         // The part that says all anew is synced: a first change that waited for that would be lost by a kill meanwhile.
-        if is_replayed && let Err(error) = volume.write_journal() {
+        if is_replayed && let Err(error) = volume.journal.write_journal() {
             log::warn!("what was replayed could not be written to a new journal: {error}");
         }
         if gives_up_heads {

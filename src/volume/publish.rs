@@ -16,8 +16,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::data_segments::segments_of;
-use super::flush::StuckBlock;
 use super::{Reason, Result, Volume, VolumeError};
 use crate::format::commit::{ClockEntry, DATA_FILES_MAX, DataFile, VectorClock};
 use crate::format::items::{DeviceRecord, SegmentRecord, SegmentState};
@@ -29,6 +27,8 @@ use crate::state::generation::{Generation, State};
 use crate::state::overlay::Found;
 use crate::store::Area;
 use crate::tree::{Change, Changes, Root};
+use crate::writeback::data_segments::segments_of;
+use crate::writeback::flush::StuckBlock;
 
 /// A commit smaller than this makes the next one wait longer.
 const SMALL_COMMIT_BYTES: u64 = 1 << 20;
@@ -87,7 +87,7 @@ impl Volume {
             self.note_publish(&published);
             published
         };
-        published.inspect_err(|_| self.discard_unmentioned())
+        published.inspect_err(|_| self.data.discard_unmentioned())
     }
 
     /// Runs a step of publishing. Should it panic, all changes go to the journal, and no more are taken: where the step
@@ -104,27 +104,8 @@ impl Volume {
             return done;
         }
         publisher.has_panicked = true;
-        self.stop_after_panic(PUBLISH_PANICKED);
+        self.journal.stop_after_panic(PUBLISH_PANICKED);
         Err(VolumeError::Io(PUBLISH_PANICKED.into()))
-    }
-
-    /// Journals all changes and takes no more, for the reason given. A segment may have been left amid a write: what
-    /// points into those that are not published is written anew.
-    pub(super) fn stop_after_panic(&self, reason: &str) {
-        let staged = self.segments.ledger().select(|at| at.path.area == Area::State);
-        self.data_segments.lock().give_up(staged.into_iter().map(|(segment, _)| segment));
-        if let Err(error) = self.journal_or_panic() {
-            self.layers
-                .warnings
-                .add(format!("{reason}; and the journal on this device cannot keep the changes: {error}"));
-        }
-        self.layers.stop_changes(reason.into());
-    }
-
-    /// Journals all changes; a panic is an error like any other.
-    fn journal_or_panic(&self) -> Result<()> {
-        let journaled = catch_unwind(AssertUnwindSafe(|| self.journal_changes()));
-        journaled.unwrap_or_else(|_| Err(VolumeError::Io("the journal has failed inside".into())))
     }
 
     /// The same; and what cannot be published is in the journal, durable on return.
@@ -132,7 +113,7 @@ impl Volume {
     /// # Errors
     /// Those of [`publish`](Self::publish); [`VolumeError::NotKept`] when the changes are in memory only.
     pub fn publish_or_keep(&self) -> Result<()> {
-        self.publish().map_err(|error| match self.journal_or_panic() {
+        self.publish().map_err(|error| match self.journal.journal_or_panic() {
             Ok(()) => error,
             Err(journal) => VolumeError::NotKept {
                 changes: self.unpublished(),
@@ -182,7 +163,7 @@ impl Volume {
         };
         self.remove_orphans()?;
         // Flushed before the freeze, so that little is left to do while two generations are in memory.
-        let stuck = self.flush_generation(number)?;
+        let stuck = self.flusher.flush_generation(number)?;
         if let Some(first) = stuck.into_iter().next()
             && self.layers.read().current.overlay.is_empty()
         {
@@ -232,7 +213,7 @@ impl Volume {
         publisher.vault_items = vault_items;
         let published = self.publish_vault_items(&mut publisher);
         drop(publisher);
-        published.inspect_err(|_| self.discard_unmentioned())
+        published.inspect_err(|_| self.data.discard_unmentioned())
     }
 
     fn freeze(&self) {
@@ -259,15 +240,15 @@ impl Volume {
             (state.root, state.commit) = (root, Some(reference));
             state.frozen = None;
         }
-        let data_bytes = self.data_segments.lock().bytes(number);
-        self.data_segments.lock().forget(number);
+        let data_bytes = self.data.lock().bytes(number);
+        self.data.lock().forget(number);
         self.layers.refs.lock().drop_compares();
-        self.drop_journals(number);
+        self.journal.drop_journals(number);
         // A synced frame of the next generation may point into a doubtful segment, and the frame that moves its blocks be
         // unsynced: it is synced first, or a power cut would leave a pointer into nothing.
-        let has_doubtful = !self.data_segments.lock().doubtful.is_empty();
-        let synced = if has_doubtful { self.journal_changes() } else { Ok(()) };
-        if let Err(error) = synced.and_then(|()| self.discard_doubtful()) {
+        let has_doubtful = !self.data.lock().doubtful.is_empty();
+        let synced = if has_doubtful { self.journal.journal_changes() } else { Ok(()) };
+        if let Err(error) = synced.and_then(|()| self.data.discard_doubtful()) {
             // The commit stands, and they are in nobody's way.
             self.layers
                 .warnings
@@ -284,14 +265,14 @@ impl Volume {
     /// Step 3: all data of the frozen generation lies in complete segments in the vault folder on return.
     fn publish_data(&self, publisher: &mut Publisher, number: CommitNumber) -> Result<Vec<FinishedSegment>> {
         for _ in 0..SETTLE_TRIES_MAX {
-            let stuck = self.flush_generation(number)?;
+            let stuck = self.flusher.flush_generation(number)?;
             if !stuck.is_empty() {
                 self.hold_back(&stuck)?;
                 publisher.held_back = stuck.into_iter().next().map(|first| first.error);
             }
-            self.evacuate(number)?;
-            let finished = self.finish_data_segments(number)?;
-            let doubtful = self.data_segments.lock().doubtful.clone();
+            self.data.evacuate(number)?;
+            let finished = self.data.finish(number)?;
+            let doubtful = self.data.lock().doubtful.clone();
             let (used, is_flushed) = {
                 let state = self.layers.read();
                 let frozen = state.frozen.as_ref().expect("frozen until it is published");
@@ -327,7 +308,7 @@ impl Volume {
             }
             *changes += 1;
         }
-        self.journal_all()?;
+        self.journal.journal_all()?;
         let mut state = self.layers.write();
         if let Some(frozen) = &mut state.frozen {
             stuck.iter().for_each(|block| frozen.dirty.remove(block.at));

@@ -5,10 +5,11 @@
 //! planned in `reserved.rs` before anything is changed.
 
 use super::attributes::drop_set_id;
-use super::content::{FILE_BYTES_MAX, block_parts};
+use super::content::FILE_BYTES_MAX;
 use super::{Result, Volume, VolumeError};
 use crate::format::items::AttributesRecord;
 use crate::format::{InodeNumber, Key, KeyKind};
+use crate::state::blocks::block_parts;
 use crate::state::edit::Edit;
 use crate::state::reserved::{Run, touched_blocks, whole_blocks};
 use crate::state::types::{Allocate, SeekTarget};
@@ -116,7 +117,7 @@ impl Volume {
         let moves_blocks = matches!(what, Allocate::Collapse | Allocate::Insert);
         let mut guard = loop {
             if moves_blocks {
-                self.write_out_file(inode)?;
+                self.flusher.flush_file(inode)?;
             }
             let guard = self.change()?;
             // Only stored blocks can be moved: what was written meanwhile must be written out, too.

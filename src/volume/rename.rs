@@ -86,7 +86,7 @@ impl Volume {
         }
         edit.apply();
         drop(guard);
-        self.journal_at_once();
+        self.journal.journal_at_once();
         Ok(())
     }
 

@@ -1,13 +1,13 @@
 //! A journal put into memory again: which of its frames can be believed, and each of them record by record. Doing it twice
 //! gives what once gives.
 
-use super::content::block_parts;
 use super::{Result, Volume};
 use crate::format::items::ExtentRecord;
 use crate::format::journal::JournalRecord;
 use crate::format::{BlockKind, InodeNumber, Key, KeyKind, Pointer, SegmentId};
 use crate::history::journal::durable_frames;
 use crate::segments::{BlockError, BlockSource};
+use crate::state::blocks::block_parts;
 use crate::state::generation::Generation;
 use crate::store::Area;
 use crate::tree::{Root, Tree};

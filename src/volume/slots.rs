@@ -247,7 +247,7 @@ impl Volume {
         let Some(nothing) = state.frozen.take_if(|frozen| frozen.is_empty()) else { return };
         drop(state);
         // Its number is used up: the journal of the generation after it may name it.
-        self.data_segments.lock().forget(nothing.number);
+        self.data.lock().forget(nothing.number);
         publisher.keys_due = false;
     }
 
@@ -291,7 +291,7 @@ impl Volume {
         write_epoch_keys(&*self.environment.store, &self.vault, slots, &epoch)?;
         // Nobody is between tagging a block and appending it: both happen under one of these, or under the publisher.
         let _journal = self.journal.lock();
-        let _flushing = self.flushing.lock();
+        let _flushing = self.flusher.pause();
         let epoch = self.segments.ring().add(epoch.key);
         self.segments.ring().write_in(epoch);
         Ok(())

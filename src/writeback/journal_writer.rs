@@ -18,17 +18,26 @@
 //! a new part, which is synced before it counts. If that fails, too, the volume takes no more changes and says so; where the
 //! disk was only full, the next `fsync` tries again.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
+
+use super::data_segments::DataSegments;
+use super::flush::BlockFlusher;
 use super::journal_state::{FRAME_DATA_BYTES_MAX, GenerationJournal, JournalState, SyncPoint};
-use super::{Result, Volume, VolumeError};
+use crate::crypto::Randomness;
 use crate::format::items::ExtentRecord;
 use crate::format::journal::{FRAME_BYTES_MAX, JournalRecord};
-use crate::format::{ByteWriter, CommitNumber, InodeNumber, Key, KeyKind};
+use crate::format::{ByteWriter, CommitNumber, Key, KeyKind};
 use crate::history::Journal;
+use crate::segments::Segments;
 use crate::state::dirty::BlockAddress;
+use crate::state::error::{Result, VolumeError};
+use crate::state::layers::Layers;
 use crate::state::overlay::Unjournaled;
-use crate::store::StoreError;
+use crate::store::{Area, Store, StoreError};
 
 /// A journal beyond this is written anew, without what has been overwritten since.
 const JOURNAL_BYTES_MAX: u64 = 64 << 20;
@@ -44,11 +53,41 @@ struct Records {
     ends: bool,
 }
 
-impl Volume {
-    /// Makes all changes so far durable: the file's, and all that came before them. Durable on return.
-    pub fn sync_file(&self, _inode: InodeNumber) -> Result<()> {
+/// Writes the journals of what is not published.
+pub(crate) struct JournalWriter {
+    layers: Arc<Layers>,
+    data: Arc<DataSegments>,
+    flusher: Arc<BlockFlusher>,
+    segments: Arc<Segments>,
+    store: Arc<dyn Store>,
+    randomness: Arc<dyn Randomness>,
+    /// Held while the journal is synced.
+    syncing: Mutex<()>,
+    journal: Mutex<JournalState>,
+}
+
+impl JournalWriter {
+    pub fn new(
+        layers: Arc<Layers>,
+        data: Arc<DataSegments>,
+        flusher: Arc<BlockFlusher>,
+        segments: Arc<Segments>,
+        store: Arc<dyn Store>,
+        randomness: Arc<dyn Randomness>,
+    ) -> Self {
+        let (syncing, journal) = (Mutex::default(), Mutex::default());
+        Self { layers, data, flusher, segments, store, randomness, syncing, journal }
+    }
+
+    /// The journals, locked: nothing is written to them meanwhile.
+    pub fn lock(&self) -> MutexGuard<'_, JournalState> {
+        self.journal.lock()
+    }
+
+    /// Makes all changes so far durable for a program that asked for it. Durable on return.
+    pub fn sync_for_program(&self) -> Result<()> {
         self.journal_all()?;
-        self.journal.lock().synced_at = Some(self.environment.clock.monotonic());
+        self.journal.lock().synced_at = Some(self.layers.clock.monotonic());
         Ok(())
     }
 
@@ -56,7 +95,7 @@ impl Volume {
     ///
     /// # Errors
     /// Also when no more changes are taken, though all are in the journal: the caller of `fsync` must hear of that.
-    pub(super) fn journal_all(&self) -> Result<()> {
+    pub fn journal_all(&self) -> Result<()> {
         match self.refuses_sync() {
             Some(reason) => Err(VolumeError::ReadOnly(reason)),
             None => self.journal_changes(),
@@ -64,7 +103,7 @@ impl Volume {
     }
 
     /// The same, also where no more changes are taken.
-    pub(super) fn journal_changes(&self) -> Result<()> {
+    pub fn journal_changes(&self) -> Result<()> {
         let wanted = self.layers.read().changes;
         let _syncing = self.syncing.lock();
         if self.journal.lock().synced_changes >= wanted {
@@ -89,7 +128,7 @@ impl Volume {
     }
 
     /// Writes what the journal does not hold yet, and does not sync it: it outlives this process.
-    pub(super) fn write_journal(&self) -> Result<()> {
+    pub fn write_journal(&self) -> Result<()> {
         let wanted = self.layers.read().changes;
         let mut journal = self.journal.lock();
         match journal.written_changes >= wanted {
@@ -100,18 +139,13 @@ impl Volume {
 
     /// The same after an operation that programs take for a commit. It has succeeded, whatever becomes of the journal: the
     /// next `fsync` is told of a failure. Where nobody syncs anything (`rm -r`), a frame every few milliseconds is enough.
-    pub(super) fn journal_at_once(&self) {
+    pub fn journal_at_once(&self) {
         self.journal_if(JournalState::is_frame_worth_it);
-    }
-
-    /// The same after a close: a shell closes a file twice within a millisecond, before and after it is written.
-    pub(super) fn journal_close(&self) {
-        self.journal_if(|_, _| true);
     }
 
     fn journal_if(&self, is_worth_it: impl Fn(&JournalState, Duration) -> bool) {
         let wanted = self.layers.read().changes;
-        let now = self.environment.clock.monotonic();
+        let now = self.layers.clock.monotonic();
         let mut journal = self.journal.lock();
         if journal.has_failed || journal.written_changes >= wanted || !is_worth_it(&journal, now) {
             return;
@@ -122,16 +156,42 @@ impl Volume {
         }
     }
 
-    /// Data that is too large for the next frame goes to segments before the journal is locked: nobody waits for that.
-    pub(super) fn flush_for_journal(&self) -> Result<()> {
-        let number = self.layers.read().current.number;
-        let room = self.journal.lock().generation(number).frame_room();
-        self.flush_unjournaled(number, &room)
+    /// The count of changes, where the journal does not hold all of them.
+    pub fn unwritten_changes(&self) -> Option<u64> {
+        let written = self.journal.lock().written_changes;
+        let state = self.layers.read();
+        (state.read_only.is_none() && state.changes > written).then_some(state.changes)
     }
 
-    /// The count of changes that the journal holds.
-    pub(super) fn written_changes(&self) -> u64 {
-        self.journal.lock().written_changes
+    /// Writes what has changed, large data to segments first.
+    pub fn write_out(&self) -> Result<()> {
+        self.flush_for_journal()?;
+        self.write_journal()?;
+        self.data.note_staged();
+        Ok(())
+    }
+
+    /// A file was closed that may have been written to: it outlives this process from now on, or, where there is much of
+    /// it, in a moment.
+    pub fn note_close(&self) {
+        let is_small = self.layers.read().current.dirty.unjournaled_bytes() <= FRAME_DATA_BYTES_MAX;
+        match is_small {
+            // A shell closes a file twice within a millisecond, before and after it is written.
+            true => self.journal_if(|_, _| true),
+            false => self.layers.alarm.hurry(),
+        }
+    }
+
+    /// What the journals are of.
+    pub fn layers(&self) -> &Layers {
+        &self.layers
+    }
+
+    /// Data that is too large for the next frame goes to segments before the journal is locked: nobody waits for that.
+    pub fn flush_for_journal(&self) -> Result<()> {
+        let number = self.layers.read().current.number;
+        let room = self.journal.lock().generation(number).frame_room();
+        self.flusher.flush_unjournaled(number, &room)
     }
 
     fn write_changes(&self, journal: &mut JournalState) -> Result<()> {
@@ -185,7 +245,7 @@ impl Volume {
     /// Whether the file of `point` is durable up to there; false when it counts no more.
     fn sync_to(&self, number: CommitNumber, point: &SyncPoint) -> Result<bool> {
         if point.data_first {
-            self.sync_data_segments(number)?;
+            self.data.sync(number)?;
         }
         let (syncer, frames) = {
             let mut journal = self.journal.lock();
@@ -225,7 +285,7 @@ impl Volume {
 
     fn sync_at_once(&self, kept: &mut GenerationJournal, number: CommitNumber, point: &SyncPoint) -> Result<()> {
         if point.data_first {
-            self.sync_data_segments(number)?;
+            self.data.sync(number)?;
         }
         kept.cover(point)?;
         if let Some(journal) = kept.at(point) {
@@ -255,7 +315,7 @@ impl Volume {
     /// After a failure: all goes to a new part, which is durable on return.
     fn begin_anew(&self, journal: &mut JournalState, number: CommitNumber, error: &VolumeError) -> Result<()> {
         log::warn!("the journal failed and is begun anew: {error}");
-        self.discard_unmentioned();
+        self.data.discard_unmentioned();
         journal.generation(number).rewrite = true;
         let written = self.complete_below(journal, number).and_then(|()| self.append_frame(journal, number));
         journal.has_failed = written.is_err();
@@ -274,10 +334,10 @@ impl Volume {
             return Ok(());
         }
         let rewrite = kept.rewrite;
-        self.evacuate(number)?;
+        self.data.evacuate(number)?;
         match rewrite {
             true => self.flush_large_data(number)?,
-            false => self.flush_unjournaled(number, &kept.frame_room())?,
+            false => self.flusher.flush_unjournaled(number, &kept.frame_room())?,
         }
         let Some(records) = self.take_records(number, kept, follows) else { return Ok(()) };
         // From here on the records are nowhere but in `records`: a failure must say all again.
@@ -287,8 +347,8 @@ impl Volume {
             return Err(VolumeError::NoSpace("more has changed than a journal frame holds".into()));
         }
         match (rewrite, records.points) {
-            (true, _) => self.sync_data_segments(number)?,
-            (false, true) => self.mention_data_segments(number)?,
+            (true, _) => self.data.sync(number)?,
+            (false, true) => self.data.mention_for_frame(number)?,
             (false, false) => {}
         }
         if rewrite || kept.journal.is_none() {
@@ -304,7 +364,7 @@ impl Volume {
         if let Err(error) = appended {
             // What was never acknowledged must not take the room that the next try needs.
             if rewrite || part.frames() == 0 {
-                let _ = self.environment.store.remove(part.path());
+                let _ = self.store.remove(part.path());
                 kept.journal = None;
             }
             return Err(error.into());
@@ -327,16 +387,15 @@ impl Volume {
     fn create_journal(&self, number: CommitNumber, next_part: &mut u32) -> std::result::Result<Journal, StoreError> {
         let part = *next_part;
         *next_part += 1;
-        let environment = &self.environment;
-        let (ring, randomness) = (self.segments.ring(), &*environment.randomness);
-        Journal::create(&*environment.store, ring, randomness, self.layers.context.device, number, part)
+        let (ring, randomness) = (self.segments.ring(), &*self.randomness);
+        Journal::create(&*self.store, ring, randomness, self.layers.context.device, number, part)
     }
 
     /// Data that is too large for the frame of a new part goes to data segments.
     fn flush_large_data(&self, number: CommitNumber) -> Result<()> {
         let is_large = |dirty_bytes: usize| dirty_bytes > FRAME_DATA_BYTES_MAX;
         if self.layers.read().generation(number).is_some_and(|generation| is_large(generation.dirty.bytes())) {
-            self.flush_generation(number)?;
+            self.flusher.flush_generation(number)?;
         }
         Ok(())
     }
@@ -394,9 +453,28 @@ impl Volume {
         (writer.len() > nothing_said).then(|| Records { bytes: writer.finish(), points, follows, ends })
     }
 
+    /// Journals all changes and takes no more, for the reason given. A segment may have been left amid a write: what
+    /// points into those that are not published is written anew.
+    pub fn stop_after_panic(&self, reason: &str) {
+        let staged = self.segments.ledger().select(|at| at.path.area == Area::State);
+        self.data.lock().give_up(staged.into_iter().map(|(segment, _)| segment));
+        if let Err(error) = self.journal_or_panic() {
+            self.layers
+                .warnings
+                .add(format!("{reason}; and the journal on this device cannot keep the changes: {error}"));
+        }
+        self.layers.stop_changes(reason.into());
+    }
+
+    /// Journals all changes; a panic is an error like any other.
+    pub fn journal_or_panic(&self) -> Result<()> {
+        let journaled = catch_unwind(AssertUnwindSafe(|| self.journal_changes()));
+        journaled.unwrap_or_else(|_| Err(VolumeError::Io("the journal has failed inside".into())))
+    }
+
     /// After a commit was recorded: its journal, and those before it, say nothing new. A crash before they are gone
     /// leaves files that the next mount passes over.
-    pub(super) fn drop_journals(&self, published: CommitNumber) {
+    pub fn drop_journals(&self, published: CommitNumber) {
         let mut journal = self.journal.lock();
         let later = journal.generations.split_off(&published.next());
         for (number, old) in std::mem::replace(&mut journal.generations, later) {
@@ -408,7 +486,7 @@ impl Volume {
     }
 
     /// Ends the journals of a volume of which nothing is unpublished.
-    pub(super) fn void_journals(&self, journal: &mut JournalState) {
+    pub fn void_journals(&self, journal: &mut JournalState) {
         for (number, kept) in &mut journal.generations {
             journal.stale.extend(kept.journal.take().map(|old| (*number, old.path().clone())));
             (kept.rewrite, kept.after_replay) = (false, false);
@@ -421,7 +499,7 @@ impl Volume {
             if !is_void(*generation) {
                 return true;
             }
-            if let Err(error) = self.environment.store.remove(path) {
+            if let Err(error) = self.store.remove(path) {
                 log::warn!("{path}: a journal that is void could not be removed: {error}");
             }
             false

@@ -7,10 +7,10 @@
 use std::sync::Weak;
 use std::time::Duration;
 
-use super::background::COMMIT_DATA_BYTES;
-use super::{Result, Volume, VolumeError};
+use super::flush::BlockFlusher;
 use crate::format::CommitNumber;
 use crate::state::dirty::{BlockAddress, DirtyBlock, DirtyData};
+use crate::state::error::{Result, VolumeError};
 
 /// A block that was not written for this long is taken as done.
 const BLOCK_IDLE_MIN: Duration = Duration::from_secs(1);
@@ -64,77 +64,75 @@ impl Round {
     }
 }
 
-impl Volume {
-    /// One pass over blocks that are worth flushing now; whether there may be more to do at once.
-    ///
-    /// # Errors
-    /// When the disk fails, or when in a whole round nothing could be flushed, for what lies below it cannot be had.
-    fn flush_pass(&self, round: &mut Round) -> Result<bool> {
-        if !self.layers.budget.has_work_for_flusher() {
-            return Ok(false);
-        }
-        let is_short = self.layers.budget.is_short();
-        let now = self.environment.clock.monotonic();
-        let (number, chosen) = {
-            let state = self.layers.read();
-            let number = state.current.number;
-            if round.generation != Some(number) {
-                *round = Round { generation: Some(number), ..Round::default() };
-            }
-            let is_old = |block: &DirtyBlock| is_short || now.saturating_sub(block.written_at) > BLOCK_IDLE_MIN;
-            let is_whole = |block: &DirtyBlock| block.covers(self.layers.context.block_bytes);
-            (number, round.choose(&state.current.dirty, is_old, is_whole))
-        };
-        let Some(chosen) = chosen else {
-            let ended = std::mem::take(round);
-            (round.generation, round.looked_at) = (ended.generation, ended.looked_at);
-            // Where items take the memory a commit frees it, whatever is stuck.
-            let waits_for_commit = self.layers.budget.wants_commit();
-            return match ended.stuck {
-                Some(error) if !ended.has_flushed && !waits_for_commit => Err(error),
-                _ => Ok(ended.has_flushed),
-            };
-        };
-        for at in chosen {
-            match self.flush_block(number, at) {
-                Ok(()) => round.has_flushed = true,
-                Err(error) if error.is_of_stored_bytes() => round.stuck = Some(error),
-                Err(error) => {
-                    // The disk: what is left of these blocks is as new as before.
-                    *round = Round { generation: Some(number), ..Round::default() };
-                    return Err(error);
-                }
-            }
-        }
-        self.finish_full_segments(number)?;
-        if self.note_staged() > COMMIT_DATA_BYTES {
-            self.layers.budget.want_publish();
-        }
-        Ok(true)
+/// One pass over blocks that are worth flushing now; whether there may be more to do at once.
+///
+/// # Errors
+/// When the disk fails, or when in a whole round nothing could be flushed, for what lies below it cannot be had.
+fn flush_pass(flusher: &BlockFlusher, round: &mut Round) -> Result<bool> {
+    if !flusher.layers().budget.has_work_for_flusher() {
+        return Ok(false);
     }
-
-    pub(super) fn run_flusher(volume: &Weak<Self>) {
-        let (mut round, mut error_before) = (Round::default(), None);
-        while let Some(volume) = volume.upgrade() {
-            if volume.layers.budget.is_stopping() {
-                return;
-            }
-            let passed = volume.flush_pass(&mut round);
-            let error = passed.as_ref().err().map(ToString::to_string);
-            volume.layers.budget.note_flush(error.clone());
-            match &error {
-                None if matches!(passed, Ok(true)) => continue,
-                Some(text) if error != error_before => {
-                    volume.layers.warnings.add(format!("data could not be written out: {text}"))
-                }
-                _ => {}
-            }
-            if error.is_some() {
-                volume.discard_unmentioned();
-            }
-            error_before = error;
-            volume.layers.budget.wait_for_flusher_call();
+    let is_short = flusher.layers().budget.is_short();
+    let now = flusher.layers().clock.monotonic();
+    let (number, chosen) = {
+        let state = flusher.layers().read();
+        let number = state.current.number;
+        if round.generation != Some(number) {
+            *round = Round { generation: Some(number), ..Round::default() };
         }
+        let is_old = |block: &DirtyBlock| is_short || now.saturating_sub(block.written_at) > BLOCK_IDLE_MIN;
+        let is_whole = |block: &DirtyBlock| block.covers(flusher.layers().context.block_bytes);
+        (number, round.choose(&state.current.dirty, is_old, is_whole))
+    };
+    let Some(chosen) = chosen else {
+        let ended = std::mem::take(round);
+        (round.generation, round.looked_at) = (ended.generation, ended.looked_at);
+        // Where items take the memory a commit frees it, whatever is stuck.
+        let waits_for_commit = flusher.layers().budget.wants_commit();
+        return match ended.stuck {
+            Some(error) if !ended.has_flushed && !waits_for_commit => Err(error),
+            _ => Ok(ended.has_flushed),
+        };
+    };
+    for at in chosen {
+        match flusher.flush_block(number, at) {
+            Ok(()) => round.has_flushed = true,
+            Err(error) if error.is_of_stored_bytes() => round.stuck = Some(error),
+            Err(error) => {
+                // The disk: what is left of these blocks is as new as before.
+                *round = Round { generation: Some(number), ..Round::default() };
+                return Err(error);
+            }
+        }
+    }
+    flusher.data().finish_full(number)?;
+    flusher.data().note_staged();
+    Ok(true)
+}
+
+/// Flushes until the volume is closed.
+pub(crate) fn run(flusher: &Weak<BlockFlusher>) {
+    let (mut round, mut error_before) = (Round::default(), None);
+    while let Some(flusher) = flusher.upgrade() {
+        let layers = flusher.layers();
+        if layers.budget.is_stopping() {
+            return;
+        }
+        let passed = flush_pass(&flusher, &mut round);
+        let error = passed.as_ref().err().map(ToString::to_string);
+        layers.budget.note_flush(error.clone());
+        match &error {
+            None if matches!(passed, Ok(true)) => continue,
+            Some(text) if error != error_before => {
+                layers.warnings.add(format!("data could not be written out: {text}"));
+            }
+            _ => {}
+        }
+        if error.is_some() {
+            flusher.data().discard_unmentioned();
+        }
+        error_before = error;
+        layers.budget.wait_for_flusher_call();
     }
 }
 

@@ -7,9 +7,7 @@
 use std::sync::Weak;
 use std::time::Duration;
 
-use super::Volume;
-use super::background::COMMIT_DATA_BYTES;
-use super::journal_state::FRAME_DATA_BYTES_MAX;
+use super::journal_writer::JournalWriter;
 
 /// The longest time that a change is in memory only.
 const GATHER_MAX: Duration = Duration::from_millis(100);
@@ -43,57 +41,29 @@ impl Pace {
     }
 }
 
-impl Volume {
-    pub(super) fn run_journal(volume: &Weak<Self>) {
-        let mut pace = Pace::default();
-        while let Some(volume) = volume.upgrade() {
-            let alarm = &volume.layers.alarm;
-            let is_stopping = || volume.layers.budget.is_stopping();
-            if is_stopping() {
-                return;
-            }
-            alarm.await_change();
-            let Some(changes) = volume.unwritten_changes() else {
-                pace = Pace::default();
-                alarm.sleep(SLEEP_MAX, || is_stopping() || !alarm.is_awaiting());
-                continue;
-            };
-            alarm.awake();
-            let is_urgent = alarm.take_urgency();
-            if !pace.is_due(volume.layers.clock.monotonic(), changes, is_urgent) {
-                alarm.sleep(LOOK_INTERVAL, || is_stopping() || alarm.is_urgent());
-            } else if let Err(error) = volume.write_out_journal() {
-                volume.layers.warnings.add(format!("the journal could not be written: {error}"));
-                alarm.sleep(RETRY_INTERVAL, is_stopping);
-            }
+/// Writes changes until the volume is closed.
+pub(crate) fn run(journal: &Weak<JournalWriter>) {
+    let mut pace = Pace::default();
+    while let Some(journal) = journal.upgrade() {
+        let layers = journal.layers();
+        let alarm = &layers.alarm;
+        let is_stopping = || layers.budget.is_stopping();
+        if is_stopping() {
+            return;
         }
-    }
-
-    /// The count of changes, where the journal does not hold all of them.
-    fn unwritten_changes(&self) -> Option<u64> {
-        let written = self.written_changes();
-        let state = self.layers.read();
-        (state.read_only.is_none() && state.changes > written).then_some(state.changes)
-    }
-
-    fn write_out_journal(&self) -> super::Result<()> {
-        self.flush_for_journal()?;
-        self.write_journal()?;
-        if self.note_staged() > COMMIT_DATA_BYTES {
-            self.layers.budget.want_publish();
-        }
-        Ok(())
-    }
-
-    /// A file was closed that may have been written to: it outlives this process from now on, or, where there is much of
-    /// it, in a moment.
-    pub fn flush_file(&self) {
-        let state = self.layers.read();
-        let is_small = state.current.dirty.unjournaled_bytes() <= FRAME_DATA_BYTES_MAX;
-        drop(state);
-        match is_small {
-            true => self.journal_close(),
-            false => self.layers.alarm.hurry(),
+        alarm.await_change();
+        let Some(changes) = journal.unwritten_changes() else {
+            pace = Pace::default();
+            alarm.sleep(SLEEP_MAX, || is_stopping() || !alarm.is_awaiting());
+            continue;
+        };
+        alarm.awake();
+        let is_urgent = alarm.take_urgency();
+        if !pace.is_due(layers.clock.monotonic(), changes, is_urgent) {
+            alarm.sleep(LOOK_INTERVAL, || is_stopping() || alarm.is_urgent());
+        } else if let Err(error) = journal.write_out() {
+            layers.warnings.add(format!("the journal could not be written: {error}"));
+            alarm.sleep(RETRY_INTERVAL, is_stopping);
         }
     }
 }

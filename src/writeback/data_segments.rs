@@ -8,19 +8,23 @@
 //! stays until no journal does.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use super::{Result, Volume, VolumeError};
+use parking_lot::{Mutex, MutexGuard};
+
 use crate::format::items::ExtentRecord;
 use crate::format::segment::SegmentKind;
 use crate::format::{BlockKind, CommitNumber, Key, KeyKind, Pointer, SegmentId};
-use crate::segments::{BlockError, BlockSource, FinishedSegment, PreparedBlock, SegmentSync, SegmentWriter};
+use crate::segments::{BlockError, BlockSource, FinishedSegment, PreparedBlock, SegmentSync, SegmentWriter, Segments};
 use crate::state::dirty::BlockAddress;
+use crate::state::error::{Result, VolumeError};
 use crate::state::generation::{Generation, State};
+use crate::state::layers::Layers;
 use crate::state::overlay::Found;
 
 /// The data segments that a generation has filled.
 #[derive(Default)]
-pub(super) struct GenerationSegments {
+pub(crate) struct GenerationSegments {
     /// The one that is being filled.
     open: Option<SegmentWriter>,
     /// Those that have no room for more, oldest first.
@@ -78,7 +82,7 @@ struct SettledAt {
 
 /// The data segments of all generations that are not published.
 #[derive(Default)]
-pub(super) struct DataSegments {
+pub(crate) struct FilledSegments {
     generations: BTreeMap<CommitNumber, GenerationSegments>,
     /// Segments that are not to be relied on (their sync failed, or a crash left them unfinished): what points into them
     /// is written anew before it is published.
@@ -89,7 +93,7 @@ pub(super) struct DataSegments {
     mentioned: BTreeSet<SegmentId>,
 }
 
-impl DataSegments {
+impl FilledSegments {
     pub fn generation(&mut self, number: CommitNumber) -> &mut GenerationSegments {
         self.generations.entry(number).or_default()
     }
@@ -141,22 +145,42 @@ impl DataSegments {
     }
 }
 
-impl Volume {
+/// The data segments, with their lock.
+pub(crate) struct DataSegments {
+    layers: Arc<Layers>,
+    segments: Arc<Segments>,
+    /// Held while full segments are finished.
+    finishing: Mutex<()>,
+    filled: Mutex<FilledSegments>,
+}
+
+impl DataSegments {
+    pub fn new(layers: Arc<Layers>, segments: Arc<Segments>) -> Self {
+        Self { layers, segments, finishing: Mutex::default(), filled: Mutex::default() }
+    }
+
+    /// What is filled, locked. Taken before the state.
+    pub fn lock(&self) -> MutexGuard<'_, FilledSegments> {
+        self.filled.lock()
+    }
+
+    /// Notes how much data is staged for the next commit.
+    pub fn note_staged(&self) {
+        let number = self.layers.read().current.number;
+        let staged = self.lock().bytes(number);
+        self.layers.budget.note_staged(staged);
+    }
+
     /// Whether a pointer leads into a segment that is there and not doubtful.
-    pub(super) fn is_reliable(&self, data: &DataSegments, pointer: &Pointer) -> bool {
+    pub fn is_reliable(&self, data: &FilledSegments, pointer: &Pointer) -> bool {
         !data.doubtful.contains(&pointer.segment) && self.segments.ledger().find(pointer.segment).is_some()
     }
 
     /// Appends a block to the generation's open data segment, or to a new one when it is full.
     ///
     /// After a failed write the segment is closed for ever and what it holds is doubtful until it is written anew.
-    pub(super) fn append_block(
-        &self,
-        number: CommitNumber,
-        block: PreparedBlock,
-        (inode, index): BlockAddress,
-    ) -> Result<Pointer> {
-        let mut data = self.data_segments.lock();
+    pub fn append(&self, number: CommitNumber, block: PreparedBlock, (inode, index): BlockAddress) -> Result<Pointer> {
+        let mut data = self.lock();
         let generation = data.generation(number);
         // A block is tagged under the current epoch, so its segment must be of it, too.
         let current = self.segments.ring().current().epoch;
@@ -180,11 +204,11 @@ impl Volume {
     }
 
     /// Finishes the generation's full segments: each is durable in staging on return. Blocks are appended to others meanwhile.
-    pub(super) fn finish_full_segments(&self, number: CommitNumber) -> Result<()> {
+    pub fn finish_full(&self, number: CommitNumber) -> Result<()> {
         let _finishing = self.finishing.lock();
         loop {
             let writer = {
-                let mut data = self.data_segments.lock();
+                let mut data = self.lock();
                 let Some(generation) = data.generations.get_mut(&number) else { return Ok(()) };
                 if generation.full.is_empty() {
                     return Ok(());
@@ -195,7 +219,7 @@ impl Volume {
             };
             let segment = writer.header().segment;
             let finished = self.segments.finish(writer, None);
-            let mut data = self.data_segments.lock();
+            let mut data = self.lock();
             let generation = data.generation(number);
             generation.finishing = None;
             match finished {
@@ -209,27 +233,27 @@ impl Volume {
     }
 
     /// Ends the generation's data segments: all it filled is durable in staging on return.
-    pub(super) fn finish_data_segments(&self, number: CommitNumber) -> Result<Vec<FinishedSegment>> {
+    pub fn finish(&self, number: CommitNumber) -> Result<Vec<FinishedSegment>> {
         {
-            let mut data = self.data_segments.lock();
+            let mut data = self.lock();
             let generation = data.generation(number);
             match generation.open.take() {
                 Some(empty) if empty.blocks() == 0 => self.segments.discard(empty.header().segment),
                 open => generation.full.extend(open),
             }
         }
-        self.finish_full_segments(number)?;
-        Ok(self.data_segments.lock().generation(number).finished.clone())
+        self.finish_full(number)?;
+        Ok(self.lock().generation(number).finished.clone())
     }
 
     /// Makes the blocks that the generation points to durable. No lock is held meanwhile.
     ///
     /// # Errors
-    /// As [`mention_data_segments`](Self::mention_data_segments).
-    pub(super) fn sync_data_segments(&self, number: CommitNumber) -> Result<()> {
+    /// As [`mention_for_frame`](Self::mention_for_frame).
+    pub fn sync(&self, number: CommitNumber) -> Result<()> {
         // Also those of the generation before: a clone points to what that one has flushed.
         let begun: Vec<(CommitNumber, SegmentSync)> = {
-            let mut data = self.data_segments.lock();
+            let mut data = self.lock();
             let generations = data.generations.range_mut(..=number);
             generations
                 .flat_map(|(owner, segments)| segments.start_syncs().into_iter().map(|sync| (*owner, sync)))
@@ -237,7 +261,7 @@ impl Volume {
         };
         for (owner, sync) in begun {
             let synced = sync.run();
-            let mut data = self.data_segments.lock();
+            let mut data = self.lock();
             // It may have been finished meanwhile, which syncs it, too.
             if let Some(generation) = data.generations.get_mut(&owner) {
                 generation.note_sync(&sync, synced.is_ok());
@@ -247,15 +271,15 @@ impl Volume {
                 return Err(error.into());
             }
         }
-        self.mention_data_segments(number)
+        self.mention_for_frame(number)
     }
 
     /// Notes that a journal frame is about to point to what the generation does.
     ///
     /// # Errors
     /// When a segment has failed since the generation was evacuated: what was taken for the frame may point into it.
-    pub(super) fn mention_data_segments(&self, number: CommitNumber) -> Result<()> {
-        let mut data = self.data_segments.lock();
+    pub fn mention_for_frame(&self, number: CommitNumber) -> Result<()> {
+        let mut data = self.lock();
         data.mention(number);
         match data.is_settled(number, &self.layers.read()) {
             true => Ok(()),
@@ -265,10 +289,10 @@ impl Volume {
 
     /// Writes anew what a generation's overlay points to in doubtful segments: reads each block (it is verified) and
     /// appends it to the generation's own. The old files go once the commit is recorded.
-    pub(super) fn evacuate(&self, number: CommitNumber) -> Result<()> {
+    pub fn evacuate(&self, number: CommitNumber) -> Result<()> {
         let mut moved: Vec<(Key, Pointer)> = Vec::new();
         let moment = {
-            let mut data = self.data_segments.lock();
+            let mut data = self.lock();
             let state = self.layers.read();
             if data.is_settled(number, &state) {
                 return Ok(());
@@ -302,9 +326,9 @@ impl Volume {
                 }
             };
             let prepared = self.segments.prepare(BlockKind::Data, bytes);
-            let target = self.append_block(number, prepared, (key.inode, key.suffix))?;
+            let target = self.append(number, prepared, (key.inode, key.suffix))?;
             // Held until the pointer is put: a segment that fails meanwhile may be gone when nothing points into it.
-            let data = self.data_segments.lock();
+            let data = self.lock();
             if !self.is_reliable(&data, &target) {
                 return Err(VolumeError::Io("a data segment has failed".into()));
             }
@@ -317,25 +341,25 @@ impl Volume {
                 state.changes += 1;
             }
         }
-        self.data_segments.lock().generation(number).settled = Some(moment);
+        self.lock().generation(number).settled = Some(moment);
         Ok(())
     }
 
     /// Removes doubtful segments that nothing points into any more, now that no journal does.
-    pub(super) fn discard_doubtful(&self) -> Result<()> {
+    pub fn discard_doubtful(&self) -> Result<()> {
         self.discard_where(|_, _| true)
     }
 
     /// Removes doubtful segments that nothing has ever pointed into but this process's memory, and that no more: after a
     /// failure, lest each try take the room of the next.
-    pub(super) fn discard_unmentioned(&self) {
+    pub fn discard_unmentioned(&self) {
         if let Err(error) = self.discard_where(|data, segment| !data.mentioned.contains(&segment)) {
             log::warn!("unused segments could not be found: {error}");
         }
     }
 
-    fn discard_where(&self, may_go: impl Fn(&DataSegments, SegmentId) -> bool) -> Result<()> {
-        let mut data = self.data_segments.lock();
+    fn discard_where(&self, may_go: impl Fn(&FilledSegments, SegmentId) -> bool) -> Result<()> {
+        let mut data = self.lock();
         if data.doubtful.is_empty() {
             return Ok(());
         }
@@ -358,7 +382,7 @@ impl Volume {
 }
 
 /// The segments that a generation's changed extents point into.
-pub(super) fn segments_of(generation: &Generation) -> Result<BTreeSet<SegmentId>> {
+pub(crate) fn segments_of(generation: &Generation) -> Result<BTreeSet<SegmentId>> {
     let mut segments = BTreeSet::new();
     for (_, value) in generation.overlay.items().filter(|(key, _)| key.kind == KeyKind::Extent) {
         let Some(value) = value else { continue };

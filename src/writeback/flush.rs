@@ -7,12 +7,20 @@
 //! A crash at any point loses nothing that `fsync` acknowledged: until a commit, the journal holds the bytes, or the
 //! pointers into segments that were synced before the frame was.
 
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::data_segments::DataSegments;
 use super::journal_state::FrameRoom;
-use super::{Result, Volume, VolumeError};
 use crate::format::items::{AttributesRecord, ExtentRecord};
 use crate::format::{BlockKind, CommitNumber, InodeNumber, Key, KeyKind, Pointer};
+use crate::segments::Segments;
+use crate::state::blocks::fill_block;
 use crate::state::dirty::{BlockAddress, DirtyBlock};
+use crate::state::error::{Result, VolumeError};
 use crate::state::generation::State;
+use crate::state::layers::Layers;
 use crate::state::overlay::Found;
 use crate::state::view::{Asker, BlockBase, BlockPlan, View};
 use crate::tree::Root;
@@ -24,7 +32,7 @@ const SETTLE_TRIES_MAX: usize = 8;
 
 /// A block that cannot be put together, for what lies below its pieces cannot be had.
 #[derive(Debug)]
-pub(super) struct StuckBlock {
+pub(crate) struct StuckBlock {
     pub at: BlockAddress,
     pub error: VolumeError,
 }
@@ -44,9 +52,37 @@ struct FlushPlan {
     candidates: Vec<Pointer>,
 }
 
-impl Volume {
+/// Flushes dirty blocks to data segments.
+pub(crate) struct BlockFlusher {
+    layers: Arc<Layers>,
+    data: Arc<DataSegments>,
+    segments: Arc<Segments>,
+    /// Held while a block is flushed: two threads would append it twice.
+    flushing: Mutex<()>,
+}
+
+impl BlockFlusher {
+    pub fn new(layers: Arc<Layers>, data: Arc<DataSegments>, segments: Arc<Segments>) -> Self {
+        Self { layers, data, segments, flushing: Mutex::default() }
+    }
+
+    /// What is flushed.
+    pub fn layers(&self) -> &Layers {
+        &self.layers
+    }
+
+    /// Where it is flushed to.
+    pub fn data(&self) -> &DataSegments {
+        &self.data
+    }
+
+    /// No block is between its tag and its segment while this is held.
+    pub fn pause(&self) -> MutexGuard<'_, ()> {
+        self.flushing.lock()
+    }
+
     /// Flushes one dirty block of a generation, if it is still dirty.
-    pub(super) fn flush_block(&self, number: CommitNumber, at: BlockAddress) -> Result<()> {
+    pub fn flush_block(&self, number: CommitNumber, at: BlockAddress) -> Result<()> {
         let _flushing = self.flushing.lock();
         // Written again meanwhile: tried again, but not for ever against a fast writer.
         for attempt in 0..SETTLE_TRIES_MAX {
@@ -64,9 +100,9 @@ impl Volume {
             } else {
                 let prepared = self.segments.prepare(BlockKind::Data, bytes);
                 let same = candidates.iter().find(|candidate| prepared.is_same_as(candidate));
-                match same.filter(|candidate| self.is_reliable(&self.data_segments.lock(), candidate)) {
+                match same.filter(|candidate| self.data.is_reliable(&self.data.lock(), candidate)) {
                     Some(same) => Flushed::Stored(*same),
-                    None => Flushed::Stored(self.append_block(number, prepared, at)?),
+                    None => Flushed::Stored(self.data.append(number, prepared, at)?),
                 }
             };
             if self.settle_block(number, at, version, flushed)? {
@@ -84,7 +120,7 @@ impl Volume {
             return Ok(std::mem::take(patch));
         }
         let mut bytes = vec![0; length];
-        self.fill_block(&plan, 0, &mut bytes)?;
+        fill_block(&self.segments, &plan, 0, &mut bytes)?;
         Ok(bytes)
     }
 
@@ -145,8 +181,8 @@ impl Volume {
     /// segment that it went to has failed meanwhile: it is to be flushed again.
     fn settle_block(&self, number: CommitNumber, at: BlockAddress, version: u64, flushed: Flushed) -> Result<bool> {
         // Held to the end: no one counts the generation as settled between this look at the segment and the pointer.
-        let data = self.data_segments.lock();
-        if matches!(&flushed, Flushed::Stored(pointer) if !self.is_reliable(&data, pointer)) {
+        let data = self.data.lock();
+        if matches!(&flushed, Flushed::Stored(pointer) if !self.data.is_reliable(&data, pointer)) {
             return Ok(false);
         }
         let mut state = self.layers.write();
@@ -222,7 +258,7 @@ impl Volume {
 
     /// Flushes all dirty blocks that a generation has now. Those that cannot be put together stay dirty, and are the
     /// answer: they are a matter of their files, and hold nothing else up.
-    pub(super) fn flush_generation(&self, number: CommitNumber) -> Result<Vec<StuckBlock>> {
+    pub fn flush_generation(&self, number: CommitNumber) -> Result<Vec<StuckBlock>> {
         let (mut last, mut stuck) = (None, Vec::new());
         loop {
             let batch: Vec<BlockAddress> = {
@@ -245,7 +281,7 @@ impl Volume {
     /// Flushes what the next journal frame would hold of a generation's data, as far as it is more than that should: whole
     /// blocks and those of closed files, which are then written once, and parts of blocks of open files only when there is
     /// much of them, for they may have to be written again when they are filled up.
-    pub(super) fn flush_unjournaled(&self, number: CommitNumber, frame: &FrameRoom) -> Result<()> {
+    pub fn flush_unjournaled(&self, number: CommitNumber, frame: &FrameRoom) -> Result<()> {
         let block_bytes = self.layers.context.block_bytes;
         for (parts_too, left_bytes) in [(false, frame.data_bytes), (true, frame.part_bytes)] {
             let chosen: Vec<BlockAddress> = {
@@ -271,7 +307,7 @@ impl Volume {
     }
 
     /// Flushes a file's dirty blocks, so that its content is pointers only.
-    pub(super) fn write_out_file(&self, inode: InodeNumber) -> Result<()> {
+    pub fn flush_file(&self, inode: InodeNumber) -> Result<()> {
         let dirty: Vec<(CommitNumber, u64)> = {
             let state = self.layers.read();
             let generations = state.frozen.iter().chain([&state.current]);

@@ -9,7 +9,7 @@ use crate::history::Journal;
 use crate::store::{FilePath, StoreError};
 
 /// Dirty data beyond this goes to a data segment, not into the frame.
-pub(super) const FRAME_DATA_BYTES_MAX: usize = 256 << 10;
+pub(crate) const FRAME_DATA_BYTES_MAX: usize = 256 << 10;
 /// The same for parts of blocks (small files, ends of growing ones), while the journal is small.
 const FRAME_PARTS_BYTES_MAX: usize = 4 << 20;
 /// Up to this size a journal is small.
@@ -23,7 +23,7 @@ const AT_ONCE_INTERVAL_MIN: Duration = Duration::from_millis(2);
 
 /// One generation's journal.
 #[derive(Default)]
-pub(super) struct GenerationJournal {
+pub(crate) struct GenerationJournal {
     pub journal: Option<Journal>,
     /// The part that the next file will be.
     pub next_part: u32,
@@ -45,7 +45,7 @@ pub(super) struct GenerationJournal {
 }
 
 /// How much data a frame may hold.
-pub(super) struct FrameRoom {
+pub(crate) struct FrameRoom {
     /// Beyond this, whole blocks go to segments.
     pub data_bytes: usize,
     /// Beyond this, parts of blocks do, too.
@@ -53,7 +53,7 @@ pub(super) struct FrameRoom {
 }
 
 /// Up to where a journal is to be synced.
-pub(super) struct SyncPoint {
+pub(crate) struct SyncPoint {
     pub part: FilePath,
     pub frames: u64,
     /// What its frames stand on is to be synced first.
@@ -102,7 +102,7 @@ impl GenerationJournal {
 
 /// The journals of all generations that are not published.
 #[derive(Default)]
-pub(super) struct JournalState {
+pub(crate) struct JournalState {
     pub generations: BTreeMap<CommitNumber, GenerationJournal>,
     /// The count of changes that the journal holds.
     pub written_changes: u64,
