@@ -33,6 +33,8 @@ pub struct Journal {
     cipher: WriteOnceCipher,
     file: Box<dyn FileWriter>,
     frames: u64,
+    /// An append has failed: what it sealed may be in the file.
+    has_failed: bool,
 }
 
 /// A journal file found in the state.
@@ -83,7 +85,7 @@ impl Journal {
         // A file without a header is of no use, and a full disk is tried again and again.
         file.append(&header.encode()).inspect_err(|_| drop(store.remove(&path)))?;
         let cipher = WriteOnceCipher::new(keys.cipher(&header));
-        Ok(Self { path, header, keys, cipher, file, frames: 0 })
+        Ok(Self { path, header, keys, cipher, file, frames: 0, has_failed: false })
     }
 
     /// Where it lies.
@@ -120,6 +122,9 @@ impl Journal {
     /// When the records exceed [`FRAME_BYTES_MAX`]: the caller splits them.
     pub fn append(&mut self, records: &[u8]) -> Result<(), StoreError> {
         assert!(records.len() <= FRAME_BYTES_MAX, "a frame of {} bytes", records.len());
+        if std::mem::replace(&mut self.has_failed, true) {
+            return Err(StoreError::Poisoned { path: (&self.path).into() });
+        }
         let frame = FrameHeader { length_bytes: records.len() as u32, number: self.frames };
         let offset_bytes = self.file.len();
         let mut bytes = Vec::with_capacity(FRAME_HEADER_BYTES + frame.ciphertext_bytes());
@@ -137,6 +142,7 @@ impl Journal {
         head[16..].copy_from_slice(tag.as_bytes());
         self.file.append(&bytes)?;
         self.frames += 1;
+        self.has_failed = false;
         Ok(())
     }
 }
@@ -267,7 +273,19 @@ mod tests {
     use super::*;
     use crate::crypto::{EpochKey, SeededRandomness, UNIT_BYTES_MAX};
     use crate::format::VaultId;
-    use crate::store::MemoryStore;
+    use crate::store::{Area, FaultyStore, MemoryStore};
+
+    #[test]
+    fn after_a_failed_append_nothing_is_sealed_at_its_place() {
+        let (store, randomness) = (FaultyStore::new(Arc::new(MemoryStore::new())), SeededRandomness::new(1));
+        let ring = KeyRing::new(VaultId([1; 16]), vec![EpochKey::generate(&randomness)]);
+        let mut journal =
+            Journal::create(&store, &ring, &randomness, DeviceId(3), CommitNumber(4), 0).expect("a journal");
+        store.set_full(Area::State, true);
+        assert!(matches!(journal.append(b"lost").expect_err("full"), StoreError::Full { .. }));
+        store.set_full(Area::State, false);
+        assert!(matches!(journal.append(b"other").expect_err("closed for ever"), StoreError::Poisoned { .. }));
+    }
 
     #[test]
     fn a_frame_that_is_longer_than_a_unit_is_sealed_as_several() {

@@ -75,9 +75,9 @@ impl GenerationJournal {
         (!is_synced).then(|| SyncPoint { part: journal.path().clone(), frames: journal.frames(), data_first })
     }
 
-    /// The file that `point` is about, unless another has taken its place.
+    /// The file that `point` is about, unless another has taken or is to take its place.
     pub fn at(&mut self, point: &SyncPoint) -> Option<&mut Journal> {
-        self.journal.as_mut().filter(|journal| *journal.path() == point.part)
+        self.journal.as_mut().filter(|journal| !self.rewrite && *journal.path() == point.part)
     }
 
     /// Appends that what frames stand on is durable.
