@@ -51,6 +51,10 @@ impl GenerationSegments {
         self.finished.iter().map(|segment| segment.header.segment).chain(finishing).chain(unfinished)
     }
 
+    fn has_finished(&self, segment: SegmentId) -> bool {
+        self.finished.iter().any(|finished| finished.header.segment == segment)
+    }
+
     /// What makes durable all blocks that are not.
     fn start_syncs(&mut self) -> Vec<SegmentSync> {
         let finishing = self.finishing.clone();
@@ -220,10 +224,9 @@ impl DataSegments {
             let segment = writer.header().segment;
             let finished = self.segments.finish(writer, None);
             let mut data = self.lock();
-            let generation = data.generation(number);
-            generation.finishing = None;
+            data.generation(number).finishing = None;
             match finished {
-                Ok(finished) => generation.finished.push(finished),
+                Ok(finished) => data.generation(number).finished.push(finished),
                 Err(error) => {
                     data.doubt([segment]);
                     return Err(error.into());
@@ -262,10 +265,12 @@ impl DataSegments {
         for (owner, sync) in begun {
             let synced = sync.run();
             let mut data = self.lock();
-            // It may have been finished meanwhile, which syncs it, too.
-            if let Some(generation) = data.generations.get_mut(&owner) {
-                generation.note_sync(&sync, synced.is_ok());
+            // Finished meanwhile, which syncs it, too. Where it is published, nothing lies under the name that this was to sync.
+            let Some(generation) = data.generations.get_mut(&owner) else { continue };
+            if generation.has_finished(sync.segment) {
+                continue;
             }
+            generation.note_sync(&sync, synced.is_ok());
             if let Err(error) = synced {
                 data.doubt([sync.segment]);
                 return Err(error.into());
