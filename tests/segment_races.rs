@@ -209,3 +209,11 @@ fn fsync_amid_publish(publish_at: Moment, outcome_of_sync: fn(&FilePath) -> Resu
 fn an_fsync_that_comes_to_a_segment_after_it_was_published_moves_nothing_of_the_commit() {
     fsync_amid_publish(Moment::AfterRename, |_| Ok(()));
 }
+
+#[test]
+fn a_sync_that_fails_while_a_publish_finishes_the_segment_leaves_the_commit_whole() {
+    fsync_amid_publish(Moment::AfterSync, |path| {
+        let source = std::io::Error::other("the disk failed");
+        Err(StoreError::Io { path: path.into(), action: "sync the file", source })
+    });
+}

@@ -278,7 +278,10 @@ impl Volume {
                 let frozen = state.frozen.as_ref().expect("frozen until it is published");
                 (segments_of(frozen)?, frozen.dirty.is_empty())
             };
-            if is_flushed && used.is_disjoint(&doubtful) {
+            // Another thread that writes the journal may have moved blocks to a segment that it has only begun.
+            let is_finished = |segment: &SegmentId| finished.iter().any(|finished| finished.header.segment == *segment);
+            let is_whole = used.iter().all(|segment| is_finished(segment) || !self.segments.is_staged(*segment));
+            if is_flushed && is_whole && used.is_disjoint(&doubtful) {
                 for segment in &finished {
                     self.segments.publish(segment)?;
                 }

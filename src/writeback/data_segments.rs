@@ -226,6 +226,8 @@ impl DataSegments {
             let mut data = self.lock();
             data.generation(number).finishing = None;
             match finished {
+                // Another sync of it may have failed meanwhile: what was in it is written anew.
+                Ok(_) if data.doubtful.contains(&segment) => {}
                 Ok(finished) => data.generation(number).finished.push(finished),
                 Err(error) => {
                     data.doubt([segment]);
