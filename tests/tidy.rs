@@ -14,6 +14,8 @@ const LAYERS: &[&[&str]] = &[
     &["segments", "unlock"],
     &["tree"],
     &["history"],
+    &["state"],
+    &["writeback"],
     &["volume"],
     &["mount", "check"],
     &["cli"],

@@ -17,7 +17,9 @@
 //!    5 data           inode u64 | offset u64 | bytes (u32 length)
 //!    6 reset all                                 this file says all: earlier generations are void, too
 //!    7 base           device u64 | number u64 | id 16   the commit below this generation; first in the file's first frame
-//!    8 durable        frames u64                 what the first so many frames of this file point to was synced
+//!    8 durable        frames u64                 what the first so many frames of this file stand on was synced
+//!    9 end                                       all operations of this generation are in the frames up to this one
+//!   10 follows        generation u64             the journal of that generation has its end, and may not be durable
 //! ```
 //! Records are changes of one tree and mean nothing on another: a reader applies them to the tree of the base only. A second
 //! base record follows where the first names a commit that was not published yet and changes no file: that one's own base.

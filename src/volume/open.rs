@@ -393,8 +393,8 @@ impl Volume {
         state.changes += u64::from(state.read_only.is_none() && !uncovered.frames.is_empty());
         let gained = super::replay::count_inodes(&state.current, &self.layers.context.tree, &state.root)?;
         state.inode_count = state.inode_count.saturating_add_signed(gained);
-        let replayed = uncovered.files.clone();
-        self.journal.lock().resume(number, uncovered.next_part, replayed);
+        let (files, after_replay) = (uncovered.files.clone(), !uncovered.is_empty());
+        self.journal.lock().resume(number, uncovered.next_part, files, after_replay);
         Ok(())
     }
 }

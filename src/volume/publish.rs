@@ -356,7 +356,9 @@ impl Volume {
         let rotation = self.rotation_items(publisher)?;
         let (changes, old_root, id) = {
             let state = self.layers.read();
-            let id = state.frozen.as_ref().expect("frozen until it is published").id;
+            let frozen = state.frozen.as_ref().expect("frozen until it is published");
+            self.refuse_staged(frozen)?;
+            let id = frozen.id;
             (self.changes_to_commit(&state, publisher, number, &unlisted, rotation), state.root, id)
         };
         let mut writer = CommitWriter::begin(&self.segments)?;
@@ -376,6 +378,20 @@ impl Volume {
             Err(_) => self.segments.discard(segment),
         }
         written
+    }
+
+    /// Refuses to publish pointers into segments that are not in the vault folder: after a panic elsewhere, blocks may have been
+    /// moved to new ones since all data was published.
+    fn refuse_staged(&self, frozen: &Generation) -> Result<()> {
+        let is_staged = |segment: &SegmentId| {
+            self.segments.ledger().find(*segment).is_some_and(|location| location.path.area == Area::State)
+        };
+        match segments_of(frozen)?.iter().find(|segment| is_staged(segment)) {
+            None => Ok(()),
+            Some(segment) => {
+                Err(VolumeError::Io(format!("segment {segment} was filled after the data was published").into()))
+            }
+        }
     }
 
     /// The data files that this commit names: its own, and those that an earlier try or a crash left without one.

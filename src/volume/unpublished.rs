@@ -55,6 +55,11 @@ impl UncoveredJournal {
             let head = heads.newest.get(&device).filter(is_its_own);
             head.map(Head::entry).or(record.and_then(|record| record.published))
         };
+        // A commit that was published and has gone from the folder since is missed: the journal on it waits for it.
+        let is_recorded = |device, number| {
+            let record = former.into_iter().chain([own]).find(|record| record.device == device);
+            record.and_then(|record| record.published).is_some_and(|published| published.number >= number)
+        };
         let has_commit = |device, number| newest(device).is_some_and(|newest| newest.number >= number);
         let mut found = Self::default();
         let (mut beginnings, mut epochs) = (BTreeMap::new(), BTreeMap::new());
@@ -71,6 +76,7 @@ impl UncoveredJournal {
             }
             if let Some(below) = journal::follows(&frames)?
                 && !has_commit(device, below)
+                && !is_recorded(device, below)
                 && !found.frames.get(&below).is_some_and(|below| journal::has_end(below))
             {
                 // A power cut took the end of the one below, so nothing of this was ever synced.

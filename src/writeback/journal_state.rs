@@ -119,13 +119,19 @@ pub(crate) struct JournalState {
 }
 
 impl JournalState {
-    /// After a replay: the next part of `number` says all, and then the replayed files are void.
-    pub fn resume(&mut self, number: CommitNumber, next_part: u32, replayed: Vec<(CommitNumber, FilePath)>) {
-        let after_replay = !replayed.is_empty();
+    /// After a mount that found these files. Where some of them were replayed, the next part of `number` says all, and then they
+    /// are void; else they are so when that is published.
+    pub fn resume(
+        &mut self,
+        number: CommitNumber,
+        next_part: u32,
+        files: Vec<(CommitNumber, FilePath)>,
+        after_replay: bool,
+    ) {
         let journal =
             GenerationJournal { next_part, rewrite: after_replay, after_replay, ..GenerationJournal::default() };
         self.generations.insert(number, journal);
-        self.stale = replayed;
+        self.stale = files;
     }
 
     /// Whether an operation is to have a frame of its own now.
