@@ -317,6 +317,7 @@ fn mount_options(choices: &MountChoices, read_only: bool, place: &VaultPlace) ->
         source: choices.source.clone().unwrap_or_else(|| place.folder.to_string_lossy().into_owned()),
         // 0: as many as suit the machine.
         threads: choices.threads.unwrap_or(0),
+        sleep_at_once: choices.sleep_at_once,
         writeback: choices.writeback,
         access_times: choices.access_times,
         directory_access_times: choices.directory_access_times(),

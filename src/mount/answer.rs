@@ -18,7 +18,6 @@ use super::errno::FailureLog;
 use super::readers::Readers;
 use super::session::MountOptions;
 use super::stale_attributes::StaleAttributes;
-use super::vigil::Vigil;
 use crate::volume::{AccessTimes, Attributes, Volume, VolumeError};
 
 /// How long the kernel may use a name or attributes without asking. Nobody but the kernel changes them behind it.
@@ -52,11 +51,6 @@ impl Call {
     fn is_use(&self) -> bool {
         !matches!(self.operation, "forget" | "statfs" | "ioctl" | "flush" | "release")
     }
-
-    /// Whether the caller waits for the answer.
-    fn is_awaited(&self) -> bool {
-        !matches!(self.operation, "forget" | "release" | "releasedir")
-    }
 }
 
 /// The volume, as the kernel sees it.
@@ -69,7 +63,6 @@ pub(super) struct Adapter {
     pub(super) access_times: AccessTimes,
     pub(super) directory_access_times: AccessTimes,
     pub(super) readers: Arc<Readers>,
-    pub(super) vigil: Option<Vigil>,
     /// How the kernel is told of attributes that it does not know to have changed.
     pub(super) stale: Arc<StaleAttributes>,
     pub(super) closing: Closing,
@@ -85,7 +78,6 @@ impl Adapter {
         owner: u32,
         options: &MountOptions,
         readers: Readers,
-        vigil: Option<Vigil>,
     ) -> Self {
         let (daemon, readers, uses) = (Arc::new(daemon), Arc::new(readers), Arc::default());
         volume.before_waiting({
@@ -108,7 +100,6 @@ impl Adapter {
             access_times: moved(options.access_times),
             directory_access_times: moved(options.directory_access_times),
             readers,
-            vigil,
             stale,
             closing: Closing::new(),
             uses,
@@ -122,7 +113,6 @@ impl Adapter {
         call: Call,
         work: impl FnOnce(&Volume) -> Result<T, VolumeError>,
     ) -> Result<T, Errno> {
-        let _service = self.vigil.as_ref().and_then(|vigil| vigil.serve(call.pid, call.is_awaited()));
         if call.is_use() {
             self.uses.fetch_add(1, Ordering::Relaxed);
         }

@@ -7,7 +7,7 @@
 //! kernel ── /dev/fuse ── fuser ── adapter.rs ── Volume          a request: one call, one reply (answer.rs)
 //!                                  │  attributes.rs, directory.rs, control.rs: those that need more
 //!                                  │  convert.rs (values), errno.rs (errors), caller.rs (who asks), closing.rs (close)
-//! readers.rs ── vigil.rs (burst.rs, processors.rs), lookout.rs  which thread serves, where, and how it is woken cheaply
+//! readers.rs ── poll_before_sleep.rs                            which thread reads requests, and how it is woken
 //! session.rs ── attach.rs, mountinfo.rs, negotiate.rs           how the mount comes and goes (confinement.rs: or may not)
 //! stale_attributes.rs                                           what the kernel is told without having asked
 //! control.rs ── as_owner.rs, published.rs, path_in_json.rs      how another process asks the daemon
@@ -22,7 +22,6 @@ mod answer;
 mod as_owner;
 mod attach;
 mod attributes;
-mod burst;
 mod caller;
 mod closing;
 mod confinement;
@@ -32,16 +31,14 @@ mod directory;
 mod errno;
 mod invalidation;
 mod key_request;
-mod lookout;
 mod mountinfo;
 mod negotiate;
 mod path_in_json;
-mod processors;
+mod poll_before_sleep;
 mod published;
 mod readers;
 mod session;
 mod stale_attributes;
-mod vigil;
 
 pub use attach::is_kernel_option;
 pub use confinement::{ALLOWED_PLACES, PROFILE as HELPER_PROFILE, allow_place_command, helper_is_confined};

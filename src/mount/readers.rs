@@ -1,30 +1,28 @@
-//! One reader at a time while operations are quick.
+//! One reader thread at a time while operations are quick.
 //!
 //! The kernel wakes the threads that wait for requests in turn, each on another processor with cold caches: for small
 //! requests that costs more than the work. So a thread that has done a quick operation, and sees another one waiting for
-//! requests, parks; the one that is left serves request after request, and looks out for the next one for a moment before
-//! it sleeps (`lookout.rs`; not during a vigil, `vigil.rs`). Before an operation that may take long (large reads and writes,
-//! syncs), and when a quick one has to wait for memory after all, a parked thread is called back, so that others need not
-//! wait for it.
+//! requests, parks. The remaining thread serves request after request, and polls a moment for the next one before it
+//! sleeps (`poll_before_sleep.rs`). Before an operation that may take long (large reads and writes, syncs), and when a
+//! quick one has to wait for memory, a parked thread is woken to read the next requests.
 //!
 //! Invariant: a thread parks only while another *known* thread (one that has served before) waits for requests. When the
-//! connection ends that one leaves its loop, and its last act (the destructor of a thread local) calls all others back.
+//! connection ends that one leaves its loop, and the destructor of its thread local wakes all others.
 
 use std::cell::RefCell;
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::lookout::Lookout;
-use super::processors;
+use super::poll_before_sleep::RequestPoller;
 
 /// The threads that read requests.
 #[derive(Default)]
 pub(super) struct Readers {
     state: Mutex<State>,
     called: Condvar,
-    /// None where there is no processor to look from, or no file descriptor left to look at.
-    lookout: Option<Lookout>,
+    /// None where polling is off, or cannot gain.
+    poller: Option<RequestPoller>,
 }
 
 #[derive(Default)]
@@ -70,9 +68,9 @@ impl Drop for Known {
 }
 
 impl Readers {
-    /// Those of a connection with this lookout.
-    pub fn new(lookout: Option<Lookout>) -> Self {
-        Self { lookout, ..Self::default() }
+    /// The threads of one connection. Without a poller they sleep for the next request at once.
+    pub fn new(poller: Option<RequestPoller>) -> Self {
+        Self { poller, ..Self::default() }
     }
 
     /// This thread has taken a request. Dropping the turn, after the reply, ends it.
@@ -119,12 +117,10 @@ impl Drop for Turn<'_> {
         let is_alone = state.waiting == 0;
         state.waiting += 1;
         drop(state);
-        if let Some(lookout) = &self.readers.lookout
+        if let Some(poller) = &self.readers.poller
             && is_alone
-            // Bound, it would only keep the program from its processor.
-            && !processors::is_bound()
         {
-            lookout.look();
+            poller.poll_before_sleep();
         }
     }
 }
@@ -184,17 +180,17 @@ mod tests {
     }
 
     #[test]
-    fn only_a_thread_that_is_alone_looks_out_for_requests() {
+    fn only_a_thread_that_is_alone_polls_for_requests() {
         let (ours, _kernels) = std::os::unix::net::UnixStream::pair().unwrap();
-        let readers = Arc::new(Readers::new(Some(Lookout::new(ours.into()))));
+        let readers = Arc::new(Readers::new(Some(RequestPoller::new(ours.into()))));
         let debt_after_turns = || {
             (0..200).for_each(|_| drop(readers.begin(Pace::Slow)));
-            readers.lookout.as_ref().unwrap().debt()
+            readers.poller.as_ref().unwrap().debt()
         };
         let debt = debt_after_turns();
-        assert!(debt > Duration::ZERO, "nothing ever comes: looks are in vain");
+        assert!(debt > Duration::ZERO, "no request ever comes: polls fail");
         readers.state.lock().waiting += 1;
-        assert_eq!(debt_after_turns(), debt, "another thread waits in the kernel: it will be woken");
+        assert_eq!(debt_after_turns(), debt, "another thread waits in the kernel, which wakes it");
     }
 
     #[test]

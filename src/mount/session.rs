@@ -9,6 +9,7 @@
 
 use std::fs::OpenOptions;
 use std::io;
+use std::num::NonZeroUsize;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,11 +22,9 @@ use super::answer::Adapter;
 use super::attach::{self, Attachment, FILESYSTEM_TYPE};
 use super::control::DaemonInfo;
 use super::invalidation::{Informed, keep_informed};
-use super::lookout::Lookout;
 use super::mountinfo::{is_dead, mounted_at, resolve};
-use super::processors;
+use super::poll_before_sleep::RequestPoller;
 use super::readers::Readers;
-use super::vigil::Vigil;
 use crate::volume::{AccessTimes, Volume};
 
 /// How far the kernel reads ahead of a program that reads in sequence.
@@ -48,6 +47,8 @@ pub struct MountOptions {
     pub source: String,
     /// How many threads read requests; 0: as many as suit the machine.
     pub threads: usize,
+    /// Whether a thread sleeps for the next request at once, without polling for it first.
+    pub sleep_at_once: bool,
     /// Whether the kernel gathers writes, and then owns size and times.
     pub writeback: bool,
     /// When opening a file for reading moves its access time.
@@ -230,11 +231,11 @@ pub fn mount(
 ) -> Result<MountSession, MountError> {
     let (connection, attachment) = attach::attach(mountpoint, options)?;
     let attachment = DetachOnDrop(Arc::new(attachment));
-    let vigil = connection.try_clone().ok().and_then(Vigil::on_two_processors);
-    let looks_out = processors::count() > 1;
-    let lookout = connection.try_clone().ok().filter(|_| looks_out).map(Lookout::new);
+    // On one processor a poll only keeps the program from sending its next request.
+    let polls = !options.sleep_at_once && processor_count() > 1;
+    let poller = connection.try_clone().ok().filter(|_| polls).map(RequestPoller::new);
     let owner = nix::unistd::getuid().as_raw();
-    let adapter = Adapter::new(volume.clone(), daemon, owner, options, Readers::new(lookout), vigil);
+    let adapter = Adapter::new(volume.clone(), daemon, owner, options, Readers::new(poller));
     let (uses, stale) = (adapter.uses.clone(), adapter.stale.clone());
     let mut config = Config::default();
     config.n_threads = Some(thread_count(options.threads));
@@ -327,5 +328,10 @@ fn thread_count(wanted: usize) -> usize {
     if wanted > 0 {
         return wanted;
     }
-    (2 * processors::count()).clamp(*THREADS.start(), *THREADS.end())
+    (2 * processor_count()).clamp(*THREADS.start(), *THREADS.end())
+}
+
+/// How many processors this process may use, by affinity and by quota (cgroups).
+fn processor_count() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
