@@ -3,6 +3,9 @@
 //! The budgets are ratchets: an exception says its reason, and fails when it is needed no more. One for a function says its
 //! present size, and fails when that becomes smaller, too.
 
+#[path = "tidy/rings.rs"]
+mod rings;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
