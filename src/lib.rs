@@ -7,7 +7,7 @@
 //! | layer | what it is | begin with |
 //! | --- | --- | --- |
 //! | [`cli`] | arguments, commands, the mount helper, what an error tells the user to do | `cli/mod.rs`, `cli/args.rs` |
-//! | [`mount`] and [`check`] | the only place that knows FUSE; looking through a vault for damage | `mount/adapter.rs` |
+//! | [`mount`] and [`check`] | the only place that knows FUSE; looking through a vault for damage | `mount/adapter/filesystem.rs` |
 //! | [`volume`] | the filesystem: inodes, directories, files, generations, replay | `volume/mod.rs` |
 //! | [`history`] | journal, commits, what this device has seen | `history/mod.rs` |
 //! | [`tree`] | the copy-on-write B+tree that holds all metadata | `tree/mod.rs` |
@@ -18,7 +18,7 @@
 //!
 //! # How a write travels
 //!
-//! 1. The kernel's request reaches `mount::adapter`, which calls [`volume::Volume::write`] (`volume/content.rs`): the bytes
+//! 1. The kernel's request reaches `mount/adapter/filesystem.rs`, which calls [`volume::Volume::write`] (`volume/content.rs`): the bytes
 //!    become dirty pieces of the current generation, under one lock, and the reply goes out.
 //! 2. `volume/flush.rs`, called by the flusher thread (`volume/flusher.rs`) or by a commit, puts a block together,
 //!    compresses, tags, and appends it to a data segment: `segments/writer.rs` encrypts it. The pointer goes to the

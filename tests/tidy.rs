@@ -60,9 +60,9 @@ const WALLS: &[(&str, &[&str], &str)] = &[
 /// Files that may hold `unsafe`, each block under a `SAFETY:`.
 const UNSAFE_FILES: &[&str] = &[
     "crypto/secret.rs",
-    "mount/as_owner.rs",
-    "mount/attach.rs",
-    "mount/control.rs",
+    "mount/control/as_owner.rs",
+    "mount/session/attach.rs",
+    "mount/control/client.rs",
     "cli/allocation.rs",
     "cli/daemon.rs",
 ];

@@ -1,4 +1,4 @@
-//! What can go wrong in an operation of the filesystem. `mount/errno.rs` turns each into one errno.
+//! What can go wrong in an operation of the filesystem. `mount/adapter/errno.rs` turns each into one errno.
 
 use thiserror::Error;
 

@@ -18,7 +18,7 @@
 //!   [`given_up`] (what stays of heads that the user gives up)
 //! - other devices while it is open: [`look`] (what they have published), [`follow`] (going on from that), [`foreign`]
 //!
-//! How a write travels: `mount::adapter` → [`Volume::write`] puts pieces into the current generation's dirty data →
+//! How a write travels: `mount/adapter/filesystem.rs` → [`Volume::write`] puts pieces into the current generation's dirty data →
 //! `flush` encrypts a block into a data segment and puts the pointer into the overlay → `publish` writes the overlay into
 //! the tree and the commit into a meta segment. `fsync` goes through `journaling` and waits for neither.
 //!

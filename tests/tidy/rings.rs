@@ -15,7 +15,6 @@ const FILES_IN_RINGS: &[(&str, usize)] = &[
     ("cli", 6),
     ("format", 5),
     ("history", 9),
-    ("mount", 4),
     ("segments", 3),
     ("store", 7),
     ("tree", 6),
@@ -75,7 +74,8 @@ impl Modules {
             let start = before
                 .rfind(|character: char| !is_of_word(character))
                 .map_or(0, |found| found + before[found..].chars().next().map_or(0, char::len_utf8));
-            let is_first = !code[..start].ends_with([':', '$']);
+            // `pub(in crate::a)` names nothing of it.
+            let is_first = !code[..start].ends_with([':', '$']) && !code[..start].ends_with("pub(in ");
             if is_first && self.is_begin(module, &code[start..at]) {
                 paths.extend(tree_paths(&code[start..]).into_iter().map(|(_, path)| path));
             }
@@ -311,7 +311,7 @@ fn a_path_leads_to_the_file_that_defines_its_name() {
             "a/mod.rs",
             "mod b;\nmod c;\npub mod e;\npub use b::{Inner as B, b};\npub use c::*;\nuse std::io;\nfn own() { e::run() }\n",
         ),
-        ("a/b.rs", "pub struct Inner;\n"),
+        ("a/b.rs", "pub(in crate::a) struct Inner;\n"),
         ("a/c.rs", "pub struct C(u8);\npub fn call() {}\n"),
         ("a/e.rs", "mod raw {\n    super::macro_of_this_file!();\n    super::super::b::b();\n}\nfn run() {}\n"),
         ("f/g.rs", "use crate::{a::{B, e::run}};\n"),

@@ -36,14 +36,14 @@ const DEBT_AT_FIRST: Duration = Duration::from_micros(120);
 
 /// Polls one connection for requests.
 #[derive(Debug)]
-pub(super) struct RequestPoller {
+pub(in crate::mount) struct RequestPoller {
     connection: OwnedFd,
     debt: Mutex<Debt>,
 }
 
 impl RequestPoller {
     /// For a duplicate of the connection's file descriptor.
-    pub(super) fn new(connection: OwnedFd) -> Self {
+    pub(in crate::mount) fn new(connection: OwnedFd) -> Self {
         Self { connection, debt: Mutex::new(Debt(DEBT_AT_FIRST)) }
     }
 

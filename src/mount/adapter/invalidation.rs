@@ -17,7 +17,7 @@ use crate::format::InodeNumber;
 use crate::volume::{Followed, Stale, Volume};
 
 /// What holds copies of names, attributes and content.
-pub(super) trait KernelCaches: Send {
+pub(in crate::mount) trait KernelCaches: Send {
     /// Has it drop one of them. What it does not have is no error.
     fn drop_stale(&self, stale: &Stale) -> io::Result<()>;
     /// Shows it the last byte of a file, at this offset: then it knows how long the file is.
@@ -41,12 +41,15 @@ impl KernelCaches for Notifier {
 }
 
 /// Has the kernel told as long as it lives: the thread, and with it the way to the kernel, ends with this.
-pub(super) struct Informed {
+pub(in crate::mount) struct Informed {
     _orders: Arc<Mutex<Sender<Followed>>>,
 }
 
 /// Has `caches` told of every commit that `volume` follows from now on.
-pub(super) fn keep_informed(volume: &Arc<Volume>, caches: impl KernelCaches + 'static) -> io::Result<Informed> {
+pub(in crate::mount) fn keep_informed(
+    volume: &Arc<Volume>,
+    caches: impl KernelCaches + 'static,
+) -> io::Result<Informed> {
     let (orders, received) = channel();
     let told = Arc::downgrade(volume);
     std::thread::Builder::new().name("invalidation".into()).spawn(move || serve(&told, &received, &caches))?;

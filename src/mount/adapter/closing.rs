@@ -16,7 +16,7 @@ const OPENED_MAX: u32 = 16;
 
 /// How many files were opened for writing lately.
 #[derive(Debug)]
-pub(super) struct Closing(Mutex<Window>);
+pub(in crate::mount) struct Closing(Mutex<Window>);
 
 #[derive(Debug, Clone, Copy)]
 struct Window {

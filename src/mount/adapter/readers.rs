@@ -18,7 +18,7 @@ use super::poll_before_sleep::RequestPoller;
 
 /// The threads that read requests.
 #[derive(Default)]
-pub(super) struct Readers {
+pub(in crate::mount) struct Readers {
     state: Mutex<State>,
     called: Condvar,
     /// None where polling is off, or cannot gain.
@@ -30,27 +30,27 @@ struct State {
     /// Known threads that wait for requests in the kernel.
     waiting: usize,
     parked: usize,
-    /// Parked threads that were called back and have not woken yet.
+    /// Parked threads that were woken and do not run yet.
     calls: usize,
-    /// The connection has ended: nobody parks any more.
+    /// The connection has ended: no thread parks any more.
     ended: bool,
 }
 
 /// How long an operation may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pace {
+pub(super) enum Cost {
     /// Memory only, or a node from the disk at worst.
     Quick,
     /// It may wait for a disk, or work on much data.
     Slow,
-    /// As quick, but nobody waits for it, and the request may hold more of its kind: no place to park.
+    /// As quick, but without a reply, and one of several in a request: the thread does not park after it.
     Unanswered,
 }
 
-/// One request being served by this thread.
-pub(super) struct Turn<'a> {
+/// Held while this thread serves a request.
+pub(super) struct RequestGuard<'a> {
     readers: &'a Readers,
-    pace: Pace,
+    cost: Cost,
 }
 
 struct Known(Arc<Readers>);
@@ -69,12 +69,12 @@ impl Drop for Known {
 
 impl Readers {
     /// The threads of one connection. Without a poller they sleep for the next request at once.
-    pub fn new(poller: Option<RequestPoller>) -> Self {
+    pub(in crate::mount) fn new(poller: Option<RequestPoller>) -> Self {
         Self { poller, ..Self::default() }
     }
 
-    /// This thread has taken a request. Dropping the turn, after the reply, ends it.
-    pub fn begin(self: &Arc<Self>, pace: Pace) -> Turn<'_> {
+    /// Called when this thread has read a request. The guard is dropped after the reply.
+    pub(super) fn begin(self: &Arc<Self>, cost: Cost) -> RequestGuard<'_> {
         let was_known = KNOWN.with_borrow_mut(|known| {
             let is_known = known.is_some();
             known.get_or_insert_with(|| Known(Arc::clone(self)));
@@ -84,18 +84,18 @@ impl Readers {
         if was_known {
             state.waiting = state.waiting.saturating_sub(1);
         }
-        if pace == Pace::Slow {
-            self.call_one_back(&mut state);
+        if cost == Cost::Slow {
+            self.wake_parked(&mut state);
         }
-        Turn { readers: self, pace }
+        RequestGuard { readers: self, cost }
     }
 
-    /// An operation that seemed quick is about to wait: another thread is to serve meanwhile.
-    pub fn hand_over(&self) {
-        self.call_one_back(&mut self.state.lock());
+    /// Called before a quick operation waits after all: wakes a parked thread to read requests meanwhile.
+    pub(super) fn wake_reader(&self) {
+        self.wake_parked(&mut self.state.lock());
     }
 
-    fn call_one_back(&self, state: &mut State) {
+    fn wake_parked(&self, state: &mut State) {
         if state.waiting == 0 && state.parked > state.calls {
             state.calls += 1;
             self.called.notify_one();
@@ -103,10 +103,10 @@ impl Readers {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for RequestGuard<'_> {
     fn drop(&mut self) {
         let mut state = self.readers.state.lock();
-        if self.pace == Pace::Quick && state.waiting > 0 && !state.ended {
+        if self.cost == Cost::Quick && state.waiting > 0 && !state.ended {
             state.parked += 1;
             while state.calls == 0 && !state.ended {
                 self.readers.called.wait(&mut state);
@@ -141,8 +141,8 @@ mod tests {
         let other = std::thread::spawn({
             let readers = Arc::clone(readers);
             move || {
-                drop(readers.begin(Pace::Quick));
-                drop(readers.begin(Pace::Quick));
+                drop(readers.begin(Cost::Quick));
+                drop(readers.begin(Cost::Quick));
             }
         });
         wait_until(|| readers.state.lock().parked > 0);
@@ -150,30 +150,30 @@ mod tests {
     }
 
     #[test]
-    fn a_quick_operation_that_waits_after_all_calls_a_parked_thread_back() {
+    fn a_quick_operation_that_waits_after_all_wakes_a_parked_thread() {
         let readers = Arc::new(Readers::default());
-        drop(readers.begin(Pace::Quick));
+        drop(readers.begin(Cost::Quick));
         let parked = park_another(&readers);
-        let turn = readers.begin(Pace::Quick);
+        let guard = readers.begin(Cost::Quick);
         assert_eq!(readers.state.lock().waiting, 0, "nobody else takes requests");
-        readers.hand_over();
+        readers.wake_reader();
         wait_until(|| readers.state.lock().waiting > 0 || parked.is_finished());
         readers.state.lock().ended = true;
         readers.called.notify_all();
-        drop(turn);
+        drop(guard);
         parked.join().unwrap();
     }
 
     #[test]
     fn a_quick_thread_parks_beside_a_waiting_one_and_comes_back_for_a_slow_one_or_the_end() {
         let readers = Arc::new(Readers::default());
-        drop(readers.begin(Pace::Quick));
+        drop(readers.begin(Cost::Quick));
         assert_eq!(readers.state.lock().waiting, 1, "the only thread never parks");
         let other = park_another(&readers);
-        let turn = readers.begin(Pace::Slow);
+        let guard = readers.begin(Cost::Slow);
         wait_until(|| readers.state.lock().waiting > 0 || other.is_finished());
-        drop(turn);
-        // The other thread ends (its second turn may park again, until this one ends like a connection does).
+        drop(guard);
+        // The other thread ends (its second request may park again, until this one ends like a connection does).
         readers.state.lock().ended = true;
         readers.called.notify_all();
         other.join().unwrap();
@@ -183,23 +183,23 @@ mod tests {
     fn only_a_thread_that_is_alone_polls_for_requests() {
         let (ours, _kernels) = std::os::unix::net::UnixStream::pair().unwrap();
         let readers = Arc::new(Readers::new(Some(RequestPoller::new(ours.into()))));
-        let debt_after_turns = || {
-            (0..200).for_each(|_| drop(readers.begin(Pace::Slow)));
+        let debt_after_requests = || {
+            (0..200).for_each(|_| drop(readers.begin(Cost::Slow)));
             readers.poller.as_ref().unwrap().debt()
         };
-        let debt = debt_after_turns();
+        let debt = debt_after_requests();
         assert!(debt > Duration::ZERO, "no request ever comes: polls fail");
         readers.state.lock().waiting += 1;
-        assert_eq!(debt_after_turns(), debt, "another thread waits in the kernel, which wakes it");
+        assert_eq!(debt_after_requests(), debt, "another thread waits in the kernel, which wakes it");
     }
 
     #[test]
     fn nobody_parks_between_two_operations_of_one_request() {
         let readers = Arc::new(Readers::default());
-        drop(readers.begin(Pace::Quick));
+        drop(readers.begin(Cost::Quick));
         readers.state.lock().waiting += 1;
-        drop(readers.begin(Pace::Unanswered));
-        drop(readers.begin(Pace::Unanswered));
+        drop(readers.begin(Cost::Unanswered));
+        drop(readers.begin(Cost::Unanswered));
         assert_eq!(readers.state.lock().waiting, 2);
     }
 }

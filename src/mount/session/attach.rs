@@ -22,11 +22,9 @@ use nix::mount::{MntFlags, MsFlags};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
 use super::confinement::{helper_is_confined, is_allowed_place};
-use super::mountinfo::{is_dead, mounted_at, resolve};
-use super::session::{MountError, MountOptions, UnmountError};
-
-/// The type that the mount table shows.
-pub(super) const FILESYSTEM_TYPE: &str = "fuse.passkeyfs";
+use super::error::{MountError, UnmountError};
+use super::mountinfo::{FILESYSTEM_TYPE, is_dead, mounted_at, resolve};
+use super::options::MountOptions;
 
 const SUBTYPE: &str = "passkeyfs";
 const FUSE_DEVICE: &str = "/dev/fuse";

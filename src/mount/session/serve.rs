@@ -11,179 +11,25 @@ use std::fs::OpenOptions;
 use std::io;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fuser::{Config, Session, SessionACL};
-use thiserror::Error;
 
-use super::answer::Adapter;
-use super::attach::{self, Attachment, FILESYSTEM_TYPE};
-use super::control::DaemonInfo;
-use super::invalidation::{Informed, keep_informed};
-use super::mountinfo::{is_dead, mounted_at, resolve};
-use super::poll_before_sleep::RequestPoller;
-use super::readers::Readers;
-use crate::volume::{AccessTimes, Volume};
+use super::attach::{self, Attachment};
+use super::error::{MountError, UnmountError};
+use super::mountinfo::{FILESYSTEM_TYPE, is_dead, mounted_at, resolve};
+use super::options::MountOptions;
+use crate::mount::adapter::{Adapter, Informed, Readers, RequestPoller, keep_informed};
+use crate::mount::control::DaemonInfo;
+use crate::volume::Volume;
 
 /// How far the kernel reads ahead of a program that reads in sequence.
 const READ_AHEAD_BYTES: u32 = 1 << 20;
 
 /// How many threads read requests when nobody says: enough that some are left when others wait for a disk.
 const THREADS: std::ops::RangeInclusive<usize> = 4..=16;
-
-/// How a volume is mounted.
-#[derive(Debug, Clone, Default)]
-pub struct MountOptions {
-    /// Whether other users than the one who mounts may use it (permissions are checked in any case).
-    pub allow_other: bool,
-    /// Whether the kernel refuses changes.
-    pub read_only: bool,
-    /// Options for the kernel: `nodev`, `dev`, `nosuid`, `suid`, `noexec`, `sync`, `dirsync` … ([`super::is_kernel_option`]).
-    /// Where two contradict, the later one counts; `nodev` and `nosuid` are the default.
-    pub kernel_options: Vec<String>,
-    /// What the mount table shows as mounted: the vault's folder. Empty: just `passkeyfs`.
-    pub source: String,
-    /// How many threads read requests; 0: as many as suit the machine.
-    pub threads: usize,
-    /// Whether a thread sleeps for the next request at once, without polling for it first.
-    pub sleep_at_once: bool,
-    /// Whether the kernel gathers writes, and then owns size and times.
-    pub writeback: bool,
-    /// When opening a file for reading moves its access time.
-    pub access_times: AccessTimes,
-    /// The same for listing a directory.
-    pub directory_access_times: AccessTimes,
-}
-
-/// Why a volume could not be mounted, or served.
-#[derive(Debug, Error)]
-pub enum MountError {
-    /// This kernel has no FUSE.
-    #[error("/dev/fuse is not there")]
-    NoFuseDevice,
-    /// `/dev/fuse` cannot be used.
-    #[error("/dev/fuse cannot be opened: {source}")]
-    FuseDevice {
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The helper that mounts for users is not installed.
-    #[error("fusermount3 is not installed")]
-    NoFusermount,
-    /// `allow_other` is for root, unless `/etc/fuse.conf` allows it.
-    #[error("allow_other is not allowed for users: /etc/fuse.conf has no line user_allow_other")]
-    AllowOtherForbidden,
-    /// The mount point is not there, no directory, or cannot be reached.
-    #[error("{} cannot be mounted on: {source}", mountpoint.display())]
-    Mountpoint {
-        /// The mount point.
-        mountpoint: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// A living passkeyfs is mounted there.
-    #[error("a passkeyfs is already mounted at {}", mountpoint.display())]
-    AlreadyMounted {
-        /// The mount point.
-        mountpoint: PathBuf,
-    },
-    /// A crashed daemon left its mount there, and it could not be cleared.
-    #[error("the dead mount at {} cannot be cleared: {source}", mountpoint.display())]
-    Dead {
-        /// The mount point.
-        mountpoint: PathBuf,
-        /// Why.
-        #[source]
-        source: UnmountError,
-    },
-    /// An option that nobody knows.
-    #[error("the option {option:?} is not known")]
-    UnknownOption {
-        /// Its name.
-        option: String,
-    },
-    /// mount(2) failed.
-    #[error("the kernel refuses to mount at {}: {source}", mountpoint.display())]
-    Kernel {
-        /// The mount point.
-        mountpoint: PathBuf,
-        /// The kernel's error.
-        #[source]
-        source: io::Error,
-    },
-    /// `fusermount3` was refused, and AppArmor's profile for it does not allow the place.
-    #[error("AppArmor does not let fusermount3 mount at {}", mountpoint.display())]
-    HelperConfined {
-        /// The mount point.
-        mountpoint: PathBuf,
-    },
-    /// `fusermount3` failed.
-    #[error("fusermount3 failed: {message}")]
-    Helper {
-        /// What it said.
-        message: String,
-    },
-    /// The kernel and the daemon do not agree on a protocol.
-    #[error("the kernel's FUSE does not answer as it should: {source}")]
-    Handshake {
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// A thread of the mount cannot be started.
-    #[error("a thread cannot be started: {source}")]
-    Thread {
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The connection broke while the volume was mounted.
-    #[error("the connection with the kernel broke: {source}")]
-    Connection {
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-}
-
-/// Why a mount could not be taken off.
-#[derive(Debug, Error)]
-pub enum UnmountError {
-    /// Some process has a file or directory of it in use.
-    #[error("{} is busy", mountpoint.display())]
-    Busy {
-        /// The mount point.
-        mountpoint: PathBuf,
-    },
-    /// No passkeyfs is mounted exactly there, or it is another user's.
-    #[error("no passkeyfs of yours is mounted at {}", mountpoint.display())]
-    NotMounted {
-        /// The mount point.
-        mountpoint: PathBuf,
-    },
-    /// The helper that unmounts for users is not installed.
-    #[error("fusermount3 is not installed")]
-    NoFusermount,
-    /// Something else.
-    #[error("{} cannot be unmounted: {source}", mountpoint.display())]
-    Io {
-        /// The mount point.
-        mountpoint: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-}
-
-impl UnmountError {
-    pub(super) fn io(mountpoint: &Path, source: io::Error) -> Self {
-        Self::Io { mountpoint: mountpoint.into(), source }
-    }
-}
 
 /// A mounted volume. It answers nobody until [`run`](Self::run) is called: requests wait meanwhile.
 pub struct MountSession {

@@ -6,30 +6,33 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+/// The type that the kernel shows for a mounted vault.
+pub(super) const FILESYSTEM_TYPE: &str = "fuse.passkeyfs";
+
 /// One line of the table, as far as it is needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct MountEntry {
+pub(in crate::mount) struct MountEntry {
     /// The filesystem's device number, `major:minor`: ours alone for as long as it is mounted.
-    pub(super) device: String,
+    pub(in crate::mount) device: String,
     /// Where it is.
-    pub(super) mountpoint: PathBuf,
+    pub(in crate::mount) mountpoint: PathBuf,
     /// Its type.
-    pub(super) kind: String,
+    pub(in crate::mount) kind: String,
     /// Of a FUSE filesystem: who mounted it.
-    pub(super) owner: Option<Owner>,
+    pub(in crate::mount) owner: Option<Owner>,
 }
 
 /// The user and the group that a FUSE filesystem belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Owner {
+pub(in crate::mount) struct Owner {
     /// The user's number.
-    pub(super) user: u32,
+    pub(in crate::mount) user: u32,
     /// The group's number.
-    pub(super) group: u32,
+    pub(in crate::mount) group: u32,
 }
 
 /// The mount that is seen at `mountpoint` (the last one made there), which must be an absolute path without symlinks.
-pub(super) fn mounted_at(mountpoint: &Path) -> io::Result<Option<MountEntry>> {
+pub(in crate::mount) fn mounted_at(mountpoint: &Path) -> io::Result<Option<MountEntry>> {
     let table = std::fs::read("/proc/self/mountinfo")?;
     Ok(entries(&table).filter(|entry| entry.mountpoint == mountpoint).last())
 }
@@ -43,7 +46,7 @@ pub fn is_dead(mountpoint: &Path) -> bool {
 }
 
 /// The absolute path of a mount point, even of a dead one, on which `canonicalize` itself would fail.
-pub(super) fn resolve(mountpoint: &Path) -> io::Result<PathBuf> {
+pub(in crate::mount) fn resolve(mountpoint: &Path) -> io::Result<PathBuf> {
     match mountpoint.canonicalize() {
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTCONN | libc::EACCES)) => {
             let name = mountpoint.file_name().ok_or(error)?;

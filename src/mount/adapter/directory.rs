@@ -9,8 +9,9 @@ use std::os::unix::ffi::OsStrExt;
 
 use fuser::{Errno, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
 
-use super::answer::{Adapter, Call, GENERATION, VALIDITY};
+use super::answer::{Call, GENERATION, VALIDITY};
 use super::convert::{bare_attributes, file_type, inode_number};
+use super::parts::Adapter;
 use crate::format::InodeNumber;
 use crate::volume::DirectoryEntry;
 

@@ -1,24 +1,19 @@
-//! What every request shares: the volume it is done on, the guard around the work, and the common replies.
+//! What every request shares: the guard around the work, and the common replies.
 //!
 //! Promises: an operation's error is logged and numbered in one place (`errno.rs`); a panic in one is logged and
-//! answered with `EIO`, and the daemon lives on, but takes no more changes: what the panic left half done in memory is
-//! not to reach the vault. What was acknowledged is in the journal and in the folder.
+//! answered with `EIO`. The daemon goes on, but accepts no more changes, so that state left inconsistent by the panic is not
+//! written to the vault. Acknowledged changes are in the journal and in the folder.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fuser::{Errno, Generation, INodeNo, ReplyAttr, ReplyEmpty, ReplyEntry, Request};
 
-use super::closing::Closing;
-use super::control::DaemonInfo;
 use super::convert;
 use super::errno::FailureLog;
-use super::readers::Readers;
-use super::session::MountOptions;
-use super::stale_attributes::StaleAttributes;
-use crate::volume::{AccessTimes, Attributes, Volume, VolumeError};
+use super::parts::Adapter;
+use crate::volume::{Attributes, Volume, VolumeError};
 
 /// How long the kernel may use a name or attributes without asking. Nobody but the kernel changes them behind it.
 /// A name that does not exist is never remembered.
@@ -35,7 +30,7 @@ const ADVISED_BLOCK_BYTES_WRITEBACK: u32 = 1 << 12;
 
 /// What an operation is called in the log, and for whom it is done.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Call {
+pub(in crate::mount) struct Call {
     operation: &'static str,
     inode: u64,
     pid: u32,
@@ -53,62 +48,9 @@ impl Call {
     }
 }
 
-/// The volume, as the kernel sees it.
-pub(super) struct Adapter {
-    pub(super) volume: Arc<Volume>,
-    pub(super) daemon: Arc<DaemonInfo>,
-    /// Who mounted it, and so may control the daemon.
-    pub(super) owner: u32,
-    pub(super) writeback: bool,
-    pub(super) access_times: AccessTimes,
-    pub(super) directory_access_times: AccessTimes,
-    pub(super) readers: Arc<Readers>,
-    /// How the kernel is told of attributes that it does not know to have changed.
-    pub(super) stale: Arc<StaleAttributes>,
-    pub(super) closing: Closing,
-    /// How many requests showed that somebody uses the mount.
-    pub(super) uses: Arc<AtomicU64>,
-    failures: FailureLog,
-}
-
 impl Adapter {
-    pub(super) fn new(
-        volume: Arc<Volume>,
-        daemon: DaemonInfo,
-        owner: u32,
-        options: &MountOptions,
-        readers: Readers,
-    ) -> Self {
-        let (daemon, readers, uses) = (Arc::new(daemon), Arc::new(readers), Arc::default());
-        volume.before_waiting({
-            // The volume may outlive the connection, which ends with its last file descriptor.
-            let readers = Arc::downgrade(&readers);
-            Box::new(move || readers.upgrade().iter().for_each(|readers| readers.hand_over()))
-        });
-        let stale = Arc::new(StaleAttributes::default());
-        volume.after_dropping_set_id({
-            let stale = Arc::downgrade(&stale);
-            Box::new(move |inode| stale.upgrade().iter().for_each(|stale| stale.tell(inode)))
-        });
-        // Nothing moves where the kernel refuses changes.
-        let moved = |times| if options.read_only { AccessTimes::Never } else { times };
-        Self {
-            volume,
-            daemon,
-            owner,
-            writeback: options.writeback,
-            access_times: moved(options.access_times),
-            directory_access_times: moved(options.directory_access_times),
-            readers,
-            stale,
-            closing: Closing::new(),
-            uses,
-            failures: FailureLog::default(),
-        }
-    }
-
     /// Does one operation; a failure is logged, a panic too.
-    pub(super) fn perform<T>(
+    pub(in crate::mount) fn perform<T>(
         &self,
         call: Call,
         work: impl FnOnce(&Volume) -> Result<T, VolumeError>,
@@ -117,7 +59,10 @@ impl Adapter {
             self.uses.fetch_add(1, Ordering::Relaxed);
         }
         guard(&self.failures, call, || work(&self.volume)).unwrap_or_else(|Panicked| {
-            self.volume.stop_changes(format!("{} has failed inside; mount the vault again", call.operation));
+            self.volume.stop_changes(format!(
+                "internal error in {}; the volume is now read-only, mount it again",
+                call.operation
+            ));
             Err(Errno::EIO)
         })
     }

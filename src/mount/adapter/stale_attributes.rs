@@ -17,11 +17,11 @@ use crate::format::InodeNumber;
 
 /// The way to the kernel, once the connection stands.
 #[derive(Debug, Default)]
-pub(super) struct StaleAttributes(OnceLock<Notifier>);
+pub(in crate::mount) struct StaleAttributes(OnceLock<Notifier>);
 
 impl StaleAttributes {
     /// Sets the connection. Before that the kernel has no attributes.
-    pub(super) fn connect(&self, notifier: Notifier) {
+    pub(in crate::mount) fn connect(&self, notifier: Notifier) {
         self.0.set(notifier).ok();
     }
 

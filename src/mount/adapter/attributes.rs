@@ -7,9 +7,10 @@
 
 use fuser::{Errno, INodeNo, ReplyEmpty, ReplyStatfs, ReplyXattr};
 
-use super::answer::{Adapter, Call};
+use super::answer::Call;
 use super::caller::Caller;
 use super::convert::{self, inode_number};
+use super::parts::Adapter;
 use crate::volume::{AccessTimes, Volume, VolumeError};
 
 /// The attribute that holds a file's POSIX ACL.

@@ -17,7 +17,7 @@ const BACKGROUND_REQUESTS_MAX: u16 = 64;
 /// buffered reads see the old content until the pages are evicted; without it such a write is done synchronously).
 ///
 /// `HANDLE_KILLPRIV_V2` spares a `getxattr` before each `write`, by which the kernel would find out whether there is a file
-/// capability to drop. In exchange the kernel has to be told of set-id bits that were dropped: `stale_attributes.rs`.
+/// capability to drop. In exchange the kernel has to be told of set-id bits that were dropped: `adapter/stale_attributes.rs`.
 ///
 /// `opendir` is not answered with `ENOSYS` either: the kernel would then cache directory listings, and a second walk
 /// with `stat`, once names have timed out, would look up one by one what `readdirplus` gives by the hundred.
@@ -36,7 +36,7 @@ const WISHES: [InitFlags; 11] = [
 ];
 
 /// Asks the kernel for what it knows of the wishes.
-pub(super) fn negotiate(config: &mut KernelConfig, writeback: bool) {
+pub(in crate::mount) fn negotiate(config: &mut KernelConfig, writeback: bool) {
     let writeback = writeback.then_some(InitFlags::FUSE_WRITEBACK_CACHE);
     for wish in WISHES.into_iter().chain(writeback) {
         if let Err(missing) = config.add_capabilities(wish) {

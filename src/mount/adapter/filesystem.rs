@@ -9,7 +9,7 @@
 //! - A reference or handle that the volume counted for a reply reaches the kernel: nothing can fail between the two.
 //! - Nothing that may take long for other reasons than the disk (publishing) holds up a reader thread.
 //!
-//! What needs more than a call and a reply lies beside this file: `attributes.rs`, `directory.rs`, `control.rs`.
+//! What needs more than a call and a reply lies beside this file: `attributes.rs`, `directory.rs`, and in `control/server.rs`.
 
 use std::ffi::OsStr;
 use std::io;
@@ -24,11 +24,12 @@ use fuser::{
     ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use super::answer::{Adapter, Call, GENERATION, VALIDITY};
+use super::answer::{Call, GENERATION, VALIDITY};
 use super::caller::Caller;
 use super::convert::{self, inode_number, permissions};
-use super::negotiate::negotiate;
-use super::readers::Pace;
+use super::parts::Adapter;
+use super::readers::Cost;
+use crate::mount::session::negotiate;
 use crate::volume::{AccessTimes, FileKind, NewNode, Place, RenameMode, SetAttributes, Volume, VolumeError};
 
 /// Longest range that one `copy_file_range` may copy: its answer has 32 bits, and block alignment is kept.
@@ -37,8 +38,8 @@ const COPY_BYTES_MAX: u64 = 1 << 31;
 /// Requests for more content than this are worth another thread.
 const QUICK_BYTES_MAX: usize = 64 << 10;
 
-fn pace_of(bytes: usize) -> Pace {
-    if bytes > QUICK_BYTES_MAX { Pace::Slow } else { Pace::Quick }
+fn cost_of(bytes: usize) -> Cost {
+    if bytes > QUICK_BYTES_MAX { Cost::Slow } else { Cost::Quick }
 }
 
 /// A node that `request` creates.
@@ -58,13 +59,13 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let _turn = self.readers.begin(Pace::Quick);
+        let _guard = self.readers.begin(Cost::Quick);
         let call = Call::new("lookup", request, parent);
         self.answer_entry(call, reply, |volume| volume.lookup(inode_number(parent), name.as_bytes()));
     }
 
     fn forget(&self, request: &Request, inode: INodeNo, references: u64) {
-        let _turn = self.readers.begin(Pace::Unanswered);
+        let _guard = self.readers.begin(Cost::Unanswered);
         let forgotten = |volume: &Volume| {
             volume.forget(inode_number(inode), references);
             Ok(())
@@ -74,7 +75,7 @@ impl Filesystem for Adapter {
     }
 
     fn getattr(&self, request: &Request, inode: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
-        let _turn = self.readers.begin(Pace::Quick);
+        let _guard = self.readers.begin(Cost::Quick);
         let call = Call::new("getattr", request, inode);
         self.answer_attributes(call, reply, |volume| volume.attributes(inode_number(inode)));
     }
@@ -97,7 +98,7 @@ impl Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let _turn = self.readers.begin(Pace::Quick);
+        let _guard = self.readers.begin(Cost::Quick);
         let caller = Caller::of(request);
         self.answer_attributes(Call::new("setattr", request, inode), reply, |volume| {
             let set = SetAttributes {
@@ -115,7 +116,7 @@ impl Filesystem for Adapter {
     }
 
     fn readlink(&self, request: &Request, inode: INodeNo, reply: ReplyData) {
-        let _turn = self.readers.begin(Pace::Quick);
+        let _guard = self.readers.begin(Cost::Quick);
         let call = Call::new("readlink", request, inode);
         match self.perform(call, |volume| volume.read_symlink(inode_number(inode))) {
             Ok(target) => reply.data(&target),
@@ -133,7 +134,7 @@ impl Filesystem for Adapter {
         device_number: u32,
         reply: ReplyEntry,
     ) {
-        let _turn = self.readers.begin(Pace::Quick);
+        let _guard = self.readers.begin(Cost::Quick);
         let new = new_node(request, mode, umask);
         self.answer_entry(Call::new("mknod", request, parent), reply, |volume| {
             let kind = convert::node_kind(mode).ok_or(VolumeError::Invalid("this kind of node"))?;
@@ -144,26 +145,26 @@ impl Filesystem for Adapter {
     }
 
     fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
-        let _turn = self.readers.begin(Pace::Quick);
+        let _guard = self.readers.begin(Cost::Quick);
         let new = new_node(request, mode, umask);
         let call = Call::new("mkdir", request, parent);
         self.answer_entry(call, reply, |volume| volume.make_directory(inode_number(parent), name.as_bytes(), &new));
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _turn = self.readers.begin(Pace::Quick);
+        let _guard = self.readers.begin(Cost::Quick);
         let call = Call::new("unlink", request, parent);
         self.answer_empty(call, reply, |volume| volume.unlink(inode_number(parent), name.as_bytes()));
     }
 
     fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _turn = self.readers.begin(Pace::Quick);
+        let _guard = self.readers.begin(Cost::Quick);
         let call = Call::new("rmdir", request, parent);
         self.answer_empty(call, reply, |volume| volume.remove_directory(inode_number(parent), name.as_bytes()));
     }
 
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
-        let _turn = self.readers.begin(Pace::Quick);
+        let _guard = self.readers.begin(Cost::Quick);
         let new = new_node(request, 0o777, 0);
         let target = target.as_os_str().as_bytes();
         self.answer_entry(Call::new("symlink", request, parent), reply, |volume| {
@@ -181,7 +182,7 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let _turn = self.readers.begin(Pace::Quick);
+        let _guard = self.readers.begin(Cost::Quick);
         let whiteout = new_node(request, 0, 0);
         self.answer_empty(Call::new("rename", request, parent), reply, |volume| {
             let (leaves_whiteout, rest) = convert::split_whiteout(flags);
@@ -201,14 +202,14 @@ impl Filesystem for Adapter {
     }
 
     fn link(&self, request: &Request, inode: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let _turn = self.readers.begin(Pace::Quick);
+        let _guard = self.readers.begin(Cost::Quick);
         self.answer_entry(Call::new("link", request, inode), reply, |volume| {
             volume.link(inode_number(inode), inode_number(parent), name.as_bytes())
         });
     }
 
     fn open(&self, request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let _turn = self.readers.begin(Pace::Quick);
+        let _guard = self.readers.begin(Cost::Quick);
         let call = Call::new("open", request, inode);
         let reads = flags.acc_mode() != OpenAccMode::O_WRONLY && flags.0 & libc::O_NOATIME == 0;
         let times = if reads { self.access_times } else { AccessTimes::Never };
@@ -233,7 +234,7 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let _turn = self.readers.begin(Pace::Quick);
+        let _guard = self.readers.begin(Cost::Quick);
         let new = new_node(request, mode, umask);
         let call = Call::new("create", request, parent);
         match self.perform(call, |volume| volume.create_file(inode_number(parent), name.as_bytes(), &new)) {
@@ -257,7 +258,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let _turn = self.readers.begin(pace_of(length as usize));
+        let _guard = self.readers.begin(cost_of(length as usize));
         let call = Call::new("read", request, inode);
         match self.perform(call, |volume| volume.read(inode_number(inode), offset, length as usize)) {
             Ok(data) => reply.data(&data),
@@ -277,7 +278,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let _turn = self.readers.begin(pace_of(data.len()));
+        let _guard = self.readers.begin(cost_of(data.len()));
         // Where the kernel gathers writes, or hands over those to mapped files, their offsets are not the end.
         let is_gathered = self.writeback || write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         let is_append = flags.0 & libc::O_APPEND != 0 && !is_gathered;
@@ -297,7 +298,7 @@ impl Filesystem for Adapter {
     }
 
     fn flush(&self, request: &Request, inode: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
-        let _turn = self.readers.begin(Pace::Quick);
+        let _guard = self.readers.begin(Cost::Quick);
         self.answer_empty(Call::new("flush", request, inode), reply, |volume| {
             volume.flush_file();
             Ok(())
@@ -314,7 +315,7 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        let _turn = self.readers.begin(Pace::Quick);
+        let _guard = self.readers.begin(Cost::Quick);
         self.answer_empty(Call::new("release", request, inode), reply, |volume| {
             volume.close_file(inode_number(inode));
             Ok(())
@@ -322,19 +323,19 @@ impl Filesystem for Adapter {
     }
 
     fn fsync(&self, request: &Request, inode: INodeNo, _: FileHandle, _data_only: bool, reply: ReplyEmpty) {
-        let _turn = self.readers.begin(Pace::Slow);
+        let _guard = self.readers.begin(Cost::Slow);
         let call = Call::new("fsync", request, inode);
         self.answer_empty(call, reply, |volume| volume.sync_file(inode_number(inode)));
     }
 
     fn fsyncdir(&self, request: &Request, inode: INodeNo, _: FileHandle, _data_only: bool, reply: ReplyEmpty) {
-        let _turn = self.readers.begin(Pace::Slow);
+        let _guard = self.readers.begin(Cost::Slow);
         let call = Call::new("fsyncdir", request, inode);
         self.answer_empty(call, reply, |volume| volume.sync_file(inode_number(inode)));
     }
 
     fn opendir(&self, request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let _turn = self.readers.begin(Pace::Quick);
+        let _guard = self.readers.begin(Cost::Quick);
         if self.directory_access_times != AccessTimes::Never && flags.0 & libc::O_NOATIME == 0 {
             let call = Call::new("opendir", request, inode);
             let note = |volume: &Volume| {
@@ -347,22 +348,22 @@ impl Filesystem for Adapter {
     }
 
     fn releasedir(&self, _: &Request, _: INodeNo, _: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
-        let _turn = self.readers.begin(Pace::Quick);
+        let _guard = self.readers.begin(Cost::Quick);
         reply.ok();
     }
 
     fn readdir(&self, request: &Request, inode: INodeNo, _: FileHandle, cookie: u64, reply: ReplyDirectory) {
-        let _turn = self.readers.begin(Pace::Quick);
+        let _guard = self.readers.begin(Cost::Quick);
         self.answer_directory(Call::new("readdir", request, inode), inode, cookie, reply);
     }
 
     fn readdirplus(&self, request: &Request, inode: INodeNo, _: FileHandle, cookie: u64, reply: ReplyDirectoryPlus) {
-        let _turn = self.readers.begin(Pace::Quick);
+        let _guard = self.readers.begin(Cost::Quick);
         self.answer_directory_plus(Call::new("readdirplus", request, inode), inode, cookie, reply);
     }
 
     fn statfs(&self, request: &Request, inode: INodeNo, reply: ReplyStatfs) {
-        let _turn = self.readers.begin(Pace::Quick);
+        let _guard = self.readers.begin(Cost::Quick);
         self.answer_space(Call::new("statfs", request, inode), reply);
     }
 
@@ -376,23 +377,23 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        let _turn = self.readers.begin(Pace::Quick);
+        let _guard = self.readers.begin(Cost::Quick);
         let call = Call::new("setxattr", request, inode);
         self.answer_set_attribute(call, Caller::of(request), inode, name.as_bytes(), value, flags, reply);
     }
 
     fn getxattr(&self, request: &Request, inode: INodeNo, name: &OsStr, room: u32, reply: ReplyXattr) {
-        let _turn = self.readers.begin(Pace::Quick);
+        let _guard = self.readers.begin(Cost::Quick);
         self.answer_attribute(Call::new("getxattr", request, inode), inode, name.as_bytes(), room, reply);
     }
 
     fn listxattr(&self, request: &Request, inode: INodeNo, room: u32, reply: ReplyXattr) {
-        let _turn = self.readers.begin(Pace::Quick);
+        let _guard = self.readers.begin(Cost::Quick);
         self.answer_attribute_names(Call::new("listxattr", request, inode), Caller::of(request), inode, room, reply);
     }
 
     fn removexattr(&self, request: &Request, inode: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _turn = self.readers.begin(Pace::Quick);
+        let _guard = self.readers.begin(Cost::Quick);
         self.answer_remove_attribute(Call::new("removexattr", request, inode), inode, name.as_bytes(), reply);
     }
 
@@ -406,7 +407,7 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let _turn = self.readers.begin(Pace::Slow);
+        let _guard = self.readers.begin(Cost::Slow);
         let caller = Caller::of(request);
         self.answer_empty(Call::new("fallocate", request, inode), reply, |volume| {
             let what = convert::allocate(mode).ok_or(VolumeError::NotSupported)?;
@@ -424,7 +425,7 @@ impl Filesystem for Adapter {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        let _turn = self.readers.begin(Pace::Quick);
+        let _guard = self.readers.begin(Cost::Quick);
         let found = self.perform(Call::new("lseek", request, inode), |volume| {
             let target = convert::seek_target(whence).ok_or(VolumeError::Invalid("this kind of seek"))?;
             let offset = u64::try_from(offset).map_err(|_| VolumeError::NoSuchOffset)?;
@@ -450,7 +451,7 @@ impl Filesystem for Adapter {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        let _turn = self.readers.begin(Pace::Slow);
+        let _guard = self.readers.begin(Cost::Slow);
         let caller = Caller::of(request);
         let length = length.min(COPY_BYTES_MAX);
         let copied = self.perform(Call::new("copy_file_range", request, target), |volume| {
@@ -477,7 +478,7 @@ impl Filesystem for Adapter {
         _room: u32,
         reply: ReplyIoctl,
     ) {
-        let _turn = self.readers.begin(Pace::Slow);
+        let _guard = self.readers.begin(Cost::Slow);
         self.answer_control(Call::new("ioctl", request, inode), request.uid(), inode, command, input, reply);
     }
 
@@ -491,7 +492,7 @@ impl Filesystem for Adapter {
         _: PollFlags,
         reply: ReplyPoll,
     ) {
-        let _turn = self.readers.begin(Pace::Quick);
+        let _guard = self.readers.begin(Cost::Quick);
         // Files are always ready; the kernel knows that itself, and stops asking after this answer.
         reply.error(Errno::ENOSYS);
     }
