@@ -8,8 +8,8 @@ use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::mount_table::{self, MountEntry};
 use super::output::shell_word;
+use crate::mount::mount_table::{self, MountEntry};
 
 /// A place where a mount can be seen.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,10 +6,10 @@ use anyhow::Context;
 
 use super::exit::Exit;
 use super::failure::failure;
-use super::mount_table::{self, MountEntry};
 use super::output::shell_word;
 use super::state_folder;
 use super::vault::VaultPlace;
+use crate::mount::mount_table::{self, MountEntry};
 
 const LIST: &str = "`passkeyfs status` lists the vaults that are mounted, and where.";
 

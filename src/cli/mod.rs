@@ -9,7 +9,7 @@
 //! | a command line is defined | `args.rs`; help, completions and manual come from it (`generate.rs`) |
 //! | a vault is mounted | `mount.rs`, `daemon.rs`, `read_only.rs`; for mount(8) `mount_helper.rs`, `mount_options.rs` |
 //! | a vault is mounted over files | `hidden.rs`: refused |
-//! | a mount ends | `umount.rs`, `find_mount.rs`, `publishing.rs`, `holders.rs`, `elsewhere.rs`, `mount_table.rs`; by itself: `watch.rs`, `sleep.rs`, `ending.rs` |
+//! | a mount ends | `umount.rs`, `find_mount.rs`, `publishing.rs`, `holders.rs`, `elsewhere.rs`; by itself: `watch.rs`, `sleep.rs`, `ending.rs` |
 //! | its user is told that something is wrong | `trouble.rs` |
 //! | it runs as a service | `service_config.rs`, `mount.rs` |
 //! | an error becomes two lines and a number | `advice.rs`, `advice_authenticator.rs`, `failure.rs`, `usage.rs`, `exit.rs` |
@@ -46,7 +46,6 @@ pub mod logging;
 pub mod mount;
 pub mod mount_helper;
 pub mod mount_options;
-pub mod mount_table;
 pub mod output;
 pub mod publishing;
 mod read_only;

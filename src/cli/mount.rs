@@ -28,10 +28,8 @@ use super::output::shell_word;
 use super::status::format_seconds;
 use super::vault::{VaultPlace, open_keys};
 use super::watch::{self, Watch};
-use super::{
-    advice, allocation, apart, hidden, logging, mount_table, output, read_only, service_config, staging, trouble,
-};
-use crate::mount::{DaemonInfo, MountOptions, MountSession, is_dead, mount, unmount};
+use super::{advice, allocation, apart, hidden, logging, output, read_only, service_config, staging, trouble};
+use crate::mount::{DaemonInfo, MountOptions, MountSession, is_dead, mount, mount_table, unmount};
 use crate::unlock::{KnownKeys, set_service_status, tell_service_manager};
 use crate::volume::{Volume, VolumeError, VolumeOptions};
 

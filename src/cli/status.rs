@@ -16,10 +16,10 @@ use super::exit::Exit;
 use super::failure::failure;
 use super::size::format_size;
 use super::vault::VaultPlace;
-use super::{advice, mount_table, output, state_folder};
+use super::{advice, output, state_folder};
 use crate::check::count;
 use crate::format::DeviceId;
-use crate::mount::{DaemonStatus, request_status};
+use crate::mount::{DaemonStatus, mount_table, request_status};
 use crate::store::Space;
 use crate::unlock::{UnlockError, list_slots};
 use crate::volume::reserve_bytes;
@@ -158,7 +158,7 @@ impl Mounted {
 }
 
 fn is_ours(entry: &mount_table::MountEntry) -> bool {
-    entry.user.is_none_or(|user| user == nix::unistd::geteuid().as_raw())
+    entry.owner.is_none_or(|owner| owner.user == nix::unistd::geteuid().as_raw())
 }
 
 fn all_mounted() -> anyhow::Result<Mounted> {

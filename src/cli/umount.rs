@@ -22,8 +22,8 @@ use super::find_mount::{self, Names};
 use super::holders::{self, How};
 use super::output::shell_word;
 use super::state_folder::{self, LockHolder};
-use super::{advice, mount_table, output, publishing};
-use crate::mount::{ControlError, UnmountError, request_status, unmount};
+use super::{advice, output, publishing};
+use crate::mount::{ControlError, UnmountError, mount_table, request_status, unmount};
 
 /// How long a wait is before a person at a terminal is told about it.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -21,5 +21,5 @@ pub use control::{
 };
 pub use session::{
     ALLOWED_PLACES, HELPER_PROFILE, MountError, MountOptions, MountSession, UnmountError, Unmounter, UseCount,
-    allow_place_command, helper_is_confined, is_dead, is_kernel_option, mount, unmount,
+    allow_place_command, helper_is_confined, is_dead, is_kernel_option, mount, mount_table, unmount,
 };

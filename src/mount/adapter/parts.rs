@@ -17,13 +17,13 @@ pub(in crate::mount) struct Adapter {
     pub(in crate::mount) daemon: Arc<DaemonInfo>,
     /// Who mounted it, and so may control the daemon.
     pub(in crate::mount) owner: u32,
-    pub(in crate::mount) writeback: bool,
-    pub(in crate::mount) access_times: AccessTimes,
-    pub(in crate::mount) directory_access_times: AccessTimes,
-    pub(in crate::mount) readers: Arc<Readers>,
+    pub(super) writeback: bool,
+    pub(super) access_times: AccessTimes,
+    pub(super) directory_access_times: AccessTimes,
+    pub(super) readers: Arc<Readers>,
     /// How the kernel is told of attributes that it does not know to have changed.
     pub(in crate::mount) stale: Arc<StaleAttributes>,
-    pub(in crate::mount) closing: Closing,
+    pub(super) closing: Closing,
     /// How many requests showed that somebody uses the mount.
     pub(in crate::mount) uses: Arc<AtomicU64>,
     pub(super) failures: FailureLog,

@@ -8,7 +8,7 @@
 
 use std::io;
 
-use crate::mount::session::mountinfo::Owner;
+use crate::mount::session::mount_table::Owner;
 
 /// Does `work` with the ids of `owner`. Only root may.
 pub(super) fn as_owner<T: Send>(owner: Owner, work: impl FnOnce() -> T + Send) -> io::Result<T> {

@@ -22,7 +22,7 @@ use super::key_request::{ChangeRequest, KeyAnswer, KeyRequest};
 use super::protocol::{ANSWER_BYTES_MAX, Answer, LENGTH_BYTES, unpack};
 use super::published::Published;
 use crate::format::{CommitId, EpochId};
-use crate::mount::session::mountinfo::{self, mounted_at};
+use crate::mount::session::mount_table::{self, mounted_at};
 use crate::unlock::EpochKeyEntry;
 use crate::volume::{KeyChange, KeyChanged, UsedSlot, ValidSlot, VolumeError};
 
@@ -123,7 +123,7 @@ fn ask<T: DeserializeOwned + Send>(
     let ask = || ask_directly(mountpoint, request, &ioctl);
     match ask() {
         Err(error @ ControlError::NotAllowed { .. }) if is_root() => {
-            let entry = mountinfo::resolve(mountpoint).and_then(|resolved| mounted_at(&resolved));
+            let entry = mount_table::resolve(mountpoint).and_then(|resolved| mounted_at(&resolved));
             let Some(owner) = entry.ok().flatten().and_then(|entry| entry.owner) else { return Err(error) };
             as_owner(owner, ask).unwrap_or(Err(error))
         }

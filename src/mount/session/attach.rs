@@ -23,7 +23,8 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
 use super::confinement::{helper_is_confined, is_allowed_place};
 use super::error::{MountError, UnmountError};
-use super::mountinfo::{FILESYSTEM_TYPE, is_dead, mounted_at, resolve};
+use super::kernel_options::kernel_flags;
+use super::mount_table::{FILESYSTEM_TYPE, is_dead, mounted_at, resolve};
 use super::options::MountOptions;
 
 const SUBTYPE: &str = "passkeyfs";
@@ -42,34 +43,11 @@ pub(super) struct Attachment {
     device: String,
 }
 
-/// Options for the kernel, which the helper knows too: what each sets and clears.
-///
-/// Those about access times are not among them: the kernel does not move the access times of a FUSE filesystem, whatever
-/// they say, and helpers differ in which of them they refuse.
-const KERNEL_OPTIONS: [(&str, MsFlags, MsFlags); 11] = [
-    ("nodev", MsFlags::MS_NODEV, MsFlags::empty()),
-    ("dev", MsFlags::empty(), MsFlags::MS_NODEV),
-    ("nosuid", MsFlags::MS_NOSUID, MsFlags::empty()),
-    ("suid", MsFlags::empty(), MsFlags::MS_NOSUID),
-    ("noexec", MsFlags::MS_NOEXEC, MsFlags::empty()),
-    ("exec", MsFlags::empty(), MsFlags::MS_NOEXEC),
-    ("sync", MsFlags::MS_SYNCHRONOUS, MsFlags::empty()),
-    ("async", MsFlags::empty(), MsFlags::MS_SYNCHRONOUS),
-    ("dirsync", MsFlags::MS_DIRSYNC, MsFlags::empty()),
-    ("ro", MsFlags::MS_RDONLY, MsFlags::empty()),
-    ("rw", MsFlags::empty(), MsFlags::MS_RDONLY),
-];
-
-/// Whether [`MountOptions::kernel_options`] may hold `option`.
-pub fn is_kernel_option(option: &str) -> bool {
-    KERNEL_OPTIONS.iter().any(|(name, ..)| *name == option)
-}
-
 /// Attaches a new connection at `mountpoint`, clearing a dead passkeyfs that is there.
 pub(super) fn attach(mountpoint: &Path, options: &MountOptions) -> Result<(OwnedFd, Attachment), MountError> {
     let unusable = |source: io::Error| MountError::Mountpoint { mountpoint: mountpoint.into(), source };
     let resolved = resolve(mountpoint).map_err(unusable)?;
-    if mounted_at(&resolved).map_err(unusable)?.is_some_and(|entry| entry.kind == FILESYSTEM_TYPE) {
+    if mounted_at(&resolved).map_err(unusable)?.is_some_and(|entry| entry.is_passkeyfs) {
         if !is_dead(&resolved) {
             return Err(MountError::AlreadyMounted { mountpoint: resolved });
         }
@@ -84,7 +62,7 @@ pub(super) fn attach(mountpoint: &Path, options: &MountOptions) -> Result<(Owned
         Some(connection) => connection,
         None => attach_by_helper(&resolved, options)?,
     };
-    let entry = mounted_at(&resolved).map_err(unusable)?.filter(|entry| entry.kind == FILESYSTEM_TYPE);
+    let entry = mounted_at(&resolved).map_err(unusable)?.filter(|entry| entry.is_passkeyfs);
     let Some(entry) = entry else {
         return Err(unusable(io::Error::other("the mount is not in the mount table")));
     };
@@ -136,21 +114,6 @@ pub(super) fn detach(mountpoint: &Path, lazily: bool) -> Result<(), UnmountError
 fn clear_dead(mountpoint: &Path) -> Result<(), MountError> {
     log::warn!("clearing the mount that a crashed daemon left at {}", mountpoint.display());
     detach(mountpoint, true).map_err(|source| MountError::Dead { mountpoint: mountpoint.into(), source })
-}
-
-/// The flags of mount(2) for the options; one that is not known is refused by name.
-fn kernel_flags(options: &MountOptions) -> Result<MsFlags, MountError> {
-    // As everywhere with FUSE: devices and set-id programs only if asked for.
-    let mut flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID;
-    for option in &options.kernel_options {
-        let known = KERNEL_OPTIONS.iter().find(|(name, ..)| name == option);
-        let (_, set, clear) = known.ok_or_else(|| MountError::UnknownOption { option: option.clone() })?;
-        flags = (flags | *set) & !*clear;
-    }
-    if options.read_only {
-        flags |= MsFlags::MS_RDONLY;
-    }
-    Ok(flags)
 }
 
 /// Mounts by mount(2); `None` when we may not and the helper has to.
@@ -304,25 +267,6 @@ mod tests {
             kernel_options: kernel_options.iter().map(|&option| option.to_owned()).collect(),
             source: "/home/me/a,b\\c".into(),
             ..MountOptions::default()
-        }
-    }
-
-    #[test]
-    fn devices_and_set_id_programs_are_off_unless_asked_for_and_the_last_word_counts() {
-        let default = MsFlags::MS_NODEV | MsFlags::MS_NOSUID;
-        assert_eq!(kernel_flags(&options(&[])).expect("known"), default);
-        assert_eq!(kernel_flags(&options(&["suid", "dev"])).expect("known"), MsFlags::empty());
-        assert_eq!(kernel_flags(&options(&["suid", "nosuid"])).expect("known"), default);
-        let read_only = MountOptions { read_only: true, ..options(&["noexec"]) };
-        assert_eq!(kernel_flags(&read_only).expect("known"), default | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY);
-    }
-
-    #[test]
-    fn an_unknown_option_is_refused_by_name() {
-        let refused = kernel_flags(&options(&["noexec", "nosuch"]));
-        assert!(matches!(refused, Err(MountError::UnknownOption { option }) if option == "nosuch"));
-        for about_access_times in ["atime", "noatime", "relatime", "strictatime", "lazytime", "nodiratime"] {
-            assert!(!is_kernel_option(about_access_times), "{about_access_times}");
         }
     }
 

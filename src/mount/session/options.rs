@@ -9,8 +9,9 @@ pub struct MountOptions {
     pub allow_other: bool,
     /// Whether the kernel refuses changes.
     pub read_only: bool,
-    /// Options for the kernel: `nodev`, `dev`, `nosuid`, `suid`, `noexec`, `sync`, `dirsync` … ([`is_kernel_option`](crate::mount::is_kernel_option)).
-    /// Where two contradict, the later one counts; `nodev` and `nosuid` are the default.
+    /// Options for the kernel: `nodev`, `dev`, `nosuid`, `suid`, `noexec`, `sync`, `dirsync` …
+    /// ([`is_kernel_option`](crate::mount::is_kernel_option)). Of two that contradict, the later one counts; `nodev` and
+    /// `nosuid` are the default.
     pub kernel_options: Vec<String>,
     /// What the mount table shows as mounted: the vault's folder. Empty: just `passkeyfs`.
     pub source: String,

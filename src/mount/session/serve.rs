@@ -19,7 +19,7 @@ use fuser::{Config, Session, SessionACL};
 
 use super::attach::{self, Attachment};
 use super::error::{MountError, UnmountError};
-use super::mountinfo::{FILESYSTEM_TYPE, is_dead, mounted_at, resolve};
+use super::mount_table::{is_dead, mounted_at, resolve};
 use super::options::MountOptions;
 use crate::mount::adapter::{Adapter, Informed, Readers, RequestPoller, keep_informed};
 use crate::mount::control::DaemonInfo;
@@ -164,7 +164,7 @@ impl Unmounter {
 pub fn unmount(mountpoint: &Path) -> Result<(), UnmountError> {
     let resolved = resolve(mountpoint).map_err(|source| UnmountError::io(mountpoint, source))?;
     let entry = mounted_at(&resolved).map_err(|source| UnmountError::io(mountpoint, source))?;
-    if entry.is_none_or(|entry| entry.kind != FILESYSTEM_TYPE) {
+    if entry.is_none_or(|entry| !entry.is_passkeyfs) {
         return Err(UnmountError::NotMounted { mountpoint: resolved });
     }
     attach::detach(&resolved, is_dead(&resolved))

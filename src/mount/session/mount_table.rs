@@ -1,4 +1,4 @@
-//! What the kernel says is mounted where: `/proc/self/mountinfo`, and paths resolved without touching a dead mount.
+//! What is mounted where, from `/proc/self/mountinfo`, and paths resolved without touching a dead mount.
 //!
 //! Each line of mountinfo (proc(5)) is
 //!
@@ -7,8 +7,9 @@
 //! (1)(2)(3)  (4)   (5)          (6)        (7)...   - type           source super options
 //! ```
 //!
-//! with blank, tab, newline and backslash written in octal. A mount whose daemon died answers every call with
-//! `ENOTCONN`, so its path is never opened or listed here to learn where it is.
+//! with blank, tab, newline and backslash written in octal. Reading it asks no filesystem, so it works for a dead mount,
+//! and for our own from inside its daemon. A mount whose daemon died answers every call with `ENOTCONN`, so its path is
+//! never opened or listed here.
 
 use std::ffi::OsString;
 use std::io;
@@ -16,7 +17,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 /// The type that the kernel shows for a mounted vault.
-const FILESYSTEM_TYPE: &[u8] = b"fuse.passkeyfs";
+pub(super) const FILESYSTEM_TYPE: &str = "fuse.passkeyfs";
 
 /// One line of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,10 +28,19 @@ pub struct MountEntry {
     pub source: OsString,
     /// It is a mounted vault.
     pub is_passkeyfs: bool,
-    /// Of a FUSE filesystem: the user who mounted it.
-    pub user: Option<u32>,
+    /// Of a FUSE filesystem: who mounted it.
+    pub owner: Option<Owner>,
     /// The filesystem's device number, `major:minor`: the same wherever it is mounted, and no other's meanwhile.
     pub device: String,
+}
+
+/// The user and the group that a FUSE filesystem belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// The user's number.
+    pub user: u32,
+    /// The group's number.
+    pub group: u32,
 }
 
 /// All mounts that this process sees, in the order in which they were made.
@@ -54,17 +64,20 @@ fn parse_line(line: &[u8]) -> Option<MountEntry> {
     Some(MountEntry {
         mountpoint: PathBuf::from(OsString::from_vec(unescape(fields[4]))),
         source: OsString::from_vec(unescape(source)),
-        is_passkeyfs: kind == FILESYSTEM_TYPE,
-        user: fields.get(dash + 3).and_then(|options| user(options)),
+        is_passkeyfs: kind == FILESYSTEM_TYPE.as_bytes(),
+        owner: fields.get(dash + 3).and_then(|options| owner(options)),
         device: String::from_utf8_lossy(fields[2]).into_owned(),
     })
 }
 
-/// `rw,user_id=1000,…`
-fn user(options: &[u8]) -> Option<u32> {
-    std::str::from_utf8(options).ok()?.split(',').find_map(|option| option.strip_prefix("user_id=")?.parse().ok())
+/// `rw,user_id=1000,group_id=1000,…`
+fn owner(options: &[u8]) -> Option<Owner> {
+    let options = std::str::from_utf8(options).ok()?;
+    let number = |name: &str| options.split(',').find_map(|option| option.strip_prefix(name)?.parse().ok());
+    Some(Owner { user: number("user_id=")?, group: number("group_id=")? })
 }
 
+/// Undoes the kernel's `\040` for a space (and tab, newline, backslash).
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
@@ -79,6 +92,19 @@ fn unescape(field: &[u8]) -> Vec<u8> {
         }
     }
     bytes
+}
+
+/// The mount on top at this path, which must be absolute and without symlinks.
+pub(in crate::mount) fn mounted_at(mountpoint: &Path) -> io::Result<Option<MountEntry>> {
+    Ok(at(&read()?, mountpoint).cloned())
+}
+
+/// Whether the daemon of the mount at `mountpoint` is dead.
+///
+/// Asks for the free space, which the kernel never answers from a cache: attributes it remembers for a while, also of a
+/// dead mount.
+pub fn is_dead(mountpoint: &Path) -> bool {
+    nix::sys::statfs::statfs(mountpoint).is_err_and(|errno| errno == nix::errno::Errno::ENOTCONN)
 }
 
 /// The mount on top at exactly this (resolved) path.
@@ -134,10 +160,24 @@ mod tests {
         let vault = at(&table, Path::new("/mnt/my files")).expect("in the table");
         assert!(vault.is_passkeyfs);
         assert_eq!((vault.source.to_str(), vault.device.as_str()), (Some("/home/a\\b"), "0:50"));
-        assert_eq!(vault.user, Some(1000));
+        assert_eq!(vault.owner, Some(Owner { user: 1000, group: 7 }));
+        assert_eq!(table[0].owner, None);
         assert_eq!(containing(&table, Path::new("/mnt/my files/deep/er")), Some(vault));
         assert_eq!(containing(&table, Path::new("/mnt/my filesystem")).map(|e| e.is_passkeyfs), Some(false));
         assert_eq!(below(&table, Path::new("/mnt/my files")).len(), 1);
+    }
+
+    #[test]
+    fn an_escape_cut_short_is_left_as_it_is() {
+        assert_eq!(unescape(b"a\\04"), b"a\\04");
+        assert_eq!(unescape(b"\\089"), b"\\089");
+    }
+
+    #[test]
+    fn the_root_is_mounted_and_a_temporary_folder_is_not() {
+        assert!(mounted_at(Path::new("/")).expect("the table can be read").is_some());
+        let folder = tempfile::tempdir().expect("a folder");
+        assert_eq!(mounted_at(&resolve(folder.path()).expect("it is there")).expect("the table can be read"), None);
     }
 
     #[test]
