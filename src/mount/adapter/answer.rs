@@ -15,8 +15,8 @@ use super::errno::FailureLog;
 use super::parts::Adapter;
 use crate::volume::{Attributes, Volume, VolumeError};
 
-/// How long the kernel may use a name or attributes without asking. Nobody but the kernel changes them behind it.
-/// A name that does not exist is never remembered.
+/// How long the kernel may use a cached name or cached attributes. Changes that do not come through the kernel invalidate
+/// them (`invalidation.rs`, `stale_attributes.rs`). That a name does not exist is never cached.
 pub(super) const VALIDITY: Duration = Duration::from_secs(60);
 
 /// Inode numbers are never used twice, so there is one generation.
@@ -41,8 +41,8 @@ impl Call {
         Self { operation, inode: inode.0, pid: request.pid() }
     }
 
-    /// Whether it shows that somebody uses the mount. What the kernel does by itself, what watches over free space, and
-    /// what asks for our status does not.
+    /// Whether it counts as use of the mount. Requests that the kernel makes by itself, or for programs that watch the free
+    /// space or ask for the status, do not.
     fn is_use(&self) -> bool {
         !matches!(self.operation, "forget" | "statfs" | "ioctl" | "flush" | "release")
     }

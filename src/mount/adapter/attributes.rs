@@ -83,7 +83,7 @@ impl Adapter {
         });
     }
 
-    /// Moves an access time where `times` say so, and tells the kernel. That it cannot be moved keeps nobody from reading.
+    /// Moves an access time where `times` say so, and tells the kernel. A failure does not fail the read.
     pub(super) fn note_access(&self, volume: &Volume, inode: INodeNo, times: AccessTimes) {
         match volume.note_access(inode_number(inode), times) {
             Ok(true) => self.stale.tell(inode_number(inode)),

@@ -26,7 +26,7 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// The one who made `request`.
+    /// The process that made `request`.
     pub(super) fn of(request: &Request) -> Self {
         Self { pid: request.pid(), group: request.gid() }
     }

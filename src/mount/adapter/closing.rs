@@ -1,8 +1,8 @@
-//! Whether the kernel is to tell of a `close` before it returns (`FUSE_FLUSH`).
+//! Whether the kernel sends a request for a `close` and waits for its reply (`FUSE_FLUSH`).
 //!
 //! A file that was written and closed then outlives a kill of the daemon from that moment on. It costs a round trip for
-//! each `close`, so the kernel is told to save it for files that are open for reading only, and where files are written by
-//! the thousand (unpacking, copying a tree): what is closed there is in the journal a moment later.
+//! each `close`, so it is turned off for files that are open for reading only, and while many files are written in a short
+//! time (unpacking, copying a tree): these are in the journal a moment later.
 
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ impl Closing {
         Self(Mutex::new(Window { began: Instant::now(), opened: 0, opened_before: 0 }))
     }
 
-    /// What the kernel is told of a file that is opened.
+    /// The flags of the reply for a file that is opened.
     pub fn flags(&self, open: OpenFlags) -> FopenFlags {
         match open.acc_mode() {
             OpenAccMode::O_RDONLY => FopenFlags::FOPEN_NOFLUSH,

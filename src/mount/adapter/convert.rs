@@ -18,7 +18,7 @@ pub(super) fn inode_number(inode: INodeNo) -> InodeNumber {
     InodeNumber(inode.0)
 }
 
-/// What the kernel is told of a node. `block_bytes` is the size that programs are advised to read and write in.
+/// The attributes of a node for the kernel. `block_bytes` is `st_blksize`, the advised size of reads and writes.
 pub(super) fn file_attributes(attributes: &Attributes, block_bytes: u32) -> FileAttr {
     FileAttr {
         ino: INodeNo(attributes.inode.0),

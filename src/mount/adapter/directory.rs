@@ -32,7 +32,7 @@ impl Adapter {
             let shown = match entry.attributes {
                 Some(attributes) => self.shown(attributes),
                 None if is_dots => bare_attributes(entry.inode, entry.kind),
-                // Inode 0 tells the kernel that this entry was not looked up: it asks when somebody needs it.
+                // Inode 0 tells the kernel that this entry was not looked up: it looks it up when a program uses it.
                 None => bare_attributes(InodeNumber(0), entry.kind),
             };
             !reply.add(shown.ino, entry.cookie, OsStr::from_bytes(entry.name), &VALIDITY, &shown, GENERATION)

@@ -15,7 +15,7 @@ use crate::volume::VolumeError;
 /// Shortest time between two log lines about one kind of failure.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the caller of an operation is told.
+/// The errno for an error.
 pub(super) fn errno(error: &VolumeError) -> Errno {
     match error {
         VolumeError::NotFound => Errno::ENOENT,

@@ -1,8 +1,8 @@
-//! The kernel's caches, told of what changed behind its back: another device's commit that the volume followed.
+//! Invalidates the kernel's caches after the volume has followed another device's commit.
 //!
-//! A queue to one thread that holds no lock: the kernel may make it wait for an inode that some request holds, and that
-//! request may wait for the volume. Until the thread has told all, the volume refuses what was meant for content that is
-//! gone ([`Volume::kernel_is_told`]).
+//! A queue to one thread that holds no lock: the kernel may block it on an inode that a request holds, and that request
+//! may wait for the volume. Until the thread is done, the volume refuses requests that refer to replaced content
+//! ([`Volume::kernel_is_told`]).
 
 use std::ffi::OsStr;
 use std::io;
@@ -16,11 +16,11 @@ use parking_lot::Mutex;
 use crate::format::InodeNumber;
 use crate::volume::{Followed, Stale, Volume};
 
-/// What holds copies of names, attributes and content.
+/// A cache of names, attributes and content.
 pub(in crate::mount) trait KernelCaches: Send {
-    /// Has it drop one of them. What it does not have is no error.
+    /// Drops one of them. It is no error if it is not cached.
     fn drop_stale(&self, stale: &Stale) -> io::Result<()>;
-    /// Shows it the last byte of a file, at this offset: then it knows how long the file is.
+    /// Stores the last byte of a file, at this offset, by which the cache learns the size of the file.
     fn show_end(&self, inode: InodeNumber, offset: u64, byte: u8) -> io::Result<()>;
 }
 
@@ -40,12 +40,12 @@ impl KernelCaches for Notifier {
     }
 }
 
-/// Has the kernel told as long as it lives: the thread, and with it the way to the kernel, ends with this.
+/// Ends the thread, and with it the connection to the kernel, when dropped.
 pub(in crate::mount) struct Informed {
     _orders: Arc<Mutex<Sender<Followed>>>,
 }
 
-/// Has `caches` told of every commit that `volume` follows from now on.
+/// Starts to invalidate `caches` after every commit that `volume` follows.
 pub(in crate::mount) fn keep_informed(
     volume: &Arc<Volume>,
     caches: impl KernelCaches + 'static,
@@ -58,7 +58,7 @@ pub(in crate::mount) fn keep_informed(
     let queue = Arc::downgrade(&orders);
     volume.when_followed(Box::new(move |followed| {
         if let Some(orders) = queue.upgrade() {
-            // Its thread is gone only if it panicked: then the caches go by their own age.
+            // The thread is gone only if it panicked: then cached entries expire by their validity.
             let _ = orders.lock().send(followed);
         }
     }));
@@ -78,7 +78,7 @@ fn tell(volume: &Volume, followed: &Followed, caches: &dyn KernelCaches) {
     let mut drop_stale = |stale: Stale| {
         let mut note = |told: io::Result<()>| failed = told.err().or(failed.take());
         note(caches.drop_stale(&stale));
-        // It asks nobody where the end is when a program appends to a file that it has open.
+        // The kernel does not ask for the size when a program appends to an open file.
         if let Stale::Content(inode) = stale
             && let Some((offset, byte)) = volume.last_byte_of_open_file(inode)
         {
@@ -87,7 +87,7 @@ fn tell(volume: &Volume, followed: &Followed, caches: &dyn KernelCaches) {
     };
     if let Err(error) = volume.stale_in_kernel(followed, &mut drop_stale) {
         log::warn!("what a commit of another device has changed cannot be read in whole: {error}");
-        // Names in directories go by their age; what they lead to is asked for anew.
+        // Cached names expire by their validity; the kernel asks again for the inodes that they lead to.
         volume.known_to_kernel().into_iter().map(Stale::Content).for_each(&mut drop_stale);
     }
     if let Some(error) = failed {

@@ -4,9 +4,9 @@
 //! filesystem.rs        every request of the kernel: begin here
 //! parts.rs, answer.rs  what the requests share: the adapter's parts; the guard around the work, and common replies
 //! attributes.rs, directory.rs      requests that need more than a call and a reply
-//! convert.rs, errno.rs, caller.rs, closing.rs      values, errors, who asks, what a close waits for
+//! convert.rs, errno.rs, caller.rs, closing.rs      values, errors, the calling process, flush at close
 //! readers.rs, poll_before_sleep.rs                 which thread reads requests, and how it is woken
-//! stale_attributes.rs, invalidation.rs             what the kernel is told unasked: of our changes, of another device's
+//! stale_attributes.rs, invalidation.rs             invalidate what the kernel caches: after our changes, another device's
 //! ```
 
 mod answer;

@@ -15,16 +15,16 @@ use crate::volume::{AccessTimes, Volume};
 pub(in crate::mount) struct Adapter {
     pub(in crate::mount) volume: Arc<Volume>,
     pub(in crate::mount) daemon: Arc<DaemonInfo>,
-    /// Who mounted it, and so may control the daemon.
+    /// The user who mounted it, and so may control the daemon.
     pub(in crate::mount) owner: u32,
     pub(super) writeback: bool,
     pub(super) access_times: AccessTimes,
     pub(super) directory_access_times: AccessTimes,
     pub(super) readers: Arc<Readers>,
-    /// How the kernel is told of attributes that it does not know to have changed.
+    /// Invalidates attributes that the kernel does not know to have changed.
     pub(in crate::mount) stale: Arc<StaleAttributes>,
     pub(super) closing: Closing,
-    /// How many requests showed that somebody uses the mount.
+    /// Number of requests that count as use of the mount.
     pub(in crate::mount) uses: Arc<AtomicU64>,
     pub(super) failures: FailureLog,
 }

@@ -1,7 +1,7 @@
-//! Doing something as the user who mounted a vault: root needs it, for the kernel lets nobody but that user into a FUSE
-//! mount without `allow_other`, not even root.
+//! Runs code as the user who mounted a vault. Root needs it: the kernel lets only that user into a FUSE mount without
+//! `allow_other`, not even root.
 //!
-//! The kernel compares all ids of whoever calls, so a change of the filesystem's user id alone is not enough. The change is
+//! The kernel compares all ids of the caller, so a change of the filesystem user id alone is not enough. The change is
 //! made by a thread of its own, for that thread alone, and ends with it.
 
 #![allow(unsafe_code)]

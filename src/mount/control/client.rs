@@ -1,8 +1,8 @@
 //! The command's side: asks the daemon of a mount, by an ioctl on the mount's root directory.
 //!
-//! A change of keys must be asked for by one who has unlocked the vault himself with a slot that it has: the request carries
-//! a tag under the vault key, for the newest commit (`key_request.rs`). The user's other programs can read the files, and
-//! cannot let anyone else in.
+//! The requester of a key change must itself have unlocked the vault with one of its slots: the request carries a tag under
+//! the vault key, for the newest commit (`key_request.rs`). Other programs of the user can read the files, but cannot add
+//! keys.
 
 #![allow(unsafe_code)]
 
@@ -26,7 +26,7 @@ use crate::mount::session::mount_table::{self, mounted_at};
 use crate::unlock::EpochKeyEntry;
 use crate::volume::{KeyChange, KeyChanged, UsedSlot, ValidSlot, VolumeError};
 
-/// A change of keys is asked for so often, each time for the commit that was the newest in the answer before.
+/// How often a key change is requested, each time for the commit that the previous answer named as the newest.
 const KEY_CHANGE_TRIES_MAX: usize = 20;
 
 mod raw {
@@ -131,7 +131,7 @@ fn ask<T: DeserializeOwned + Send>(
     }
 }
 
-/// Whether this thread uses filesystems as root. Asked for with an id that nobody has, which changes nothing.
+/// Whether this thread uses filesystems as root. Queried by setting an id that does not exist, which changes nothing.
 fn is_root() -> bool {
     nix::unistd::setfsuid(nix::unistd::Uid::from_raw(u32::MAX)).is_root()
 }

@@ -1,13 +1,13 @@
-//! What a command asks a daemon about keys: which slots are valid, and a change of them, with the proof that it may.
+//! Requests about keys: which slots are valid, and a change of them, with the proof that the requester may make it.
 //!
 //! The proof is a keyed tag, under the vault key that is in use, over the vault's newest commit, the change and the slot that
 //! unlocked for it. A change makes a commit, so no request is good for a second one; one that comes after another commit is
 //! answered with that, and is made anew. And that slot must be one of the vault's, with the public key that only the tree and its owner know. It comes from the same
-//! unlock that the change would need without a daemon, so being mounted gives nobody a right that he would not have: not
-//! one who has read the files, and not one whose slot was removed while the vault key stayed.
+//! unlock that the change would need without a daemon. So a mount adds no rights: neither for a program that can read the
+//! files, nor for the owner of a slot that was removed while the vault key stayed.
 //!
-//! The slots are told to anyone who may ask, one at a time, for an answer holds no more than one for sure: their public
-//! parts lie in the folder, too. These are the tree's, which whoever can write to the folder cannot exchange.
+//! The slots are sent to every permitted requester, one at a time, as an answer has room for at least one. They are no
+//! secret: their public parts lie in the folder, too. These come from the tree, so a writer to the folder cannot swap them.
 
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +52,7 @@ pub(super) enum KeyAnswer {
     Refused(Refusal),
 }
 
-/// A change, and who asks for it.
+/// A change, and the slot that requests it.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ChangeRequest {

@@ -1,7 +1,7 @@
 //! What a command and a daemon exchange: the codes of the ioctls, and how a request or an answer lies in them.
 //!
 //! The ioctl is made on the root directory of the mount. It needs no socket, no pid file and no path but the mount point,
-//! ends with the mount, and the kernel itself says who is asking.
+//! ends with the mount, and the kernel itself names the requesting user.
 //!
 //! ```text
 //! code    _IOR(0xB4, request, 8192)        request: 1 status, 2 publish

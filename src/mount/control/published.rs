@@ -1,10 +1,10 @@
-//! What becomes of a publish that another process asked for, as the daemon answers it.
+//! The daemon's answer to a request to publish.
 
 use serde::{Deserialize, Serialize};
 
 use crate::volume::{Volume, VolumeError};
 
-/// What became of a publish.
+/// The outcome of a publish.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Published {
     All,

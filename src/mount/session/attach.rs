@@ -84,7 +84,7 @@ impl Attachment {
         }
     }
 
-    /// Ends the connection: whoever still has a file open meets errors. Works where fusectl is mounted.
+    /// Ends the connection: programs that have a file open get errors. Works where fusectl is mounted.
     pub(super) fn abort(&self) -> io::Result<()> {
         let minor = self.device.split(':').next_back().unwrap_or_default();
         std::fs::write(format!("/sys/fs/fuse/connections/{minor}/abort"), "1")
@@ -251,7 +251,7 @@ fn receive_connection(socket: &UnixStream) -> io::Result<OwnedFd> {
         if let ControlMessageOwned::ScmRights(descriptors) = message
             && let Some(&descriptor) = descriptors.first()
         {
-            // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+            // SAFETY: the kernel has just made this descriptor for us, and no other code has it.
             return Ok(unsafe { OwnedFd::from_raw_fd(descriptor) });
         }
     }

@@ -48,7 +48,7 @@ pub enum MountError {
         #[source]
         source: UnmountError,
     },
-    /// An option that nobody knows.
+    /// An option that is not known.
     #[error("the option {option:?} is not known")]
     UnknownOption {
         /// Its name.

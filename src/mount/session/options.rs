@@ -5,7 +5,7 @@ use crate::volume::AccessTimes;
 /// How a volume is mounted.
 #[derive(Debug, Clone, Default)]
 pub struct MountOptions {
-    /// Whether other users than the one who mounts may use it (permissions are checked in any case).
+    /// Whether users other than the one who mounts may use it (permissions are checked in any case).
     pub allow_other: bool,
     /// Whether the kernel refuses changes.
     pub read_only: bool,

@@ -5,7 +5,7 @@
 //! `attach.rs` for the path.
 //!
 //! Promises: when `mount` fails, nothing stays mounted; when `run` returns or a session is dropped, the mount is gone
-//! from its path. The volume is not closed here: whoever called `run` does that afterwards.
+//! from its path. The volume is not closed here: the caller of `run` does that afterwards.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -28,10 +28,10 @@ use crate::volume::Volume;
 /// How far the kernel reads ahead of a program that reads in sequence.
 const READ_AHEAD_BYTES: u32 = 1 << 20;
 
-/// How many threads read requests when nobody says: enough that some are left when others wait for a disk.
+/// How many threads read requests by default: enough that some are free while others wait for a disk.
 const THREADS: std::ops::RangeInclusive<usize> = 4..=16;
 
-/// A mounted volume. It answers nobody until [`run`](Self::run) is called: requests wait meanwhile.
+/// A mounted volume. Requests wait until [`run`](Self::run) is called.
 pub struct MountSession {
     // These are dropped first, so that the kernel ends the connection before the path is given up.
     _informed: Informed,
@@ -40,12 +40,12 @@ pub struct MountSession {
     uses: Arc<AtomicU64>,
 }
 
-/// Tells whether anybody uses a mount.
+/// Counts the use of a mount.
 #[derive(Debug, Clone)]
 pub struct UseCount(Arc<AtomicU64>);
 
 impl UseCount {
-    /// How many requests there were so far, of those that come from somebody's use of the files.
+    /// Number of requests so far that count as use of the files.
     pub fn count(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -88,7 +88,7 @@ pub fn mount(
     // A file descriptor for each thread needs the device itself, which a confined daemon may not see.
     config.clone_fd = OpenOptions::new().read(true).write(true).open("/dev/fuse").is_ok();
     // Who may use the mount at all is the kernel's to check (`allow_other`), as are permissions: fuser's own check
-    // would refuse what the kernel does in nobody's name, such as writing back times.
+    // would refuse what the kernel does for no user, such as writing back times.
     let session = Session::from_fd(adapter, connection, SessionACL::All, config)
         .map_err(|source| MountError::Handshake { source })?;
     stale.connect(session.notifier());
@@ -118,12 +118,12 @@ impl MountSession {
         }
     }
 
-    /// What tells whether anybody uses it.
+    /// A counter of its use.
     pub fn use_count(&self) -> UseCount {
         UseCount(self.uses.clone())
     }
 
-    /// What ends this session from another thread.
+    /// Ends this session from another thread.
     pub fn unmounter(&self) -> Unmounter {
         Unmounter { attachment: self.attachment.0.clone() }
     }
@@ -142,17 +142,17 @@ impl Unmounter {
         Ok(nix::unistd::syncfs(&root)?)
     }
 
-    /// Takes the mount off its path unless somebody uses it: then [`UnmountError::Busy`].
+    /// Takes the mount off its path unless it is in use: then [`UnmountError::Busy`].
     pub fn unmount_if_idle(&self) -> Result<(), UnmountError> {
         attach::detach(self.attachment.mountpoint(), false)
     }
 
-    /// Takes the mount off its path. `run` returns as soon as nobody has a file open any more.
+    /// Takes the mount off its path. `run` returns as soon as no file is open any more.
     pub fn unmount(&self) -> Result<(), UnmountError> {
         self.attachment.detach()
     }
 
-    /// Ends the connection, so that `run` returns at once; whoever still has a file open meets errors.
+    /// Ends the connection, so that `run` returns at once; programs that have a file open get errors.
     /// Needs fusectl (`/sys/fs/fuse/connections`), which systemd mounts; an error says that it is not there.
     pub fn abort(&self) -> io::Result<()> {
         self.attachment.abort()
@@ -160,7 +160,7 @@ impl Unmounter {
 }
 
 /// Unmounts the passkeyfs at `mountpoint`, of a daemon in another process, unless it is busy. A dead one (whose daemon
-/// crashed) is cleared. What the daemon then still does (publishing, ending) is not waited for.
+/// crashed) is cleared. Does not wait until the daemon has published and ended.
 pub fn unmount(mountpoint: &Path) -> Result<(), UnmountError> {
     let resolved = resolve(mountpoint).map_err(|source| UnmountError::io(mountpoint, source))?;
     let entry = mounted_at(&resolved).map_err(|source| UnmountError::io(mountpoint, source))?;
