@@ -275,6 +275,25 @@ fn rings_of_files_become_fewer() {
     none(wrong);
 }
 
+/// What files name of a `mod.rs` above them, each with its folder.
+fn named_above(graph: &Graph) -> Vec<(&str, String)> {
+    let mut found = Vec::new();
+    for (file, targets) in graph {
+        let is_above = |target: &&String| target.strip_suffix("mod.rs").is_some_and(|folder| file.starts_with(folder));
+        let folder = file.split('/').next().unwrap_or(file);
+        found.extend(targets.iter().filter(is_above).map(|target| (folder, format!("src/{file} names src/{target}"))));
+    }
+    found
+}
+
+#[test]
+fn where_there_are_no_rings_files_import_from_the_file_that_defines_a_name() {
+    let graph = Modules::new(&sources()).graph();
+    let has_rings = |folder: &str| FILES_IN_RINGS.iter().any(|(listed, _)| *listed == folder);
+    let wrong = named_above(&graph).into_iter().filter(|(folder, _)| !has_rings(folder));
+    none(wrong.map(|(_, what)| what).collect());
+}
+
 /// A crate of these files.
 fn planted(files: &[(&str, &str)]) -> Graph {
     let source =
@@ -301,6 +320,8 @@ fn a_planted_ring_is_found() {
     assert_eq!(rings(&planted(&around("use super::b::{self, B as Other};\n"))), [ring]);
     let through_mod = BTreeSet::from(["a/b.rs", "a/c.rs", "a/d.rs", "a/mod.rs"].map(str::to_owned));
     assert_eq!(rings(&planted(&around("use super::B;\n"))), [through_mod], "what the mod.rs above re-exports");
+    let above = planted(&around("use crate::a::B;\n"));
+    assert_eq!(named_above(&above), [("a", "src/a/d.rs names src/a/mod.rs".to_owned())]);
     assert_eq!(rings(&planted(&around("#[cfg(test)]\nmod tests {\n    use super::super::b::B;\n}\n"))), []);
 }
 
