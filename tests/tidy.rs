@@ -29,7 +29,7 @@ const FORMAT_FROM_CRYPTO: &[&str] = &["Tag", "Secret"];
 /// Where a crate or macro may be named: folders (ending in `/`) and files below `src`, and why only there.
 const WALLS: &[(&str, &[&str], &str)] = &[
     ("fuser::", &["mount/"], "only the mount knows FUSE"),
-    ("ctap_hid_fido2::", &["unlock/hid/device.rs"], "only one file talks to security keys"),
+    ("ctap_hid_fido2::", &["unlock/authenticators/hid/device.rs"], "only one file talks to security keys"),
     ("clap::", &["cli/"], "only the command line has arguments"),
     ("clap_mangen::", &["cli/"], "only the command line has a manual"),
     ("clap_complete::", &["cli/"], "only the command line has completions"),
@@ -42,12 +42,36 @@ const WALLS: &[(&str, &[&str], &str)] = &[
     ("x25519_dalek::", &["crypto/"], "sealing lies in one place"),
     ("getrandom::", &["crypto/"], "randomness comes through a trait"),
     // The software authenticator plays hardware, which has its own cryptography; assertions are checked as CTAP has them.
-    ("p256::", &["unlock/software.rs", "unlock/software_file.rs", "unlock/assertion.rs"], "CTAP's own cryptography"),
-    ("hmac::", &["unlock/software.rs", "unlock/software_file.rs", "unlock/assertion.rs"], "CTAP's own cryptography"),
-    ("sha2::", &["unlock/software.rs", "unlock/software_file.rs", "unlock/assertion.rs"], "CTAP's own cryptography"),
-    ("unicode_normalization::", &["unlock/pin.rs"], "PINs are normalised in one place"),
-    ("zbus::", &["unlock/desktop.rs", "cli/sleep.rs"], "one file for each bus"),
-    ("sd_notify::", &["unlock/announcers.rs", "cli/"], "the service manager is told in one place"),
+    (
+        "p256::",
+        &[
+            "unlock/authenticators/software.rs",
+            "unlock/authenticators/software_file.rs",
+            "unlock/authenticators/assertion.rs",
+        ],
+        "CTAP's own cryptography",
+    ),
+    (
+        "hmac::",
+        &[
+            "unlock/authenticators/software.rs",
+            "unlock/authenticators/software_file.rs",
+            "unlock/authenticators/assertion.rs",
+        ],
+        "CTAP's own cryptography",
+    ),
+    (
+        "sha2::",
+        &[
+            "unlock/authenticators/software.rs",
+            "unlock/authenticators/software_file.rs",
+            "unlock/authenticators/assertion.rs",
+        ],
+        "CTAP's own cryptography",
+    ),
+    ("unicode_normalization::", &["unlock/authenticators/pin.rs"], "PINs are normalised in one place"),
+    ("zbus::", &["unlock/prompts/desktop.rs", "cli/sleep.rs"], "one file for each bus"),
+    ("sd_notify::", &["unlock/prompts/status_notifiers.rs", "cli/"], "the service manager is told in one place"),
     ("qrcodegen::", &["cli/recovery_kit.rs"], "only the recovery kit has a QR code"),
     ("zstd::", &["segments/"], "blocks are compressed in one place"),
     ("println!", &["cli/", "main.rs"], "a library never prints"),

@@ -1,5 +1,5 @@
-//! `passkeyfs hid-helper`: the process that talks to one security key (`unlock/hid`). Started by passkeyfs itself, and no
-//! command of a person's: help, completions and manual do not know it.
+//! `passkeyfs hid-helper`: the process that talks to one security key (`unlock/authenticators/hid`). Started by passkeyfs
+//! itself, and no command of a person's: help, completions and manual do not know it.
 //!
 //! Before anything else it moves its pipe away from standard output, for the crate that it runs prints there; it keeps
 //! PINs and secrets, so it is sheltered as the daemon is; and it ends when its parent does.
@@ -13,7 +13,7 @@ use nix::unistd::{dup, dup2_stdout};
 
 use super::exit::Exit;
 use super::hardening;
-use crate::unlock::hid::helper;
+use crate::unlock::hid::worker;
 
 /// Runs the helper until its input ends, and answers with the exit code.
 pub fn main() -> u8 {
@@ -29,6 +29,6 @@ fn run() -> anyhow::Result<()> {
     // A parent that is gone by now has closed the pipe, which ends the helper as well.
     prctl::set_pdeathsig(Signal::SIGTERM)?;
     let input = File::from(dup(std::io::stdin().as_fd())?);
-    helper::serve(input, output)?;
+    worker::serve(input, output)?;
     Ok(())
 }

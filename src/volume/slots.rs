@@ -3,7 +3,7 @@
 //! A change of slots or epochs is one commit of its own (`Publisher::vault_items`). No journal holds it: until that commit is
 //! whole a failure or a crash undoes it. A whole commit that did not get its place in the folder, as far as is known, keeps
 //! its number: the next publish places it, and till then the change is [`SlotError::Pending`]. The files follow the commit,
-//! not the other way round: what a crash keeps from being written or removed, the next open does ([`keep_keys`]).
+//! not the other way round: what a crash keeps from being written or removed, the next open does ([`sync_key_files`]).
 //!
 //! **Rotation**, and what a crash after each step leaves:
 //!
@@ -33,7 +33,7 @@ use crate::history::epoch_records::{earlier_epochs, record_of};
 use crate::history::{AcceptedHeads, DeviceState, Head, Heads};
 use crate::segments::KeyRing;
 use crate::tree::{Root, Tree};
-use crate::unlock::{EpochKeyEntry, KnownKeys, Notice, TreeKeys, keep_keys, write_epoch_keys};
+use crate::unlock::{EpochKeyEntry, KnownKeys, Notice, TreeKeys, sync_key_files, write_epoch_keys};
 
 /// The slot that unlocked the vault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -338,7 +338,7 @@ impl Volume {
         let epoch = &self.current_epoch();
         let head_epoch = publisher.head.as_ref().map_or(epoch.epoch, |head| head.page.epoch);
         let tree = TreeKeys { vault: &self.vault, slots: &slots, epoch, head_epoch, older, is_rolled_back };
-        let notices = keep_keys(&*self.environment.store, &tree, may_write);
+        let notices = sync_key_files(&*self.environment.store, &tree, may_write);
         notices.iter().for_each(|notice| self.layers.warnings.add(notice.to_string()));
         notices.iter().find(|notice| notice.is_left_undone()).map(Notice::to_string)
     }

@@ -1,0 +1,188 @@
+//! Why a vault was not created, opened or looked at. Every variant is something a user can be told the next step for.
+
+use thiserror::Error;
+
+use super::recovery_code::RecoveryCodeError;
+use crate::format::json::JsonError;
+use crate::format::{EpochId, FormatError, SlotId};
+use crate::store::{FilePath, StoreError};
+use crate::unlock::authenticators::authenticator::AuthenticatorError;
+
+/// Why a vault was not created, opened or looked at.
+#[derive(Debug, Error)]
+pub enum UnlockError {
+    /// The folder holds neither `vault.json` nor a slot.
+    #[error("this folder holds no vault: it has neither vault.json nor keys")]
+    NotAVault,
+    /// The folder holds a vault, or what is left of one: none is created in it.
+    #[error("this folder holds a vault already: {found} is there")]
+    AlreadyAVault {
+        /// The file or folder that shows it.
+        found: FilePath,
+    },
+    /// A file was written by a newer passkeyfs.
+    #[error("{path}: {source}")]
+    NewerFormat {
+        /// The file.
+        path: FilePath,
+        /// What it needs.
+        source: JsonError,
+    },
+    /// `vault.json` is damaged, and so is or lacks every copy of it.
+    #[error("vault.json cannot be used, and no slot file holds a copy that can: {problem}")]
+    VaultFileDamaged {
+        /// What is wrong with it: missing, cut off, not JSON.
+        problem: String,
+    },
+    /// `vault.json` is not the one this device or a slot remembers.
+    #[error("vault.json is not the one that {remembered_by} remembers: it was replaced or altered")]
+    VaultFileChanged {
+        /// Who remembers another: "this device", or a slot.
+        remembered_by: String,
+    },
+    /// `vault.json` is there, but no slot is: an `init` that was cut off, or files that have yet to arrive.
+    #[error("the vault has no key slots: keys/ holds none (have all files arrived?)")]
+    NoKeys,
+    /// Slots are there, but none of them can be read.
+    #[error("no key slot can be read; {slot}: {problem}")]
+    SlotDamaged {
+        /// One of them.
+        slot: SlotId,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The slot opened, but none of its epoch keys is here.
+    #[error("slot {slot} has no vault key here: no keys/{slot}-*.key (have all files arrived?)")]
+    EpochKeysMissing {
+        /// The slot.
+        slot: SlotId,
+    },
+    /// The slot opened, but none of its epoch keys does.
+    #[error("slot {slot} opens none of its vault keys; keys/{slot}-{epoch}.key: {problem}")]
+    EpochKeysDamaged {
+        /// The slot.
+        slot: SlotId,
+        /// One of the epochs.
+        epoch: EpochId,
+        /// What is wrong with its file.
+        problem: String,
+    },
+    /// Nothing that was read opens, and there are more files than are read.
+    #[error("{error}; but there are too many files in keys/, and {left_out} of them were not looked at")]
+    Crowded {
+        /// How many were not.
+        left_out: usize,
+        /// Why those that were do not open.
+        error: Box<UnlockError>,
+    },
+    /// No authenticator was given or found.
+    #[error("no security key is attached")]
+    NoAuthenticator,
+    /// None of the authenticators holds a credential of this vault.
+    #[error("none of the keys present is enrolled in this vault (asked: {})", asked.join(", "))]
+    NoneEnrolledHere {
+        /// The authenticators that were asked.
+        asked: Vec<String>,
+    },
+    /// The PIN was wrong.
+    #[error("wrong PIN for {authenticator}; tries left: {tries_left}")]
+    PinWrong {
+        /// Whose PIN.
+        authenticator: String,
+        /// How many tries are left before it blocks.
+        tries_left: u32,
+    },
+    /// The PIN is blocked for good.
+    #[error("the PIN of {authenticator} is blocked")]
+    PinBlocked {
+        /// Whose PIN.
+        authenticator: String,
+    },
+    /// The user refused on the device.
+    #[error("{authenticator} was told to refuse")]
+    TouchDenied {
+        /// Which one.
+        authenticator: String,
+    },
+    /// Nobody touched it in time.
+    #[error("{authenticator} was not touched in time")]
+    TouchTimedOut {
+        /// Which one.
+        authenticator: String,
+    },
+    /// Anything else that an authenticator says.
+    #[error(transparent)]
+    Authenticator(AuthenticatorError),
+    /// An authenticator's signed answer does not hold.
+    #[error("{authenticator} gave an answer that does not hold: {what}")]
+    AnswerInvalid {
+        /// Which one.
+        authenticator: String,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// Two assertions at enrolment gave different secrets: the key could not be relied on.
+    #[error("{authenticator} gave two different secrets for one question: it cannot be used")]
+    Unsteady {
+        /// Which one.
+        authenticator: String,
+    },
+    /// The slot was enrolled with user verification and answers without, or the other way round.
+    #[error(
+        "slot {slot} was enrolled {} user verification, but {authenticator} answered {}: the secret differs",
+        with(*enrolled), with(!*enrolled)
+    )]
+    UserVerificationDiffers {
+        /// The slot.
+        slot: SlotId,
+        /// The authenticator.
+        authenticator: String,
+        /// Whether the user was verified at enrolment.
+        enrolled: bool,
+    },
+    /// The right credential answered, but its secret does not open the slot: a file was altered or swapped.
+    #[error("the secret of {authenticator} does not open slot {slot}: its file or vault.json was altered or swapped")]
+    WrongSecret {
+        /// The slot.
+        slot: SlotId,
+        /// The authenticator.
+        authenticator: String,
+    },
+    /// The vault has no recovery slot, or its file has not arrived.
+    #[error("the vault has no recovery code: no file in keys/ is of one")]
+    NoRecoverySlot,
+    /// The code is well formed, and opens none of the vault's recovery slots.
+    #[error("the recovery code is typed right, but it is not one of this vault (or keys/ was altered)")]
+    RecoveryCodeWrong,
+    /// What was typed is no recovery code.
+    #[error(transparent)]
+    RecoveryCode(#[from] RecoveryCodeError),
+    /// The text after `--authenticator` is none.
+    #[error("{spec:?} is not an authenticator: say hid, hid:PATH, software:FILE or recovery")]
+    UnknownAuthenticator {
+        /// What was said.
+        spec: String,
+    },
+    /// A label is too long or not plain text, or a parameter is out of bounds.
+    #[error(transparent)]
+    Parameters(#[from] FormatError),
+    /// The folder or the local state could not be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+fn with(verified: bool) -> &'static str {
+    if verified { "with" } else { "without" }
+}
+
+impl From<AuthenticatorError> for UnlockError {
+    fn from(error: AuthenticatorError) -> Self {
+        match error {
+            AuthenticatorError::PinWrong { authenticator, tries_left } => Self::PinWrong { authenticator, tries_left },
+            AuthenticatorError::PinBlocked { authenticator } => Self::PinBlocked { authenticator },
+            AuthenticatorError::TouchDenied { authenticator } => Self::TouchDenied { authenticator },
+            AuthenticatorError::TouchTimedOut { authenticator } => Self::TouchTimedOut { authenticator },
+            other => Self::Authenticator(other),
+        }
+    }
+}
