@@ -10,12 +10,15 @@
 //! unlock_vault (flows/open.rs)
 //!   ├─ KeyFolder::read (folder.rs)        keys/*, and this device's copies of them
 //!   ├─ vault_json.rs                      vault.json, or a copy of it in a slot file
-//!   ├─ Question::ask (flows/ask.rs)       one allow list, one PIN, one touch → hmac-secret(salt)
-//!   ├─ assertion.rs                       signature, relying party, user present, user verified
-//!   ├─ slot_wrapping_key, unwrap_key      secret ‖ hash of vault.json ‖ public bytes → the slot's X25519 key
-//!   ├─ open (HPKE)                        keys/<slot>-<epoch>.key → that epoch's vault key, for each epoch
+//!   ├─ Asking::next_answer (ask.rs)       one allow list, one PIN, one touch → hmac-secret(salt)
+//!   ├─ check_answer (open_slot.rs)        relying party, user present
+//!   ├─ open_slot (open_slot.rs)           signature, user verified; secret ‖ hash of vault.json ‖ public bytes → the slot's
+//!   │                                     X25519 key. If the slot does not open: the next answer
+//!   ├─ open_epoch_key (epoch_keys.rs)     keys/<slot>-<epoch>.key → that epoch's vault key, for each epoch
 //!   └─ vault_json.rs, folder.rs           remember the hash of vault.json and copies of the slot's files
 //! ```
+//!
+//! Each line is a call that returns data to `flows/open.rs`; none calls back into it.
 //!
 //! # Where things are
 //!

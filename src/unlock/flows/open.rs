@@ -1,18 +1,18 @@
 //! Unlocking: from the files in the folder and one answer of an authenticator to the vault keys of all epochs.
 //!
-//! Relies on `folder.rs` for candidates that nobody has vouched for, and promises keys that only the right authenticator
-//! can have brought forth. A vault whose slot opens under a `vault.json` and public bytes that were altered in any bit does
-//! not exist: all of them enter the wrapping key. How the authenticator is asked is in `ask.rs`.
+//! Reads candidates that may have been altered by anyone (`key_files/folder.rs`). Returned keys are authenticated by the
+//! slot's wrapping key. Each step is a call that returns data; no step calls back into this file: which credentials are asked
+//! for is in `ask.rs`, how an answer opens a slot in `open_slot.rs`.
 
-use super::ask::{Answer, Question, passkey};
+use super::ask::Asking;
 use super::error::UnlockError;
+use super::open_slot::{check_answer, may_be_caused_by_added_file, open_recovery_slot, open_slot};
 use super::recovery_code::RecoveryCode;
-use crate::crypto::{self, Randomness, SealingKeyPair, Secret};
-use crate::format::slot_file::{SlotMethod, epoch_key_file_name, slot_file_name};
+use crate::crypto::{Randomness, SealingKeyPair};
+use crate::format::slot_file::{epoch_key_file_name, slot_file_name};
 use crate::format::{EpochId, EpochKeyFile, SlotFile, SlotId, VaultFile};
 use crate::store::{Store, StoreError};
-use crate::unlock::authenticators::assertion;
-use crate::unlock::authenticators::authenticator::{Assertion, Authenticator, AuthenticatorDescription};
+use crate::unlock::authenticators::authenticator::Authenticator;
 use crate::unlock::key_files::epoch_keys::{EpochKeyEntry, open_epoch_key};
 use crate::unlock::key_files::folder::{
     self, EpochKeyCandidates, KeyFolder, Notice, SlotCandidate, copies_folder, keys_folder,
@@ -51,61 +51,46 @@ pub fn unlock_vault(
     interaction: &dyn Interaction,
     randomness: &dyn Randomness,
 ) -> Result<UnlockedVault, UnlockError> {
-    unlock_by(store, |vault, slots, notices| {
-        let question = Question { vault, slots, interaction, randomness };
-        let ((slot, pair), description) =
-            question.ask(authenticators, |answer| open_slot(vault, slots, answer, notices))?;
-        let AuthenticatorDescription { hardware, device, .. } = description;
-        Ok((slot, pair, OpenedBy { hardware, device }))
-    })
+    unlock_and_log(store, Means::Authenticators { authenticators, interaction, randomness })
 }
 
 /// Unlocks the vault with a recovery code; no authenticator is asked.
 ///
 /// **Durability**: as [`unlock_vault`].
 pub fn unlock_vault_with_code(store: &dyn Store, code: &RecoveryCode) -> Result<UnlockedVault, UnlockError> {
-    unlock_by(store, |vault, slots, notices| {
-        let (slot, pair) = open_recovery_slot(vault, slots, code, notices)?;
-        Ok((slot, pair, OpenedBy { hardware: false, device: None }))
-    })
+    unlock_and_log(store, Means::Code(code))
 }
 
-/// What opened a slot.
-struct OpenedBy {
+/// What the user unlocks with.
+enum Means<'a> {
+    Authenticators {
+        authenticators: &'a mut [Box<dyn Authenticator>],
+        interaction: &'a dyn Interaction,
+        randomness: &'a dyn Randomness,
+    },
+    Code(&'a RecoveryCode),
+}
+
+/// A slot that opened, and what opened it.
+struct OpenedSlot<'a> {
+    slot: &'a SlotCandidate,
+    pair: SealingKeyPair,
     hardware: bool,
     device: Option<std::path::PathBuf>,
 }
 
-/// The slot that opened, its key pair, and what opened it.
-type OpenedSlot<'a> = (&'a SlotCandidate, SealingKeyPair, OpenedBy);
-
-/// Unlocks with a slot that `open_a_slot` chooses and opens. What was odd is logged.
-fn unlock_by(
-    store: &dyn Store,
-    open_a_slot: impl for<'a> FnMut(
-        &VaultFile,
-        &[&'a SlotCandidate],
-        &mut Vec<Notice>,
-    ) -> Result<OpenedSlot<'a>, UnlockError>,
-) -> Result<UnlockedVault, UnlockError> {
+/// Unlocks, and logs the notices, also of an unlock that failed.
+fn unlock_and_log(store: &dyn Store, means: Means<'_>) -> Result<UnlockedVault, UnlockError> {
     let mut notices = Vec::new();
-    let unlocked = unlock_with_notices(store, open_a_slot, &mut notices);
+    let unlocked = unlock(store, means, &mut notices);
     let notices = folder::bounded(notices);
     notices.iter().for_each(|notice| log::warn!("{notice}"));
     unlocked.map(|unlocked| UnlockedVault { notices, ..unlocked })
 }
 
-fn unlock_with_notices(
-    store: &dyn Store,
-    open_a_slot: impl for<'a> FnMut(
-        &VaultFile,
-        &[&'a SlotCandidate],
-        &mut Vec<Notice>,
-    ) -> Result<OpenedSlot<'a>, UnlockError>,
-    notices: &mut Vec<Notice>,
-) -> Result<UnlockedVault, UnlockError> {
-    // Outline: 1) read the candidates, 2) have a slot opened, with the vault.json that it was made with, 3) open its epoch
-    // keys, 4) note down what proved true.
+fn unlock(store: &dyn Store, mut means: Means<'_>, notices: &mut Vec<Notice>) -> Result<UnlockedVault, UnlockError> {
+    // Outline: 1) read the candidates, 2) open a slot, with the vault.json that it was made with, 3) open its epoch keys,
+    // 4) remember what proved genuine.
     let key_folder = KeyFolder::read(store, &[keys_folder(), copies_folder()])?;
     let slots = key_folder.slot_candidates(notices);
     let pin = vault_json::read_pin(store, notices)?;
@@ -113,21 +98,21 @@ fn unlock_with_notices(
     if slots.is_empty() {
         return Err(no_slot(&key_folder, notices));
     }
-    let opened = open_with_any(candidates, &slots, open_a_slot, notices);
-    let (vault, (slot, pair, opened_by)) = opened.map_err(|error| among_too_many(error, key_folder.left_out))?;
-    let slot_id = slot.file.public().slot;
+    let opened = open_with_any(candidates, &slots, &mut means, notices);
+    let (vault, opened) = opened.map_err(|error| among_too_many(error, key_folder.left_out))?;
+    let slot_id = opened.slot.file.public().slot;
     let key_files = key_folder.read_epoch_keys(store, slot_id);
     let left_out = key_files.left_out;
-    let opened = open_epoch_keys(&vault, slot_id, &key_files, &pair, notices);
-    let (epochs, key_files) = opened.map_err(|error| among_too_many(error, left_out))?;
-    if let Err(error) = remember(store, &vault, slot, &key_files) {
+    let epochs = open_epoch_keys(&vault, slot_id, &key_files, &opened.pair, notices);
+    let (epochs, key_files) = epochs.map_err(|error| among_too_many(error, left_out))?;
+    if let Err(error) = remember(store, &vault, opened.slot, &key_files) {
         notices.push(Notice::NotRemembered { problem: error.to_string() });
     }
     Ok(UnlockedVault {
         slot: slot_id,
-        slot_public_key: pair.public,
-        hardware: opened_by.hardware,
-        device: opened_by.device,
+        slot_public_key: opened.pair.public,
+        hardware: opened.hardware,
+        device: opened.device,
         slot_files: key_folder.slot_files_of_the_vault(),
         vault,
         epochs,
@@ -154,30 +139,22 @@ fn among_too_many(error: UnlockError, left_out: usize) -> UnlockError {
     }
 }
 
-/// So many copies of `vault.json` are tried on slots that hold another one.
+/// At most this many copies of `vault.json` are tried on slots that hold another one.
 const FOREIGN_COPIES_TRIED_MAX: usize = 4;
 
-/// Has a slot opened with the first `vault.json` that will do: the file itself, on all slots; copies, on the slots that hold
-/// them; some copies, on all slots. Mostly there is one; another costs another touch, and only for who holds the credential.
+/// Opens a slot with the first `vault.json` that fits. Usually there is one; each further attempt costs another touch, and
+/// only if the authenticator holds the credential.
 fn open_with_any<'a>(
     candidates: VaultFileCandidates,
     slots: &'a [SlotCandidate],
-    mut open_a_slot: impl FnMut(&VaultFile, &[&'a SlotCandidate], &mut Vec<Notice>) -> Result<OpenedSlot<'a>, UnlockError>,
+    means: &mut Means<'_>,
     notices: &mut Vec<Notice>,
 ) -> Result<(VaultFile, OpenedSlot<'a>), UnlockError> {
-    let VaultFileCandidates { itself, copies } = candidates;
-    let all: Vec<&SlotCandidate> = slots.iter().collect();
-    let holders =
-        |copy: &VaultFile| all.iter().copied().filter(|slot| slot.file.vault_file_raw() == copy.raw()).collect();
-    let on_all = |vault: VaultFile| (vault, all.clone());
-    let on_holders = copies.iter().map(|copy| (copy.clone(), holders(copy)));
-    let attempts = itself.into_iter().map(on_all).chain(on_holders);
-    let attempts = attempts.chain(copies.iter().take(FOREIGN_COPIES_TRIED_MAX).cloned().map(on_all));
     let mut failure: Option<UnlockError> = None;
     let lacks =
         |error: &UnlockError| matches!(error, UnlockError::NoneEnrolledHere { .. } | UnlockError::NoRecoverySlot);
-    for (vault, asked) in attempts {
-        match open_a_slot(&vault, &asked, notices) {
+    for (vault, asked) in attempts(candidates, slots) {
+        match open_any(&vault, &asked, means, notices) {
             Ok(opened) => {
                 if let Some(error) = failure {
                     let problem = format!("no slot opens with it: {error}");
@@ -185,8 +162,8 @@ fn open_with_any<'a>(
                 }
                 return Ok((vault, opened));
             }
-            // Another vault.json does not bring the credential here.
-            Err(error) if lacks(&error) && asked.len() == all.len() => return Err(failure.unwrap_or(error)),
+            // The credential is not here, whichever vault.json is tried.
+            Err(error) if lacks(&error) && asked.len() == slots.len() => return Err(failure.unwrap_or(error)),
             Err(error) if lacks(&error) => {}
             Err(
                 error @ (UnlockError::WrongSecret { .. }
@@ -199,6 +176,57 @@ fn open_with_any<'a>(
     Err(failure.unwrap_or(UnlockError::NotAVault))
 }
 
+/// Which slots to try with which `vault.json`, in this order: the file itself, on all slots; each copy, on the slots that
+/// hold it; some copies, on all slots.
+fn attempts(
+    candidates: VaultFileCandidates,
+    slots: &[SlotCandidate],
+) -> impl Iterator<Item = (VaultFile, Vec<&SlotCandidate>)> {
+    let VaultFileCandidates { itself, copies } = candidates;
+    let on_all = |vault: VaultFile| (vault, slots.iter().collect());
+    let on_holders = |copy: VaultFile| {
+        let holders = slots.iter().filter(|slot| slot.file.vault_file_raw() == copy.raw()).collect();
+        (copy, holders)
+    };
+    let foreign: Vec<VaultFile> = copies.iter().take(FOREIGN_COPIES_TRIED_MAX).cloned().collect();
+    let copies = copies.into_iter().map(on_holders);
+    itself.into_iter().map(on_all).chain(copies).chain(foreign.into_iter().map(on_all))
+}
+
+/// Opens one of these slots with what the user has.
+fn open_any<'a>(
+    vault: &VaultFile,
+    slots: &[&'a SlotCandidate],
+    means: &mut Means<'_>,
+    notices: &mut Vec<Notice>,
+) -> Result<OpenedSlot<'a>, UnlockError> {
+    let mut asking = match means {
+        Means::Code(code) => {
+            let (slot, pair) = open_recovery_slot(vault, slots, code, notices)?;
+            return Ok(OpenedSlot { slot, pair, hardware: false, device: None });
+        }
+        Means::Authenticators { authenticators, interaction, randomness } => {
+            Asking::new(vault, slots, authenticators, *interaction, *randomness)?
+        }
+    };
+    let mut failure = None;
+    loop {
+        let answer = match asking.next_answer() {
+            Ok(Some(answer)) => answer,
+            Ok(None) => return Err(failure.unwrap_or_else(|| asking.no_answer())),
+            Err(error) => return Err(failure.unwrap_or_else(|| error.into())),
+        };
+        match open_slot(vault, slots, &check_answer(&answer)?, notices) {
+            Ok((slot, pair)) => {
+                let (hardware, device) = (answer.description.hardware, answer.description.device);
+                return Ok(OpenedSlot { slot, pair, hardware, device });
+            }
+            Err(error) if may_be_caused_by_added_file(&error) => failure = failure.or(Some(error)),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// Why no slot can be tried.
 fn no_slot(key_folder: &KeyFolder, notices: &[Notice]) -> UnlockError {
     let Some(slot) = key_folder.slots.keys().next() else { return UnlockError::NoKeys };
@@ -207,107 +235,7 @@ fn no_slot(key_folder: &KeyFolder, notices: &[Notice]) -> UnlockError {
     UnlockError::SlotDamaged { slot: *slot, problem }
 }
 
-/// Opens the slot whose credential answered: the first candidate that proves to be real.
-///
-/// Each one that does not is reported; if none does, the failure that tells most is the error.
-fn open_slot<'a>(
-    vault: &VaultFile,
-    slots: &[&'a SlotCandidate],
-    answer: &Answer,
-    notices: &mut Vec<Notice>,
-) -> Result<(&'a SlotCandidate, SealingKeyPair), UnlockError> {
-    let answers_for = |slot: &&SlotCandidate| {
-        passkey(slot).is_some_and(|passkey| passkey.credential_id == answer.assertion.credential_id)
-    };
-    let mut failure: Option<UnlockError> = None;
-    for slot in slots.iter().copied().filter(answers_for) {
-        match try_slot(vault, slot, answer) {
-            Ok(pair) => return Ok((slot, pair)),
-            Err(error) => {
-                notices.push(Notice::Unusable { path: slot.path.clone(), problem: error.to_string() });
-                let rank = |error: &UnlockError| match error {
-                    UnlockError::UserVerificationDiffers { .. } => 3,
-                    UnlockError::VaultFileChanged { .. } => 2,
-                    UnlockError::WrongSecret { .. } => 1,
-                    _ => 0,
-                };
-                if failure.as_ref().is_none_or(|worst| rank(worst) < rank(&error)) {
-                    failure = Some(error);
-                }
-            }
-        }
-    }
-    Err(failure.unwrap_or_else(|| UnlockError::AnswerInvalid {
-        authenticator: answer.description.name.clone(),
-        what: "it answered with a credential that was not asked for",
-    }))
-}
-
-fn try_slot(vault: &VaultFile, slot: &SlotCandidate, answer: &Answer) -> Result<SealingKeyPair, UnlockError> {
-    let public = slot.file.public();
-    let authenticator = || answer.description.name.clone();
-    let Assertion { authenticator_data, signature, hmac_secret, .. } = &answer.assertion;
-    let Some(passkey) = passkey(slot) else {
-        return Err(UnlockError::SlotDamaged { slot: public.slot, problem: "no passkey opens it".to_owned() });
-    };
-    if !assertion::signature_holds(&passkey.public_key, authenticator_data, &answer.client_data_hash, signature) {
-        return Err(UnlockError::SlotDamaged {
-            slot: public.slot,
-            problem: format!("its public key is not the one {} signs with", authenticator()),
-        });
-    }
-    if passkey.user_verified != answer.user_verified {
-        let enrolled = passkey.user_verified;
-        return Err(UnlockError::UserVerificationDiffers {
-            slot: public.slot,
-            authenticator: authenticator(),
-            enrolled,
-        });
-    }
-    match unwrap(vault, slot, hmac_secret) {
-        Some(pair) => Ok(pair),
-        None if slot.file.vault_file_raw() != vault.raw() => {
-            Err(UnlockError::VaultFileChanged { remembered_by: format!("slot {}", public.slot) })
-        }
-        None => Err(UnlockError::WrongSecret { slot: public.slot, authenticator: authenticator() }),
-    }
-}
-
-/// The slot's key pair, if `secret` is the one that it was made with and nothing was altered.
-fn unwrap(vault: &VaultFile, slot: &SlotCandidate, secret: &Secret<32>) -> Option<SealingKeyPair> {
-    let wrapping_key = crypto::slot_wrapping_key(secret, &crypto::hash(vault.raw()), slot.file.public_raw());
-    crypto::unwrap_key(&wrapping_key, slot.file.wrapped()).map(SealingKeyPair::from_secret)
-}
-
-/// Opens whichever recovery slot the code opens. Nothing public says which: each is tried.
-fn open_recovery_slot<'a>(
-    vault: &VaultFile,
-    slots: &[&'a SlotCandidate],
-    code: &RecoveryCode,
-    notices: &mut Vec<Notice>,
-) -> Result<(&'a SlotCandidate, SealingKeyPair), UnlockError> {
-    let secret = code.secret();
-    let is_recovery = |slot: &&SlotCandidate| matches!(slot.file.public().method, SlotMethod::Recovery(_));
-    let (mut tried, mut other_vault_file) = (0, None);
-    for slot in slots.iter().copied().filter(is_recovery) {
-        if let Some(pair) = unwrap(vault, slot, &secret) {
-            return Ok((slot, pair));
-        }
-        tried += 1;
-        if slot.file.vault_file_raw() != vault.raw() {
-            let problem = "it was made with another vault.json".to_owned();
-            notices.push(Notice::Unusable { path: slot.path.clone(), problem });
-            other_vault_file = Some(slot.file.public().slot);
-        }
-    }
-    match other_vault_file {
-        Some(slot) => Err(UnlockError::VaultFileChanged { remembered_by: format!("slot {slot}") }),
-        None if tried == 0 => Err(UnlockError::NoRecoverySlot),
-        None => Err(UnlockError::RecoveryCodeWrong),
-    }
-}
-
-/// The files that opened, by name, to be kept as copies.
+/// The files that opened, by name, to be copied to the local state.
 type NamedFiles = Vec<(String, Vec<u8>)>;
 
 /// Opens every epoch key that is sealed to the slot.
@@ -358,7 +286,7 @@ fn try_epoch_key(
     open_epoch_key(&file, pair).map_err(|error| error.to_string())
 }
 
-/// Notes down what proved true, and nothing else.
+/// Writes copies of what proved genuine, and nothing else, to the local state.
 fn remember(
     store: &dyn Store,
     vault: &VaultFile,
@@ -366,7 +294,7 @@ fn remember(
     key_files: &NamedFiles,
 ) -> Result<(), StoreError> {
     vault_json::pin_vault_file(store, vault)?;
-    // Of a slot file all is proved but its copy of vault.json, which may be another's: this device's copy holds the true one.
+    // The slot proves all of its file but the copy of vault.json in it: this device's copy is written with the proved one.
     let proved = SlotFile::new(slot.file.public_raw().to_vec(), *slot.file.wrapped(), vault.raw()).ok();
     let proved = proved.filter(|_| slot.file.vault_file_raw() != vault.raw()).map(|file| file.encode());
     let raw = proved.as_deref().unwrap_or(&slot.raw);
