@@ -23,6 +23,13 @@ const LAYERS: &[&[&str]] = &[
     &["mount", "check"],
     &["cli"],
 ];
+/// The rooms of `unlock`, each with the other rooms that it may import from.
+const UNLOCK_ROOMS: &[(&str, &[&str])] = &[
+    ("prompts", &[]),
+    ("key_files", &[]),
+    ("authenticators", &["prompts"]),
+    ("flows", &["prompts", "key_files", "authenticators"]),
+];
 /// What `format` may know of `crypto`: what its fields are made of.
 const FORMAT_FROM_CRYPTO: &[&str] = &["Tag", "Secret"];
 
@@ -268,6 +275,36 @@ fn layers_import_only_downwards() {
         let root = "super::".repeat(source.name.matches('/').count() + 1);
         if source.code.contains(&root) {
             wrong.push(format!("src/{}: a path of `super` leaves the layer", source.name));
+        }
+    }
+    none(wrong);
+}
+
+#[test]
+fn the_rooms_of_unlock_import_only_downwards() {
+    let mut wrong = Vec::new();
+    for source in sources() {
+        let Some((room, _)) = source.name.strip_prefix("unlock/").and_then(|name| name.split_once('/')) else {
+            continue;
+        };
+        let Some((_, allowed)) = UNLOCK_ROOMS.iter().find(|(name, _)| *name == room) else {
+            wrong.push(format!("src/{}: unlock has no room {room}", source.name));
+            continue;
+        };
+        for (at, path) in source.code.match_indices("crate::unlock") {
+            // A file imports from the file that defines a name, not from what `unlock/mod.rs` passes on.
+            let rest = &source.code[at + path.len()..];
+            let imported = rest.strip_prefix("::").map(word);
+            if let Some(imported) = imported
+                && imported != room
+                && !allowed.contains(&imported)
+            {
+                wrong.push(format!("src/{}: {room} imports crate::unlock::{imported}", source.name));
+            }
+        }
+        let root = "super::".repeat(source.name.matches('/').count());
+        if source.code.contains(&root) {
+            wrong.push(format!("src/{}: a path of `super` leaves the room", source.name));
         }
     }
     none(wrong);

@@ -5,7 +5,7 @@
 
 use std::io::{self, Write};
 
-use super::advice_authenticator::{PIN_BLOCKED, for_authenticator, pin_wrong};
+use super::advice_authenticator::for_authenticator;
 use super::elsewhere;
 use super::exit::{Exit, HelperExit};
 use super::failure::Failure;
@@ -15,7 +15,7 @@ use super::state_folder::StateError;
 use crate::mount::{ALLOWED_PLACES, ControlError, MountError, UnmountError, allow_place_command};
 use crate::store::StoreError;
 use crate::unlock::interaction::InteractionError;
-use crate::unlock::{AuthenticatorError, UnlockError};
+use crate::unlock::{AuthenticatorError, UnlockError, VaultFileError};
 use crate::volume::{OpenError, SlotError, VolumeError};
 
 /// The exit code and the second line of a failure.
@@ -123,30 +123,12 @@ fn was_cancelled(cause: &(dyn std::error::Error + 'static)) -> bool {
 fn for_unlock(error: &UnlockError) -> Advice {
     use UnlockError as E;
     match error {
-        E::NotAVault => advice(
-            Exit::NotVault,
-            "Give the vault folder (the one that is synced), or make a vault with `passkeyfs init`. If it is a vault, let \
-             the sync client bring its files first.",
-        ),
-        E::AlreadyAVault { .. } => {
-            advice(Exit::Failed, "Mount it with `passkeyfs mount`, or choose an empty folder for a new vault.")
-        }
-        E::NewerFormat { .. } => advice(
-            Exit::NotVault,
-            "Install a newer version of passkeyfs. If there is none, somebody has replaced that file: delete vault.json (the \
-             files in keys/ hold copies of it), then try again.",
-        ),
+        E::VaultFile(error) => for_vault_file(error),
         E::Crowded { error, .. } => advice(
             for_unlock(error).exit,
             "Somebody has filled keys/ with files. Delete those that are not yours (the recovery kit names its slot; your keys' \
              files have the dates on which they were enrolled), or bring keys/ back with the sync client's older versions; \
              then try again.",
-        ),
-        E::VaultFileDamaged { .. } => advice(Exit::Damage, RESTORE_FILE),
-        E::VaultFileChanged { .. } => advice(
-            Exit::Damage,
-            "Do not go on unless you know why. Bring vault.json back from the sync client's older versions, or give \
-             another vault's folder its own name.",
         ),
         E::NoKeys | E::EpochKeysMissing { .. } => advice(Exit::NotArrived, WAIT_FOR_SYNC),
         E::SlotDamaged { .. } | E::EpochKeysDamaged { .. } | E::WrongSecret { .. } => {
@@ -162,10 +144,6 @@ fn for_unlock(error: &UnlockError) -> Advice {
             "Use a key that is enrolled: `passkeyfs key list VAULT` shows them; one that was enrolled and then reset is a \
              new key. With none left: `--authenticator recovery` asks for the recovery code.",
         ),
-        E::PinWrong { tries_left, .. } => advice(Exit::Pin, pin_wrong(*tries_left)),
-        E::PinBlocked { .. } => advice(Exit::Pin, PIN_BLOCKED),
-        E::TouchDenied { .. } => advice(Exit::Touch, "Try again, and allow it on the key."),
-        E::TouchTimedOut { .. } => advice(Exit::Touch, "Try again, and touch the key when it blinks."),
         E::Authenticator(error) => for_authenticator(error),
         E::AnswerInvalid { .. } => advice(
             Exit::Failed,
@@ -198,6 +176,32 @@ fn for_unlock(error: &UnlockError) -> Advice {
             advice(Exit::Usage, "Set it with --authenticator, -o authenticator= or PASSKEYFS_AUTHENTICATOR.")
         }
         E::Parameters(_) => advice(Exit::Usage, "Run `passkeyfs init --help` to see what is allowed."),
+        E::Store(error) => for_store(error),
+    }
+}
+
+fn for_vault_file(error: &VaultFileError) -> Advice {
+    use VaultFileError as E;
+    match error {
+        E::NotAVault => advice(
+            Exit::NotVault,
+            "Give the vault folder (the one that is synced), or make a vault with `passkeyfs init`. If it is a vault, let \
+             the sync client bring its files first.",
+        ),
+        E::AlreadyAVault { .. } => {
+            advice(Exit::Failed, "Mount it with `passkeyfs mount`, or choose an empty folder for a new vault.")
+        }
+        E::NewerFormat { .. } => advice(
+            Exit::NotVault,
+            "Install a newer version of passkeyfs. If there is none, somebody has replaced that file: delete vault.json (the \
+             files in keys/ hold copies of it), then try again.",
+        ),
+        E::Damaged { .. } => advice(Exit::Damage, RESTORE_FILE),
+        E::Changed { .. } => advice(
+            Exit::Damage,
+            "Do not go on unless you know why. Bring vault.json back from the sync client's older versions, or give \
+             another vault's folder its own name.",
+        ),
         E::Store(error) => for_store(error),
     }
 }
@@ -444,23 +448,18 @@ mod tests {
     fn errors_of_each_layer_keep_their_exit_code_under_any_context() {
         let full = || StoreError::Full { path: FilePath::vault("x").into(), source: io::Error::other("disk full") };
         let key = || "the key".to_owned();
+        let authenticator = |error: AuthenticatorError| UnlockError::from(error).into();
         let cases: Vec<(anyhow::Error, Exit)> = vec![
-            (UnlockError::NotAVault.into(), Exit::NotVault),
+            (UnlockError::VaultFile(VaultFileError::NotAVault).into(), Exit::NotVault),
             (UnlockError::NoAuthenticator.into(), Exit::NoKey),
             (UnlockError::NoneEnrolledHere { asked: vec![key()] }.into(), Exit::NoKey),
-            (UnlockError::PinWrong { authenticator: key(), tries_left: 2 }.into(), Exit::Pin),
-            (UnlockError::PinBlocked { authenticator: key() }.into(), Exit::Pin),
-            (UnlockError::TouchTimedOut { authenticator: key() }.into(), Exit::Touch),
-            (UnlockError::TouchDenied { authenticator: key() }.into(), Exit::Touch),
+            (authenticator(AuthenticatorError::PinWrong { authenticator: key(), tries_left: 2 }), Exit::Pin),
+            (authenticator(AuthenticatorError::PinBlocked { authenticator: key() }), Exit::Pin),
+            (authenticator(AuthenticatorError::TouchTimedOut { authenticator: key() }), Exit::Touch),
+            (authenticator(AuthenticatorError::TouchDenied { authenticator: key() }), Exit::Touch),
             (UnlockError::NoKeys.into(), Exit::NotArrived),
             (UnlockError::Store(full()).into(), Exit::Failed),
-            (
-                UnlockError::Authenticator(AuthenticatorError::Interaction(InteractionError::NobodyToAsk {
-                    question: Question::Pin,
-                }))
-                .into(),
-                Exit::Pin,
-            ),
+            (authenticator(InteractionError::NobodyToAsk { question: Question::Pin }.into()), Exit::Pin),
             (OpenError::Damaged("x".into()).into(), Exit::Damage),
             (OpenError::NotArrived("x".into()).into(), Exit::NotArrived),
             (MountError::NoFusermount.into(), Exit::Failed),
@@ -508,7 +507,7 @@ mod tests {
             (anyhow::Error::from(OptionError::Unknown { name: "x".to_owned() }), HelperExit::Usage),
             (StateError::NoHome.into(), HelperExit::State),
             (StateError::InUse { holder: None }.into(), HelperExit::MountFailed),
-            (UnlockError::NotAVault.into(), HelperExit::MountFailed),
+            (UnlockError::VaultFile(VaultFileError::NotAVault).into(), HelperExit::MountFailed),
             (cancelled.into(), HelperExit::Interrupted),
         ] {
             assert_eq!(helper_exit(&error), exit, "{error}");

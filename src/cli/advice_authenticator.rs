@@ -8,11 +8,11 @@ use crate::unlock::AuthenticatorError;
 use crate::unlock::interaction::{InteractionError, Question};
 
 /// What is left to do with a key whose PIN is blocked.
-pub(super) const PIN_BLOCKED: &str = "Unlock with another enrolled key. A blocked key works again only after a reset, which \
+const PIN_BLOCKED: &str = "Unlock with another enrolled key. A blocked key works again only after a reset, which \
                            destroys what it holds.";
 
 /// What to do after a wrong PIN.
-pub(super) fn pin_wrong(tries_left: u32) -> String {
+fn pin_wrong(tries_left: u32) -> String {
     match tries_left {
         0 => PIN_BLOCKED.to_owned(),
         1 => "One try is left: make sure of the PIN first, for the next wrong one blocks the key for good.".to_owned(),

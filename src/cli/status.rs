@@ -21,7 +21,7 @@ use crate::check::count;
 use crate::format::DeviceId;
 use crate::mount::{DaemonStatus, mount_table, request_status};
 use crate::store::Space;
-use crate::unlock::{UnlockError, list_slots};
+use crate::unlock::{UnlockError, VaultFileError, list_slots};
 use crate::volume::reserve_bytes;
 
 /// Everything there is to say. `None` is what could not be asked.
@@ -120,7 +120,7 @@ fn of_mount(mountpoint: &Path) -> anyhow::Result<Report> {
 
 fn of_folder(folder: &Path) -> anyhow::Result<Report> {
     let place = VaultPlace::find(folder).map_err(|error| match error.downcast_ref() {
-        Some(UnlockError::NotAVault) => failure(
+        Some(UnlockError::VaultFile(VaultFileError::NotAVault)) => failure(
             Exit::NotVault,
             format!("nothing is mounted at {}, and it is no vault folder: it has neither vault.json nor keys", folder.display()),
             "`passkeyfs status` lists what is mounted. If it is a vault folder, let the sync client bring its files first.",

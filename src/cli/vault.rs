@@ -22,9 +22,9 @@ use crate::history::DeviceState;
 use crate::store::{LocalStore, Store, SystemClock};
 use crate::unlock::folder::vault_file_path;
 use crate::unlock::{
-    AuthenticatorChoice, Purpose, RecoveryCode, UnlockError, UnlockedVault, ask_for_recovery_code, open_authenticators,
-    read_remembered_vault_file, read_vault_file, unlock_vault, unlock_vault_with_code, user_interaction,
-    vaults_of_segments,
+    AuthenticatorChoice, Purpose, RecoveryCode, UnlockError, UnlockedVault, VaultFileError, ask_for_recovery_code,
+    open_authenticators, read_remembered_vault_file, read_vault_file, unlock_vault, unlock_vault_with_code,
+    user_interaction, vaults_of_segments,
 };
 use crate::volume::{Environment, OpenKeys, UsedSlot, Volume, VolumeOptions};
 
@@ -214,7 +214,7 @@ fn existing_folder(folder: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// Names the folder, which the error of the layer below cannot know.
-fn not_a_vault(error: UnlockError, folder: &Path) -> anyhow::Error {
+fn not_a_vault(error: VaultFileError, folder: &Path) -> anyhow::Error {
     let place = folder.display().to_string();
-    anyhow::Error::new(error).context(place)
+    anyhow::Error::new(UnlockError::from(error)).context(place)
 }

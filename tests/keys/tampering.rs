@@ -6,7 +6,7 @@
 use base64ct::{Base64, Encoding as _};
 use passkeyfs::format::{EpochKeyFile, FormatError, SlotFile, VaultFile};
 use passkeyfs::store::{FilePath, MemoryStore};
-use passkeyfs::unlock::{RecoveryCode, SlotState, UnlockError, list_slots};
+use passkeyfs::unlock::{RecoveryCode, SlotState, UnlockError, VaultFileError, list_slots};
 use serde_json::{Value, json};
 
 use crate::outcomes::newer;
@@ -114,7 +114,7 @@ impl Scene {
         let (before, path) = (folder_of(disk), FilePath::vault("vault.json"));
         let fresh = self.rig.new_device(&before);
         match self.rig.open(&fresh, "one") {
-            Err(Shut::Unlock(UnlockError::NewerFormat { .. })) => {}
+            Err(Shut::Unlock(UnlockError::VaultFile(VaultFileError::NewerFormat { .. }))) => {}
             Err(shut) => panic!("{what}: {shut:?}"),
             Ok(_) => panic!("{what}: opened"),
         }

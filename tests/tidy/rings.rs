@@ -18,7 +18,6 @@ const FILES_IN_RINGS: &[(&str, usize)] = &[
     ("segments", 3),
     ("store", 7),
     ("tree", 6),
-    ("unlock", 6),
     ("volume", 29),
 ];
 

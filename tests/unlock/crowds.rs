@@ -14,7 +14,7 @@ use passkeyfs::store::{
 };
 use passkeyfs::unlock::folder::SLOT_FILES_MAX;
 use passkeyfs::unlock::{
-    CreatedVault, Notice, RecoveryCode, ScriptedInteraction, UnlockError, enroll_recovery, write_slot,
+    CreatedVault, Notice, RecoveryCode, ScriptedInteraction, UnlockError, VaultFileError, enroll_recovery, write_slot,
 };
 use passkeyfs::unlock::{EpochKeyEntry, list_slots, unlock_vault_with_code};
 
@@ -78,7 +78,7 @@ fn a_vault_file_that_says_it_is_newer_is_believed_only_where_nothing_is_known() 
     }
     rig.forget_state();
     let error = rig.unlock_silently().expect_err("nothing is known here");
-    assert!(matches!(error, UnlockError::NewerFormat { .. }), "{error}");
+    assert!(matches!(error, UnlockError::VaultFile(VaultFileError::NewerFormat { .. })), "{error}");
     rig.store.withdraw(&path);
     rig.unlock_silently().expect("opens once the file is deleted, as the message says");
 }

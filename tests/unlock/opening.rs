@@ -2,7 +2,8 @@
 
 use passkeyfs::store::{FilePath, MemoryStore, Store};
 use passkeyfs::unlock::{
-    AuthenticatorError, ScriptedInteraction, UnlockError, discard_created_vault, list_slots, read_vault_file,
+    AuthenticatorError, ScriptedInteraction, UnlockError, VaultFileError, discard_created_vault, list_slots,
+    read_vault_file,
 };
 
 use crate::rig::{CutOff, Rig, only_file};
@@ -110,7 +111,9 @@ fn a_wrong_pin_is_asked_for_again_while_the_user_is_there() {
 fn a_wrong_pin_from_a_store_costs_one_try_and_is_named() {
     let (rig, _) = Rig::with_vault_and_pin();
     match rig.unlock(&["one"], &ScriptedInteraction::with_pins(&["0000"])) {
-        Err(UnlockError::PinWrong { tries_left: 7, authenticator }) => assert!(authenticator.contains("not hardware")),
+        Err(UnlockError::Authenticator(AuthenticatorError::PinWrong { tries_left: 7, authenticator })) => {
+            assert!(authenticator.contains("not hardware"))
+        }
         other => panic!("{other:?}"),
     }
     assert_eq!(rig.stored("one")["pin_tries_left"], 7);
@@ -141,9 +144,9 @@ fn a_key_that_lost_its_pin_was_reset_and_is_not_enrolled_any_more() {
 fn a_touch_that_is_refused_or_does_not_come_is_named() {
     let (rig, created) = Rig::with_vault();
     rig.touch("one", "deny");
-    assert!(matches!(rig.unlock_silently(), Err(UnlockError::TouchDenied { .. })));
+    assert!(matches!(rig.unlock_silently(), Err(UnlockError::Authenticator(AuthenticatorError::TouchDenied { .. }))));
     rig.touch("one", "timeout");
-    assert!(matches!(rig.unlock_silently(), Err(UnlockError::TouchTimedOut { .. })));
+    assert!(matches!(rig.unlock_silently(), Err(UnlockError::Authenticator(AuthenticatorError::TouchTimedOut { .. }))));
     rig.edit("one", |file| {
         file["touch"] = "approve".into();
         file["touch_delay_ms"] = 50.into();
@@ -209,7 +212,7 @@ fn a_failed_enrolment_writes_nothing() {
     rig.authenticator("one");
     rig.touch("one", "deny");
     let error = rig.create("one", &ScriptedInteraction::silent()).expect_err("denied");
-    assert!(matches!(error, UnlockError::TouchDenied { .. }), "{error}");
+    assert!(matches!(error, UnlockError::Authenticator(AuthenticatorError::TouchDenied { .. })), "{error}");
     assert!(rig.store.snapshot().is_empty());
 }
 
@@ -219,12 +222,12 @@ fn no_vault_is_created_over_another_or_its_remains() {
     let user = ScriptedInteraction::silent();
     for remains in ["vault.json", ".json"] {
         let error = rig.create("one", &user).expect_err("a vault is there");
-        assert!(matches!(error, UnlockError::AlreadyAVault { .. }), "{remains}: {error}");
+        assert!(matches!(error, UnlockError::VaultFile(VaultFileError::AlreadyAVault { .. })), "{remains}: {error}");
         let paths: Vec<_> = rig.store.snapshot().into_keys().filter(|path| path.name.ends_with(remains)).collect();
         paths.iter().for_each(|path| rig.store.withdraw(path));
     }
     rig.store.deliver(&FilePath::vault("devices/0000000000000001/0000000/0000000000-00.data"), b"");
-    assert!(matches!(rig.create("one", &user), Err(UnlockError::AlreadyAVault { .. })));
+    assert!(matches!(rig.create("one", &user), Err(UnlockError::VaultFile(VaultFileError::AlreadyAVault { .. }))));
 }
 
 #[test]
@@ -241,7 +244,7 @@ fn an_init_cut_off_at_any_step_can_be_begun_again_or_opens() {
         let disk = rig.store.fork_after_power_loss(&mut |_| 0);
         match rig.unlock_on(&disk, &["one"], &user) {
             Ok(_) => opened += 1,
-            Err(UnlockError::NotAVault) => {
+            Err(UnlockError::VaultFile(VaultFileError::NotAVault)) => {
                 rig.create_on(&disk, "one", &user).expect("begun again");
                 begun_again += 1;
             }
@@ -261,11 +264,11 @@ fn a_created_vault_can_be_taken_back_and_begun_again() {
 #[test]
 fn folders_that_hold_no_vault_or_no_keys_are_told_apart() {
     let (rig, _) = Rig::with_vault();
-    assert!(matches!(read_vault_file(&MemoryStore::new()), Err(UnlockError::NotAVault)));
+    assert!(matches!(read_vault_file(&MemoryStore::new()), Err(VaultFileError::NotAVault)));
     let bare = MemoryStore::new();
     bare.deliver(&FilePath::vault("vault.json"), &only_file(&rig.store, "vault.json").1);
     let unlock = |store: &MemoryStore| rig.unlock_on(store, &["one"], &ScriptedInteraction::silent());
-    assert!(matches!(unlock(&MemoryStore::new()), Err(UnlockError::NotAVault)));
+    assert!(matches!(unlock(&MemoryStore::new()), Err(UnlockError::VaultFile(VaultFileError::NotAVault))));
     assert!(matches!(unlock(&bare), Err(UnlockError::NoKeys)));
 }
 

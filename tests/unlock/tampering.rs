@@ -5,7 +5,7 @@ use base64ct::{Base64, Encoding as _};
 use passkeyfs::format::slot_file::{KeyFileName, slot_file_name};
 use passkeyfs::format::{EpochId, SlotFile, SlotId, VaultFile};
 use passkeyfs::store::{Area, FilePath, MemoryStore};
-use passkeyfs::unlock::{Notice, ScriptedInteraction, UnlockError, list_slots, read_vault_file};
+use passkeyfs::unlock::{Notice, ScriptedInteraction, UnlockError, VaultFileError, list_slots, read_vault_file};
 
 use crate::rig::{Rig, change_field, field, only_file};
 
@@ -208,11 +208,11 @@ fn files_of_a_newer_passkeyfs_are_called_newer() {
     rig.replace(&FilePath::vault("vault.json"), newer.as_bytes());
     // A newer passkeyfs may have written it, and the slot files are still on their way: it is left as it is.
     let error = rig.unlock_silently().expect_err("newer");
-    assert!(matches!(error, UnlockError::NewerFormat { .. }), "{error}");
+    assert!(matches!(error, UnlockError::VaultFile(VaultFileError::NewerFormat { .. })), "{error}");
     let slot = change_field(&slot_bytes(&rig, created.slots[0].slot), "vault", |bytes| *bytes = newer.into_bytes());
     rig.replace(&slot_path(created.slots[0].slot), &slot);
     let error = rig.unlock_silently().expect_err("newer");
-    assert!(matches!(error, UnlockError::NewerFormat { .. }), "{error}");
+    assert!(matches!(error, UnlockError::VaultFile(VaultFileError::NewerFormat { .. })), "{error}");
 }
 
 #[test]

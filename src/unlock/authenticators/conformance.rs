@@ -5,6 +5,8 @@
 //! after it, which gives the key its tries back; with fewer than four tries left it does not. The PIN is asked for once:
 //! the suite keeps it, for it opens several sessions.
 
+use std::fmt::Display;
+
 use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
@@ -13,7 +15,6 @@ use super::authenticator::{
     Assertion, Authenticator, AuthenticatorError, Credential, GetAssertion, MakeCredential, UserVerification,
 };
 use crate::crypto::Randomness;
-use crate::unlock::flows::error::UnlockError;
 use crate::unlock::prompts::interaction::{Interaction, InteractionError, PinRequest};
 
 /// A relying party of its own: what the suite makes has nothing to do with any vault.
@@ -42,12 +43,19 @@ pub struct ClaimReport {
 }
 
 /// Opens the authenticator to be tried, as a session of its own.
-pub type Open<'a> = dyn FnMut(&dyn Interaction) -> Result<Box<dyn Authenticator>, UnlockError> + 'a;
+type Open<'a> = dyn FnMut(&dyn Interaction) -> Opened<Miss> + 'a;
+/// A session, or why there is none.
+type Opened<E> = Result<Box<dyn Authenticator>, E>;
 
 /// Tries all claims on the authenticator that `open` opens, a session each time.
-pub fn try_all(open: &mut Open<'_>, interaction: &dyn Interaction, randomness: &dyn Randomness) -> Vec<ClaimReport> {
+pub fn try_all<E: Display>(
+    open: &mut dyn FnMut(&dyn Interaction) -> Opened<E>,
+    interaction: &dyn Interaction,
+    randomness: &dyn Randomness,
+) -> Vec<ClaimReport> {
+    let mut open = |user: &dyn Interaction| open(user).map_err(|error| Miss::Failed(error.to_string()));
     let watched = Watched { inner: interaction, seen: Mutex::default() };
-    let mut suite = Suite { open, user: &watched, randomness, verify_user: false, made: None, secret: None };
+    let mut suite = Suite { open: &mut open, user: &watched, randomness, verify_user: false, made: None, secret: None };
     CLAIMS
         .iter()
         .map(|(claim, attempt)| {
@@ -88,12 +96,6 @@ enum Miss {
 
 impl From<AuthenticatorError> for Miss {
     fn from(error: AuthenticatorError) -> Self {
-        Self::Failed(error.to_string())
-    }
-}
-
-impl From<UnlockError> for Miss {
-    fn from(error: UnlockError) -> Self {
         Self::Failed(error.to_string())
     }
 }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use super::error::UnlockError;
 use crate::unlock::authenticators::authenticator::Authenticator;
-use crate::unlock::authenticators::hid::open_hid;
+use crate::unlock::authenticators::hid::select::{open_attached_hid, open_hid_at};
 use crate::unlock::authenticators::software::SoftwareAuthenticator;
 use crate::unlock::prompts::interaction::Interaction;
 
@@ -55,8 +55,10 @@ pub fn open_authenticators(
     interaction: &dyn Interaction,
 ) -> Result<Vec<Box<dyn Authenticator>>, UnlockError> {
     match choice {
-        AuthenticatorChoice::AnyHid => Ok(vec![Box::new(open_hid(None, interaction)?)]),
-        AuthenticatorChoice::Hid(path) => Ok(vec![Box::new(open_hid(Some(path), interaction)?)]),
+        AuthenticatorChoice::AnyHid => {
+            Ok(vec![Box::new(open_attached_hid(interaction)?.ok_or(UnlockError::NoAuthenticator)?)])
+        }
+        AuthenticatorChoice::Hid(path) => Ok(vec![Box::new(open_hid_at(path)?)]),
         // A code is no device: who wants one asks for it (`recovery_code.rs`).
         AuthenticatorChoice::Recovery => Ok(Vec::new()),
         AuthenticatorChoice::Software(path) => {

@@ -75,7 +75,7 @@ pub struct CreatedVault {
 /// Creates a vault with one slot.
 ///
 /// **Durability**: all files are durable on return; a crash before leaves what the order above shows.
-/// **Errors**: [`UnlockError::AlreadyAVault`] if anything of a vault is in the folder.
+/// **Errors**: [`AlreadyAVault`](crate::unlock::VaultFileError::AlreadyAVault) if anything of a vault is in the folder.
 pub fn create_vault(
     store: &dyn Store,
     new_vault: NewVault,

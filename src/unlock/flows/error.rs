@@ -3,43 +3,17 @@
 use thiserror::Error;
 
 use super::recovery_code::RecoveryCodeError;
-use crate::format::json::JsonError;
 use crate::format::{EpochId, FormatError, SlotId};
-use crate::store::{FilePath, StoreError};
+use crate::store::StoreError;
 use crate::unlock::authenticators::authenticator::AuthenticatorError;
+use crate::unlock::key_files::error::VaultFileError;
 
 /// Why a vault was not created, opened or looked at.
 #[derive(Debug, Error)]
 pub enum UnlockError {
-    /// The folder holds neither `vault.json` nor a slot.
-    #[error("this folder holds no vault: it has neither vault.json nor keys")]
-    NotAVault,
-    /// The folder holds a vault, or what is left of one: none is created in it.
-    #[error("this folder holds a vault already: {found} is there")]
-    AlreadyAVault {
-        /// The file or folder that shows it.
-        found: FilePath,
-    },
-    /// A file was written by a newer passkeyfs.
-    #[error("{path}: {source}")]
-    NewerFormat {
-        /// The file.
-        path: FilePath,
-        /// What it needs.
-        source: JsonError,
-    },
-    /// `vault.json` is damaged, and so is or lacks every copy of it.
-    #[error("vault.json cannot be used, and no slot file holds a copy that can: {problem}")]
-    VaultFileDamaged {
-        /// What is wrong with it: missing, cut off, not JSON.
-        problem: String,
-    },
-    /// `vault.json` is not the one this device or a slot remembers.
-    #[error("vault.json is not the one that {remembered_by} remembers: it was replaced or altered")]
-    VaultFileChanged {
-        /// Who remembers another: "this device", or a slot.
-        remembered_by: String,
-    },
+    /// `vault.json` was not found or not accepted.
+    #[error(transparent)]
+    VaultFile(VaultFileError),
     /// `vault.json` is there, but no slot is: an `init` that was cut off, or files that have yet to arrive.
     #[error("the vault has no key slots: keys/ holds none (have all files arrived?)")]
     NoKeys,
@@ -84,35 +58,9 @@ pub enum UnlockError {
         /// The authenticators that were asked.
         asked: Vec<String>,
     },
-    /// The PIN was wrong.
-    #[error("wrong PIN for {authenticator}; tries left: {tries_left}")]
-    PinWrong {
-        /// Whose PIN.
-        authenticator: String,
-        /// How many tries are left before it blocks.
-        tries_left: u32,
-    },
-    /// The PIN is blocked for good.
-    #[error("the PIN of {authenticator} is blocked")]
-    PinBlocked {
-        /// Whose PIN.
-        authenticator: String,
-    },
-    /// The user refused on the device.
-    #[error("{authenticator} was told to refuse")]
-    TouchDenied {
-        /// Which one.
-        authenticator: String,
-    },
-    /// Nobody touched it in time.
-    #[error("{authenticator} was not touched in time")]
-    TouchTimedOut {
-        /// Which one.
-        authenticator: String,
-    },
-    /// Anything else that an authenticator says.
+    /// An authenticator, or its user, did not do what was asked.
     #[error(transparent)]
-    Authenticator(AuthenticatorError),
+    Authenticator(#[from] AuthenticatorError),
     /// An authenticator's signed answer does not hold.
     #[error("{authenticator} gave an answer that does not hold: {what}")]
     AnswerInvalid {
@@ -175,14 +123,12 @@ fn with(verified: bool) -> &'static str {
     if verified { "with" } else { "without" }
 }
 
-impl From<AuthenticatorError> for UnlockError {
-    fn from(error: AuthenticatorError) -> Self {
+impl From<VaultFileError> for UnlockError {
+    /// A failure of the store is the same failure, whichever file was read.
+    fn from(error: VaultFileError) -> Self {
         match error {
-            AuthenticatorError::PinWrong { authenticator, tries_left } => Self::PinWrong { authenticator, tries_left },
-            AuthenticatorError::PinBlocked { authenticator } => Self::PinBlocked { authenticator },
-            AuthenticatorError::TouchDenied { authenticator } => Self::TouchDenied { authenticator },
-            AuthenticatorError::TouchTimedOut { authenticator } => Self::TouchTimedOut { authenticator },
-            other => Self::Authenticator(other),
+            VaultFileError::Store(error) => Self::Store(error),
+            error => Self::VaultFile(error),
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::format::{EpochId, EpochKeyFile, SlotFile, SlotId, VaultFile};
 use crate::store::{Store, StoreError};
 use crate::unlock::authenticators::authenticator::Authenticator;
 use crate::unlock::key_files::epoch_keys::{EpochKeyEntry, open_epoch_key};
+use crate::unlock::key_files::error::VaultFileError;
 use crate::unlock::key_files::folder::{
     self, EpochKeyCandidates, KeyFolder, Notice, SlotCandidate, copies_folder, keys_folder,
 };
@@ -167,13 +168,13 @@ fn open_with_any<'a>(
             Err(error) if lacks(&error) => {}
             Err(
                 error @ (UnlockError::WrongSecret { .. }
-                | UnlockError::VaultFileChanged { .. }
+                | UnlockError::VaultFile(VaultFileError::Changed { .. })
                 | UnlockError::RecoveryCodeWrong),
             ) => failure = failure.or(Some(error)),
             Err(error) => return Err(error),
         }
     }
-    Err(failure.unwrap_or(UnlockError::NotAVault))
+    Err(failure.unwrap_or(VaultFileError::NotAVault.into()))
 }
 
 /// Which slots to try with which `vault.json`, in this order: the file itself, on all slots; each copy, on the slots that

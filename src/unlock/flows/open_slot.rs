@@ -11,6 +11,7 @@ use crate::format::VaultFile;
 use crate::format::slot_file::SlotMethod;
 use crate::unlock::authenticators::assertion::{self, AuthenticatorData};
 use crate::unlock::authenticators::authenticator::Assertion;
+use crate::unlock::key_files::error::VaultFileError;
 use crate::unlock::key_files::folder::{Notice, SlotCandidate};
 
 /// An answer whose form was checked.
@@ -47,7 +48,7 @@ pub(super) fn may_be_caused_by_added_file(error: &UnlockError) -> bool {
         E::UserVerificationDiffers { .. }
             | E::WrongSecret { .. }
             | E::SlotDamaged { .. }
-            | E::VaultFileChanged { .. }
+            | E::VaultFile(VaultFileError::Changed { .. })
             | E::AnswerInvalid { .. }
     )
 }
@@ -73,7 +74,7 @@ pub(super) fn open_slot<'a>(
                 notices.push(Notice::Unusable { path: slot.path.clone(), problem: error.to_string() });
                 let rank = |error: &UnlockError| match error {
                     UnlockError::UserVerificationDiffers { .. } => 3,
-                    UnlockError::VaultFileChanged { .. } => 2,
+                    UnlockError::VaultFile(VaultFileError::Changed { .. }) => 2,
                     UnlockError::WrongSecret { .. } => 1,
                     _ => 0,
                 };
@@ -117,7 +118,7 @@ fn try_slot(
     match unwrap(vault, slot, hmac_secret) {
         Some(pair) => Ok(pair),
         None if slot.file.vault_file_raw() != vault.raw() => {
-            Err(UnlockError::VaultFileChanged { remembered_by: format!("slot {}", public.slot) })
+            Err(VaultFileError::Changed { remembered_by: format!("slot {}", public.slot) }.into())
         }
         None => Err(UnlockError::WrongSecret { slot: public.slot, authenticator: authenticator() }),
     }
@@ -151,7 +152,7 @@ pub(super) fn open_recovery_slot<'a>(
         }
     }
     match other_vault_file {
-        Some(slot) => Err(UnlockError::VaultFileChanged { remembered_by: format!("slot {slot}") }),
+        Some(slot) => Err(VaultFileError::Changed { remembered_by: format!("slot {slot}") }.into()),
         None if tried == 0 => Err(UnlockError::NoRecoverySlot),
         None => Err(UnlockError::RecoveryCodeWrong),
     }

@@ -5,8 +5,7 @@
 use super::folder::{Candidate, KeyFolder, compare_with_copy, copies_folder, decode_slot_file, keys_folder};
 use super::trusted_slots::TrustRecord;
 use crate::format::{EpochId, SlotId, SlotPublic};
-use crate::store::{Area, Store};
-use crate::unlock::flows::error::UnlockError;
+use crate::store::{Area, Store, StoreError};
 
 /// One slot, as far as its files tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +43,7 @@ pub enum SlotState {
 /// Lists the slots of the folder and of this device's copies, in the order of their ids.
 ///
 /// **Errors**: only where a folder cannot be listed; a bad file is a problem of its row.
-pub fn list_slots(store: &dyn Store) -> Result<Vec<SlotSummary>, UnlockError> {
+pub fn list_slots(store: &dyn Store) -> Result<Vec<SlotSummary>, StoreError> {
     let folder = KeyFolder::read(store, &[keys_folder(), copies_folder()])?;
     let known = TrustRecord::load(store)?;
     let mut summaries: Vec<_> = folder.slots.iter().map(|(slot, files)| summary(*slot, files)).collect();

@@ -9,9 +9,11 @@
 //! - [`trusted_slots`]: the slots and epochs that the tree had when this device last read it.
 //! - [`known_records`]: compares a slot's record in the tree with the one that this device saw first.
 //! - [`key_folder_sync`]: rewrites `keys/` to match the slot records in the tree.
+//! - [`error`]: why `vault.json` was not accepted.
 //! - [`list`]: the slots as the files show them, without a key.
 
 pub mod epoch_keys;
+pub mod error;
 pub mod folder;
 pub mod key_folder_sync;
 pub mod known_records;

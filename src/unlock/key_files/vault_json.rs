@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::error::VaultFileError;
 use super::folder::{KeyFolder, Notice, SlotCandidate, copies_folder, keys_folder, pin_path, vault_file_path};
 use crate::crypto;
 use crate::format::json::{self, SMALL_FILE_BYTES_MAX};
@@ -14,10 +15,9 @@ use crate::format::segment::{HEADER_BYTES, SegmentHeader};
 use crate::format::slot_file::KeyFileName;
 use crate::format::{SlotId, VaultFile, VaultId};
 use crate::store::{FilePath, Store, StoreError};
-use crate::unlock::flows::error::UnlockError;
 
 /// Refuses a folder that holds a vault, or what is left of one.
-pub(in crate::unlock) fn refuse_a_vault(store: &dyn Store) -> Result<(), UnlockError> {
+pub(in crate::unlock) fn refuse_a_vault(store: &dyn Store) -> Result<(), VaultFileError> {
     let found = match store.open(&vault_file_path()) {
         Ok(_) => Some(vault_file_path()),
         Err(StoreError::NotFound { .. }) => None,
@@ -34,14 +34,14 @@ pub(in crate::unlock) fn refuse_a_vault(store: &dyn Store) -> Result<(), UnlockE
         None => slot_file()?.or((!store.list(&devices)?.is_empty()).then_some(devices)),
     };
     match found {
-        Some(found) => Err(UnlockError::AlreadyAVault { found }),
+        Some(found) => Err(VaultFileError::AlreadyAVault { found }),
         None => Ok(()),
     }
 }
 
 /// Reads `vault.json`, or a slot file's copy of it, from the vault folder alone: the vault's id tells where the local
 /// state lies. What it says is not checked against anything yet.
-pub fn read_vault_file(store: &dyn Store) -> Result<VaultFile, UnlockError> {
+pub fn read_vault_file(store: &dyn Store) -> Result<VaultFile, VaultFileError> {
     // What is odd is told by the unlock that follows.
     let mut notices = Vec::new();
     let slots = KeyFolder::read(store, &[keys_folder()])?.slot_candidates(&mut notices);
@@ -68,18 +68,18 @@ pub(in crate::unlock) fn vault_file_candidates(
     slots: &[SlotCandidate],
     pin: Option<&[u8; 32]>,
     notices: &mut Vec<Notice>,
-) -> Result<VaultFileCandidates, UnlockError> {
+) -> Result<VaultFileCandidates, VaultFileError> {
     let itself = match store.read_whole(&vault_file_path(), SMALL_FILE_BYTES_MAX) {
         Ok(raw) => match VaultFile::decode(&raw) {
             Ok(file) if pin.is_none_or(|pin| *pin == crypto::hash(&raw)) => Ok(file),
-            Ok(_) => Err(UnlockError::VaultFileChanged { remembered_by: "this device".to_owned() }),
-            Err(source) if source.is_newer() => Err(UnlockError::NewerFormat { path: vault_file_path(), source }),
-            Err(source) => Err(UnlockError::VaultFileDamaged { problem: source.to_string() }),
+            Ok(_) => Err(VaultFileError::Changed { remembered_by: "this device".to_owned() }),
+            Err(source) if source.is_newer() => Err(VaultFileError::NewerFormat { path: vault_file_path(), source }),
+            Err(source) => Err(VaultFileError::Damaged { problem: source.to_string() }),
         },
-        Err(StoreError::NotFound { .. }) if slots.is_empty() => return Err(UnlockError::NotAVault),
-        Err(StoreError::NotFound { .. }) => Err(UnlockError::VaultFileDamaged { problem: "it is missing".to_owned() }),
+        Err(StoreError::NotFound { .. }) if slots.is_empty() => return Err(VaultFileError::NotAVault),
+        Err(StoreError::NotFound { .. }) => Err(VaultFileError::Damaged { problem: "it is missing".to_owned() }),
         Err(error @ (StoreError::TooLong { .. } | StoreError::Short { .. } | StoreError::OtherKind { .. })) => {
-            Err(UnlockError::VaultFileDamaged { problem: error.to_string() })
+            Err(VaultFileError::Damaged { problem: error.to_string() })
         }
         Err(error) => Err(error.into()),
     };
@@ -96,7 +96,7 @@ pub(in crate::unlock) fn vault_file_candidates(
             copies.retain(|copy| copy.raw() != file.raw());
             Some(file)
         }
-        Err(error @ UnlockError::NewerFormat { .. }) if pin.is_none() => return Err(error),
+        Err(error @ VaultFileError::NewerFormat { .. }) if pin.is_none() => return Err(error),
         Err(error) if copies.is_empty() => return Err(error),
         Err(error) => {
             notices.push(Notice::VaultFileRecovered { problem: error.to_string() });
@@ -107,7 +107,7 @@ pub(in crate::unlock) fn vault_file_candidates(
 }
 
 /// The `vault.json` that this device remembers, by the copies in its slot files; `None` if there is none.
-pub fn read_remembered_vault_file(store: &dyn Store) -> Result<Option<VaultFile>, UnlockError> {
+pub fn read_remembered_vault_file(store: &dyn Store) -> Result<Option<VaultFile>, VaultFileError> {
     let mut notices = Vec::new();
     let Some(pin) = read_pin(store, &mut notices)? else { return Ok(None) };
     let slots = KeyFolder::read(store, &[copies_folder()])?.slot_candidates(&mut notices);
@@ -167,7 +167,7 @@ pub(in crate::unlock) fn pin_vault_file(store: &dyn Store, file: &VaultFile) -> 
 pub(in crate::unlock) fn read_pin(
     store: &dyn Store,
     notices: &mut Vec<Notice>,
-) -> Result<Option<[u8; 32]>, UnlockError> {
+) -> Result<Option<[u8; 32]>, VaultFileError> {
     let raw = match store.read_whole(&pin_path(), SMALL_FILE_BYTES_MAX) {
         Ok(raw) => raw,
         Err(StoreError::NotFound { .. }) => return Ok(None),
@@ -175,7 +175,7 @@ pub(in crate::unlock) fn read_pin(
     };
     match json::decode::<VaultPin>(PIN_STRUCTURE, PIN_FORMAT, &[], &raw) {
         Ok(pin) => Ok(Some(pin.hash)),
-        Err(source) if source.is_newer() => Err(UnlockError::NewerFormat { path: pin_path(), source }),
+        Err(source) if source.is_newer() => Err(VaultFileError::NewerFormat { path: pin_path(), source }),
         Err(error) => {
             notices.push(Notice::Unusable { path: pin_path(), problem: error.to_string() });
             Ok(None)

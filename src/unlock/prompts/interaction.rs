@@ -1,4 +1,5 @@
-//! How the user is asked for a PIN and told of a waiting touch. Nothing else in the library talks to anybody.
+//! How the user is asked for a PIN or a recovery code, and told of a touch that is waited for. Nothing else in the library
+//! addresses the user.
 //!
 //! ```text
 //! Interaction ── User ──┬─ one Asker: terminal.rs, askpass.rs, systemd_credentials.rs   (which one: prompt_selection.rs)
@@ -16,10 +17,6 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use thiserror::Error;
 use zeroize::Zeroizing;
-
-use crate::unlock::authenticators::authenticator::AuthenticatorError;
-use crate::unlock::flows::error::UnlockError;
-use crate::unlock::flows::recovery_code::RecoveryCode;
 
 /// How long a question waits for its answer: a person who has gone for the key, and back.
 pub const ANSWER_TIME_LIMIT: Duration = Duration::from_secs(120);
@@ -56,19 +53,6 @@ fn recovery_prompt(wrong_before: Option<&str>) -> String {
     match wrong_before {
         Some(wrong) => format!("{wrong}. Recovery code"),
         None => "Recovery code".to_owned(),
-    }
-}
-
-/// Asks for a recovery code until one is typed without an error that its check characters find.
-pub fn ask_for_recovery_code(interaction: &dyn Interaction) -> Result<RecoveryCode, UnlockError> {
-    let mut wrong_before: Option<String> = None;
-    loop {
-        let text = interaction.ask_recovery_code(wrong_before.as_deref()).map_err(AuthenticatorError::from)?;
-        match RecoveryCode::parse(&text) {
-            Ok(code) => return Ok(code),
-            Err(error) if !interaction.may_ask_again() => return Err(error.into()),
-            Err(error) => wrong_before = Some(error.to_string()),
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! session.rs    an Authenticator: PIN, touch, words for failures      in our process
-//! explain.rs    what a failure means; status.rs: CTAP's numbers
+//! explain.rs    what a failure means; status.rs: CTAP's numbers; limits.rs: how long things may take
 //! select.rs     which of several keys
 //! attached.rs   what sysfs says is attached; lock.rs: one process at a time
 //! child.rs      the helper process, from the outside
@@ -22,6 +22,7 @@ mod device;
 mod explain;
 mod frames;
 mod hidraw;
+mod limits;
 mod lock;
 pub mod protocol;
 pub mod select;
@@ -29,15 +30,5 @@ pub mod session;
 mod status;
 pub mod worker;
 
-use std::time::Duration;
-
-pub use attached::{AttachedKey, attached_key_at, attached_keys};
-pub use select::open_hid;
+pub use attached::{AttachedKey, attached_key_at};
 pub use session::{HidAuthenticator, SessionLimits};
-
-/// How long a device may be silent.
-pub const SILENCE_LIMIT: Duration = Duration::from_secs(5);
-/// How long a device may take for an answer for which nobody has to do anything.
-pub const ANSWER_LIMIT: Duration = Duration::from_secs(5);
-/// How long a touch is waited for.
-pub const TOUCH_LIMIT: Duration = Duration::from_secs(30);

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use super::attached::{AttachedKey, attached_key_at, attached_keys};
 use super::session::HidAuthenticator;
 use crate::unlock::authenticators::authenticator::{Authenticator, AuthenticatorError};
-use crate::unlock::flows::error::UnlockError;
 use crate::unlock::prompts::interaction::Interaction;
 
 /// How long one key's helper is listened to before it is the next one's turn.
@@ -17,19 +16,24 @@ const TURN: Duration = Duration::from_millis(20);
 /// What the keys are called before it is known which one it is.
 const THE_KEY_TO_USE: &str = "the security key to use";
 
-/// Opens the security key at `path`, or whichever is attached.
-pub fn open_hid(path: Option<&Path>, interaction: &dyn Interaction) -> Result<HidAuthenticator, UnlockError> {
-    match path {
-        None => open_one_of(&attached_keys(), interaction),
-        Some(path) => match attached_key_at(path) {
-            Some(key) => Ok(HidAuthenticator::open(&key)?),
-            None if path.exists() => Err(AuthenticatorError::NotASecurityKey { path: path.to_owned() }.into()),
-            None => Err(AuthenticatorError::NotThere { path: path.to_owned() }.into()),
-        },
+/// Opens the security key at `path`.
+pub fn open_hid_at(path: &Path) -> Result<HidAuthenticator, AuthenticatorError> {
+    match attached_key_at(path) {
+        Some(key) => HidAuthenticator::open(&key),
+        None if path.exists() => Err(AuthenticatorError::NotASecurityKey { path: path.to_owned() }),
+        None => Err(AuthenticatorError::NotThere { path: path.to_owned() }),
     }
 }
 
-fn open_one_of(keys: &[AttachedKey], interaction: &dyn Interaction) -> Result<HidAuthenticator, UnlockError> {
+/// Opens whichever security key is attached; of several the one that the user touches. `None` if none is attached.
+pub fn open_attached_hid(interaction: &dyn Interaction) -> Result<Option<HidAuthenticator>, AuthenticatorError> {
+    open_one_of(&attached_keys(), interaction)
+}
+
+fn open_one_of(
+    keys: &[AttachedKey],
+    interaction: &dyn Interaction,
+) -> Result<Option<HidAuthenticator>, AuthenticatorError> {
     let (mut usable, mut without_secret, mut unable) = (Vec::new(), Vec::new(), None);
     for key in keys {
         match HidAuthenticator::open(key) {
@@ -42,15 +46,15 @@ fn open_one_of(keys: &[AttachedKey], interaction: &dyn Interaction) -> Result<Hi
         }
     }
     if let (true, Some(session)) = (usable.is_empty(), without_secret.pop()) {
-        return Ok(session);
+        return Ok(Some(session));
     }
     match (usable.len(), usable.pop()) {
-        (1, Some(only)) => Ok(only),
+        (1, Some(only)) => Ok(Some(only)),
         (_, Some(last)) => {
             usable.push(last);
-            Ok(choose(usable, interaction)?)
+            choose(usable, interaction).map(Some)
         }
-        (_, None) => Err(unable.map_or(UnlockError::NoAuthenticator, UnlockError::from)),
+        (_, None) => unable.map_or(Ok(None), Err),
     }
 }
 

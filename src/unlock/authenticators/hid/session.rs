@@ -16,9 +16,10 @@ use zeroize::Zeroizing;
 use super::attached::AttachedKey;
 use super::child::{HelperChild, HelperError, HelperProgram};
 use super::explain::{explain, explain_helper};
+use super::limits::{SILENCE_LIMIT, TOUCH_LIMIT};
 use super::lock::{DeviceLock, lock_device};
 use super::protocol::{DeviceInfo, Failure, HelperPin, Make, Query, Reply, Request, Verification};
-use super::{SILENCE_LIMIT, TOUCH_LIMIT, status};
+use super::status;
 use crate::unlock::authenticators::authenticator::{
     Assertion, Authenticator, AuthenticatorDescription, AuthenticatorError, Credential, GetAssertion, MakeCredential,
     UserVerification,

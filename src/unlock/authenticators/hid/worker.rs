@@ -14,8 +14,9 @@ use zeroize::Zeroizing;
 use super::ctaphid::{Channel, ChannelError, Limits};
 use super::device::{Command, Device};
 use super::hidraw::{Hidraw, Stops};
+use super::limits::{ANSWER_LIMIT, SILENCE_LIMIT};
 use super::protocol::{FRAME_BYTES_MAX, Failure, LENGTH_BYTES, Nonsense, Query, Reply, Request, Verification};
-use super::{ANSWER_LIMIT, SILENCE_LIMIT, status};
+use super::status;
 use crate::crypto::KernelRandomness;
 
 /// Pauses between tries to get the attention of a device that another program uses.
