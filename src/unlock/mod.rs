@@ -59,6 +59,7 @@ pub use prompts::desktop::show_on_desktop;
 pub use prompts::interaction;
 pub use prompts::interaction::Interaction;
 pub use prompts::prompt_selection::user_interaction;
+#[cfg(any(test, feature = "test-doubles"))]
 pub use prompts::scripted::ScriptedInteraction;
 pub use prompts::signals::{HeldSignals, spawn_shielded};
 pub use prompts::status_notifiers::{set_service_status, tell_service_manager};

@@ -9,12 +9,13 @@
 //! - Ways to tell: [`status_notifiers`]: the log, and the status of the service; [`desktop`]: notifications, also of trouble with a
 //!   mounted vault.
 //! - [`signals`]: delays signals that would end the process while a question is open.
-//! - [`scripted`]: a user who answers by a script, for tests.
+//! - `scripted.rs`: a user who answers by a script, for tests (feature `test-doubles`).
 
 pub mod askpass;
 pub mod desktop;
 pub mod interaction;
 pub mod prompt_selection;
+#[cfg(any(test, feature = "test-doubles"))]
 pub mod scripted;
 pub mod signals;
 pub mod status_notifiers;
