@@ -4,8 +4,10 @@
 //! test in `tests/store_contract.rs` that runs against every implementation:
 //!
 //! - [`LocalStore`]: two folders of a local filesystem, the synced vault folder and this device's state folder;
-//! - [`MemoryStore`]: a simulated disk, which can crash, lose power, fill up and be damaged;
-//! - [`FaultyStore`]: any of them, with calls that fail, stop halfway, or end as a killed process does.
+//! - `MemoryStore`: a simulated disk, which can crash, lose power, fill up and be damaged;
+//! - `FaultyStore`: any of them, with calls that fail, stop halfway, or end as a killed process does.
+//!
+//! The last two are for tests, and compiled with the feature `test-doubles` alone.
 //!
 //! What is relied upon of a filesystem: a name is given or not given, never in part; what `fsync` acknowledged stays.
 //! Nothing is relied upon of what was not synced: it may be lost from any point on, and pages of it may read as zeros.
@@ -18,20 +20,25 @@ use std::time::SystemTime;
 
 pub mod clock;
 pub mod error;
+#[cfg(any(test, feature = "test-doubles"))]
 pub mod faulty;
 pub mod local;
 mod local_identity;
 mod local_links;
 mod local_rename;
+#[cfg(any(test, feature = "test-doubles"))]
 pub mod memory;
+#[cfg(any(test, feature = "test-doubles"))]
 mod memory_disk;
 pub mod ownership;
 mod whole;
 
 pub use clock::{Clock, SimulatedClock, SystemClock};
 pub use error::{Place, StoreError};
+#[cfg(any(test, feature = "test-doubles"))]
 pub use faulty::FaultyStore;
 pub use local::LocalStore;
+#[cfg(any(test, feature = "test-doubles"))]
 pub use memory::MemoryStore;
 
 /// The two folders that a store consists of.
