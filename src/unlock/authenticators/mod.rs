@@ -1,6 +1,6 @@
 //! Authenticators: the trait, what implements it, and what every one of them must do.
 //!
-//! Knows nothing of vaults, slots and files in the folder: it is given a relying party, credential ids and a salt, and gives an
+//! Knows nothing of vaults, slots and files in the folder: from a relying party, credential ids and a salt it makes an
 //! assertion with the secret of `hmac-secret`. Relies on `prompts` for the PIN and for announcing a touch.
 //!
 //! - [`authenticator`]: the trait, at the level of CTAP 2.1, its requests and answers, and how they fail.

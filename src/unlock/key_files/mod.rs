@@ -1,6 +1,6 @@
 //! Key files: `vault.json` and `keys/` in the vault folder, this device's copies of them, and its record of trusted slots.
 //!
-//! Knows nothing of authenticators and of asking anybody. Nothing that is read from the vault folder is believed here: files are
+//! Knows nothing of authenticators and prompts. Nothing that is read from the vault folder is trusted here: files are
 //! candidates, until a slot opens with them.
 //!
 //! - [`folder`]: where the files lie; reads candidates, within bounds, and tells what is odd about them.
