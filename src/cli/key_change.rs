@@ -98,6 +98,7 @@ impl Opened {
         if let Some(reason) = volume.status().read_only {
             let (exit, next) = match volume.read_only_cause() {
                 Some(ReadOnlyCause::Diverged) => (Exit::Failed, read_only::next_step(&volume)),
+                Some(ReadOnlyCause::NewerFeatures) => (Exit::NotVault, read_only::next_step(&volume)),
                 Some(ReadOnlyCause::Arriving) => (Exit::NotArrived, GO_ON_WITHOUT.into()),
                 _ if volume.rollback_can_be_accepted() => (Exit::Rollback, GO_ON_WITHOUT.into()),
                 _ => (Exit::Rollback, read_only::next_step(&volume)),

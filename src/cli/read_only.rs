@@ -12,6 +12,7 @@ pub fn next_step(volume: &Volume) -> String {
         }
         Some(ReadOnlyCause::Asked) => "Mount without -o head= to see the newest commit, and to write.".into(),
         Some(ReadOnlyCause::Arriving) => "`passkeyfs status MOUNTPOINT` shows this again.".into(),
+        Some(ReadOnlyCause::NewerFeatures) => "Install a newer version of passkeyfs to write.".into(),
         Some(ReadOnlyCause::Unplaced) => "The changes stay in this device's state until then.".into(),
         _ => {
             let otherwise = match volume.rollback_can_be_accepted() {

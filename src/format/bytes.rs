@@ -41,6 +41,27 @@ pub enum FormatError {
         /// The newest version this build reads.
         supported: u32,
     },
+    /// It can be read only with features that this version of passkeyfs does not know.
+    #[error("{structure} needs features to be read that this passkeyfs does not know ({})", bit_numbers(.bits))]
+    UnknownFeatures {
+        /// What was being decoded.
+        structure: &'static str,
+        /// The bits of the features that are not known.
+        bits: u64,
+    },
+}
+
+impl FormatError {
+    /// Whether a newer version of this program wrote the structure, which is therefore not damaged.
+    pub fn is_newer(&self) -> bool {
+        matches!(self, Self::Newer { .. } | Self::UnknownFeatures { .. })
+    }
+}
+
+/// The numbers of the bits that are set, for a person: `bit 0, bit 5`.
+pub fn bit_numbers(bits: &u64) -> String {
+    let set = (0..u64::BITS).filter(|bit| bits >> bit & 1 == 1);
+    set.map(|bit| format!("bit {bit}")).collect::<Vec<_>>().join(", ")
 }
 
 /// Reads fields off the front of a byte slice.

@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! commit page (in the last page, from its byte 49)      clock (a block of its own)
-//!   number            u64   from 1                        entries, 32 bytes each, sorted by device, unique
-//!   id                 16                                   device   u64
-//!   parent id          16   zeros in the first              number   u64
-//!   epoch              16                                   id        16
+//!   needed to read    u64   feature bits                  entries, 32 bytes each, sorted by device, unique
+//!   needed to write   u64   feature bits                    device   u64
+//!   number            u64   from 1                          number   u64
+//!   id                 16                                   id        16
+//!   parent id          16   zeros in the first
+//!   epoch              16
 //!   seconds           i64   never backwards
 //!   nanoseconds       u32
 //!   root present       u8
@@ -14,13 +16,53 @@
 //!   data files        u16   at most 128
 //!   data file          20   each: segment u64 | sequence u64 | size u32
 //! ```
+//! The feature words come first and stay there: a reader that lacks a feature interprets nothing behind them.
 
-use super::bytes::{ByteReader, ByteWriter, FormatError};
+use super::bytes::{ByteReader, ByteWriter, FormatError, bit_numbers};
 use super::ids::{CommitId, CommitNumber, DeviceId, EpochId, SegmentId, Sequence};
 use super::pointer::Pointer;
 
 /// The most data files that one commit can name; more start another commit.
 pub const DATA_FILES_MAX: usize = 128;
+
+/// The features that this version knows of those that can be needed to read a commit: none yet.
+const KNOWN_TO_READ: u64 = 0;
+/// The features that this version knows of those that can be needed to write on a commit: none yet.
+const KNOWN_TO_WRITE: u64 = 0;
+
+/// The features of the format that a program must know for a commit, a bit each.
+///
+/// A commit has at least those of the commit that it follows: what needs them is still in its tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RequiredFeatures {
+    /// Who lacks one of these can read nothing of the commit.
+    pub to_read: u64,
+    /// Who lacks one of these can read the commit, and must not publish a commit that follows it.
+    pub to_write: u64,
+}
+
+impl RequiredFeatures {
+    /// What must be known to write on the commit and is not, in words.
+    pub fn missing_to_write(self) -> Option<String> {
+        let missing = self.to_write & !KNOWN_TO_WRITE;
+        (missing != 0).then(|| {
+            let bits = bit_numbers(&missing);
+            format!("features are needed to write on it that this passkeyfs does not know ({bits})")
+        })
+    }
+
+    fn encode(self, writer: &mut ByteWriter) {
+        writer.u64(self.to_read).u64(self.to_write);
+    }
+
+    fn decode(reader: &mut ByteReader<'_>) -> Result<Self, FormatError> {
+        let required = Self { to_read: reader.u64()?, to_write: reader.u64()? };
+        match required.to_read & !KNOWN_TO_READ {
+            0 => Ok(required),
+            bits => Err(FormatError::UnknownFeatures { structure: "a commit", bits }),
+        }
+    }
+}
 
 /// A data file that came with a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +78,8 @@ pub struct DataFile {
 /// A published state of the whole tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommitPage {
+    /// What a program must know to read it and to write on it.
+    pub required: RequiredFeatures,
     /// Its number in the device's line, from 1.
     pub number: CommitNumber,
     /// Its own id: two commits of one number are a fork.
@@ -60,6 +104,7 @@ impl CommitPage {
     /// Appends the encoded page.
     pub fn encode(&self, writer: &mut ByteWriter) {
         assert!(self.data_files.len() <= DATA_FILES_MAX, "{} data files in a commit", self.data_files.len());
+        self.required.encode(writer);
         writer.u64(self.number.0).put(&self.id.0).put(&self.parent.0).put(&self.epoch.0);
         writer.i64(self.seconds).u32(self.nanoseconds).u8(u8::from(self.root.is_some()));
         match &self.root {
@@ -74,7 +119,11 @@ impl CommitPage {
     }
 
     /// Takes an encoded page.
+    ///
+    /// # Errors
+    /// [`FormatError::UnknownFeatures`] where a feature that is needed to read it is not known; others where it is not valid.
     pub fn decode(reader: &mut ByteReader<'_>) -> Result<Self, FormatError> {
+        let required = RequiredFeatures::decode(reader)?;
         let number = CommitNumber(reader.u64()?);
         let (id, parent) = (CommitId(reader.array()?), CommitId(reader.array()?));
         let epoch = EpochId(reader.array()?);
@@ -103,7 +152,7 @@ impl CommitPage {
                 bytes: reader.u32()?,
             });
         }
-        Ok(Self { number, id, parent, epoch, seconds, nanoseconds, root, clock, data_files })
+        Ok(Self { required, number, id, parent, epoch, seconds, nanoseconds, root, clock, data_files })
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::HistoryError;
 use super::device::DeviceState;
 use super::unopened::UnopenedCommit;
-use crate::format::commit::{ClockEntry, CommitPage, CommitReference, DataFile, VectorClock};
+use crate::format::commit::{ClockEntry, CommitPage, CommitReference, DataFile, RequiredFeatures, VectorClock};
 use crate::format::segment::{HEADER_BYTES, LAST_PAGE_BYTES, SegmentKind};
 use crate::format::{BlockKind, CommitId, CommitNumber, DeviceId, InodeNumber, Pointer, SegmentId, Sequence};
 use crate::segments::{BlockError, BlockSink, BlockSource, FinishedSegment, NAMED_BEYOND_MAX, SegmentWriter, Segments};
@@ -48,6 +48,7 @@ impl<'a> CommitWriter<'a> {
     pub fn finish(mut self, draft: CommitDraft, clock: VectorClock) -> Result<(Head, FinishedSegment), HistoryError> {
         let header = *self.writer.header();
         let page = CommitPage {
+            required: draft.required,
             number: draft.number,
             id: draft.id,
             parent: draft.parent,
@@ -67,6 +68,8 @@ impl<'a> CommitWriter<'a> {
 /// What a commit is to say, its places in the segment apart.
 #[derive(Debug)]
 pub struct CommitDraft {
+    /// What a program must know for it: that of the commit that it follows.
+    pub required: RequiredFeatures,
     /// Its number.
     pub number: CommitNumber,
     /// Its id.
@@ -232,7 +235,7 @@ impl Heads {
         let mut awaited = 0;
         for (sequence, error, unopened) in unread {
             let is_near = newest.is_none_or(|newest| !is_far_beyond(newest, sequence));
-            match unopened.filter(|_| is_near) {
+            match unopened.filter(|commit| is_near || commit.is_authentic()) {
                 Some(unopened) => self.unopened.push(unopened),
                 None if awaited < AWAITED_MAX => {
                     self.awaited.push((device, sequence, error));
@@ -251,6 +254,11 @@ impl Heads {
     /// The first of these that a newer version of this program wrote.
     pub fn newer_for<'a>(&'a self, own: Option<&'a DeviceState>) -> Option<&'a UnopenedCommit> {
         self.unopened_for(own).find(|commit| commit.is_newer())
+    }
+
+    /// The first one that needs features to be read that this version does not know. Whatever else is here is older.
+    pub fn missing_features(&self) -> Option<&UnopenedCommit> {
+        self.unopened.iter().find(|commit| commit.is_authentic())
     }
 
     /// What this device has seen and the folder does not show: each is a sign of a rollback.

@@ -172,7 +172,7 @@ impl AcceptedHeads {
         loop {
             let anchors = found.find_anchors(segments, tree, known)?;
             let (mut refused, mut unproved, mut learnt) = (Vec::new(), Vec::new(), false);
-            let heads = Heads::find_where(segments, |head| {
+            let mut heads = Heads::find_where(segments, |head| {
                 learnt |= found.note_epochs(segments, tree, head);
                 let verdict = match found.judge(head, known, &anchors) {
                     Judgement::UnprovedAgainst(other) => {
@@ -198,6 +198,11 @@ impl AcceptedHeads {
             };
             refused.retain(|commit: &RefusedCommit| is_above(commit.device, commit.sequence));
             unproved.retain(|commit: &UnprovedCommit| is_above(commit.device, commit.sequence));
+            for commit in &mut heads.unopened {
+                commit.judge_epoch(|epoch| {
+                    found.is_replaced(epoch, &anchors) || known.is_some_and(|known| known.older.contains(&epoch))
+                });
+            }
             return Ok(Self { heads, refused, unproved, ..found });
         }
     }

@@ -214,7 +214,7 @@ pub fn read(store: &dyn Store, ring: &KeyRing, path: &FilePath) -> Result<Option
         return Ok(None);
     }
     let header = SegmentHeader::decode(&bytes).map_err(|error| match error {
-        FormatError::Newer { .. } => HistoryError::NewerState { path: path.clone(), detail: error.to_string() },
+        error if error.is_newer() => HistoryError::NewerState { path: path.clone(), detail: error.to_string() },
         error => invalid(error.to_string()),
     })?;
     if header.vault != ring.vault || header.kind != SegmentKind::Journal {

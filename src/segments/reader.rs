@@ -319,10 +319,16 @@ impl Segments {
         (is_ours && self.ring.epoch(header.epoch).is_none()).then_some(header.epoch)
     }
 
+    /// The epoch whose key a segment is under, if that is open. Its verified last page vouches for it.
+    pub fn epoch_of(&self, segment: SegmentId) -> Option<EpochId> {
+        Some(self.open_segment(segment).ok()?.header.epoch)
+    }
+
     /// A segment's verified last page.
     ///
     /// # Errors
-    /// *Not arrived* while the file is incomplete, *damaged* when its page is not what was written.
+    /// *Not arrived* while the file is incomplete, *damaged* when its page is not what was written, *newer* when reading it
+    /// needs what this version does not know.
     pub fn last_page(&self, segment: SegmentId) -> Result<(SegmentHeader, LastPage), BlockError> {
         let open = self.open_segment(segment)?;
         let bytes = open.file.len()?;
@@ -342,7 +348,10 @@ impl Segments {
         }
         open.cipher.decrypt(offset_bytes / 16 + 1, ciphertext);
         let damaged = |detail: String| BlockError::Damaged { segment, offset_bytes, detail };
-        let page = LastPage::decode(ciphertext).map_err(|error| damaged(error.to_string()))?;
+        let page = LastPage::decode(ciphertext).map_err(|source| match source.is_newer() {
+            true => BlockError::Newer { segment, source },
+            false => damaged(source.to_string()),
+        })?;
         // Who has an older vault key can put any page under it. In which epoch it is the key decides, not the page.
         let named = page.commit.as_ref().map(|commit| commit.epoch).filter(|epoch| *epoch != open.header.epoch);
         match named {

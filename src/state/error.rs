@@ -131,9 +131,9 @@ impl From<StoreError> for VolumeError {
 
 impl From<FormatError> for VolumeError {
     fn from(error: FormatError) -> Self {
-        match error {
-            FormatError::Newer { .. } => Self::Newer(Reason::of(error)),
-            _ => Self::Damaged(Reason::of(error)),
+        match error.is_newer() {
+            true => Self::Newer(Reason::of(error)),
+            false => Self::Damaged(Reason::of(error)),
         }
     }
 }

@@ -65,6 +65,8 @@ pub enum ReadOnlyCause {
     Diverged,
     /// The journal holds changes of a commit that cannot be had.
     Unplaced,
+    /// A newer version of this program has written here what must be known to write. No option sets that aside.
+    NewerFeatures,
 }
 
 /// Whether and why a volume takes no changes.
@@ -100,10 +102,15 @@ pub fn known_keys(store: &dyn Store, vault: VaultId) -> Result<Option<KnownKeys>
 /// The newest commits that count, by what this device knows.
 ///
 /// # Errors
-/// When the folder cannot be read.
+/// When the folder cannot be read; [`OpenError::Newer`] when one of them needs features to be read that are not known: what is
+/// older is not shown in its place.
 pub fn find_heads(segments: &Segments, tree: &Tree, known: Option<&KnownKeys>) -> Result<AcceptedHeads, OpenError> {
     let known = known.map(|known| KnownEpochs { epoch: known.epoch, older: known.older.clone() });
-    Ok(AcceptedHeads::find(segments, tree, known.as_ref())?)
+    let accepted = AcceptedHeads::find(segments, tree, known.as_ref())?;
+    match accepted.heads.missing_features() {
+        Some(commit) => Err(OpenError::Newer(commit.to_string().into())),
+        None => Ok(accepted),
+    }
 }
 
 impl Newest {
@@ -131,6 +138,7 @@ impl Newest {
         let mut doubts = Doubts::weigh(segments, &accepted, &head, known.as_ref(), &unopened, opener);
         if opener.options.wants_changes() {
             doubts.weigh_heads(tree, &accepted, &head, &others, opener.options);
+            doubts.weigh_features(&accepted, &head);
         }
         if let Some(sign) = arriving.first().map(ToString::to_string).or(candidates.unusable) {
             doubts.add_arriving(&sign, opener.options);
@@ -173,7 +181,8 @@ impl Newest {
         let is_forked = self.doubts.cause == Some(ReadOnlyCause::Diverged);
         // A folder that lacks what was seen is none to publish in.
         let is_whole = !matches!(self.unopened, Unopened::Shut { .. }) && !self.doubts.is_rolled_back();
-        let is_asked = self.doubts.cause == Some(ReadOnlyCause::Asked);
+        // Nor is one that this version must not write to.
+        let is_asked = matches!(self.doubts.cause, Some(ReadOnlyCause::Asked | ReadOnlyCause::NewerFeatures));
         // Nor is one on which a rotation has to come first.
         let is_current = self.doubts.revived.is_none();
         if self.journal.is_empty() || is_asked || !is_whole || !is_current {
@@ -328,6 +337,17 @@ impl Doubts {
                     ),
                 );
             }
+        }
+    }
+
+    /// What a newer version has written, in the commit or in one that it does not cover, may need to be known to write. That
+    /// comes before other reasons: those a user can set aside.
+    fn weigh_features(&mut self, accepted: &AcceptedHeads, head: &Head) {
+        let missing = |head: &&Head| Some((head.reference(), head.page.required.missing_to_write()?));
+        if let Some((commit, missing)) = accepted.uncovered().iter().chain([&head]).find_map(missing) {
+            let reason = format!("a newer version of passkeyfs has written here: {commit}: {missing}");
+            *self = Self::default();
+            self.add(ReadOnlyCause::NewerFeatures, reason);
         }
     }
 

@@ -94,9 +94,9 @@ impl From<TreeError> for OpenError {
 
 impl From<FormatError> for OpenError {
     fn from(error: FormatError) -> Self {
-        match error {
-            FormatError::Newer { .. } => Self::Newer(Reason::of(error)),
-            _ => Self::Damaged(Reason::of(error)),
+        match error.is_newer() {
+            true => Self::Newer(Reason::of(error)),
+            false => Self::Damaged(Reason::of(error)),
         }
     }
 }

@@ -231,6 +231,9 @@ impl Volume {
             Some(frozen) => frozen.number,
             None => return Ok(()),
         };
+        if let Some(missing) = publisher.head.as_ref().and_then(|head| head.page.required.missing_to_write()) {
+            return Err(VolumeError::Newer(missing.into()));
+        }
         let data_files = self.publish_data(publisher, number)?;
         let (root, head) = self.write_commit(publisher, number, data_files)?;
         let (bytes, reference) = (head.bytes, head.reference());
@@ -368,7 +371,8 @@ impl Volume {
             let mut clock = publisher.clock.clone();
             clock.0.insert(device, ClockEntry { number, id });
             let parent = publisher.device.published.map_or(CommitId::default(), |published| published.id);
-            let draft = CommitDraft { number, id, parent, seconds, nanoseconds, root, data_files };
+            let required = publisher.head.as_ref().map_or_else(Default::default, |head| head.page.required);
+            let draft = CommitDraft { required, number, id, parent, seconds, nanoseconds, root, data_files };
             let (head, segment) = writer.finish(draft, clock)?;
             Ok(UnplacedCommit { root, head, segment })
         });

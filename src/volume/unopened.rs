@@ -58,7 +58,9 @@ fn newest_head(accepted: &AcceptedHeads) -> Option<Head> {
 pub(super) fn shut_in_words(commit: &UnopenedCommit) -> String {
     let next = "unmount, and mount again, which says what to do where no device of yours wrote that";
     match &commit.why {
-        WhyUnopened::Newer(_) => format!("a newer version of passkeyfs has written here: {commit}: {next}"),
+        WhyUnopened::Newer(_) | WhyUnopened::Features { .. } => {
+            format!("a newer version of passkeyfs has written here: {commit}: {next}")
+        }
         WhyUnopened::Epoch(epoch) => format!(
             "device {} has replaced the vault key (epoch {epoch}), and it is not open here (file {}): {next}",
             commit.device, commit.file.name

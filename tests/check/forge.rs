@@ -155,7 +155,8 @@ impl Forge {
         clock.0.insert(self.device, ClockEntry { number, id });
         let data_files = std::mem::take(&mut self.data_files);
         let (parent, seconds) = (head.page.id, head.page.seconds);
-        let draft = CommitDraft { number, id, parent, seconds, nanoseconds: 0, root, data_files };
+        let required = head.page.required;
+        let draft = CommitDraft { required, number, id, parent, seconds, nanoseconds: 0, root, data_files };
         let (head, finished) = writer.finish(draft, clock).unwrap();
         self.segments.publish(&finished).unwrap();
         self.head = head;

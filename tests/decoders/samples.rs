@@ -2,7 +2,7 @@
 
 use super::support::World;
 use passkeyfs::crypto::{EpochKey, Randomness, Secret, SeededRandomness, Tag};
-use passkeyfs::format::commit::{ClockEntry, CommitPage, CommitReference, DataFile, VectorClock};
+use passkeyfs::format::commit::{ClockEntry, CommitPage, CommitReference, DataFile, RequiredFeatures, VectorClock};
 use passkeyfs::format::items::{
     AttributesRecord, BackReferenceRecord, DeviceRecord, EntryRecord, ExtendedAttributeRecord, ExtentRecord,
     ReservedRecord, SegmentRecord, SegmentState, TimeRecord, encode_list,
@@ -87,6 +87,7 @@ fn segments(samples: &mut Samples) {
     let entries = [BlockKind::Data, BlockKind::Node, BlockKind::Value].map(|kind| entry(kind, kind as u64));
     samples.push(("segment summary", encode_summary(&entries)));
     let commit = CommitPage {
+        required: RequiredFeatures { to_read: 0, to_write: 1 << 40 | 1 },
         number: CommitNumber(2),
         id: CommitId([7; 16]),
         parent: CommitId([8; 16]),

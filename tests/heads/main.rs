@@ -3,6 +3,7 @@
 
 mod arriving;
 mod bases;
+mod features;
 mod forks;
 mod newer;
 mod planted;

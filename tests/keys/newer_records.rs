@@ -35,6 +35,7 @@ fn publish_newer_record(rig: &Rig, disk: &MemoryStore, older: EpochId) {
     let mut clock = head.clock.clone();
     clock.0.insert(state.device, ClockEntry { number, id });
     let draft = CommitDraft {
+        required: head.page.required,
         number,
         id,
         parent: head.page.id,

@@ -199,6 +199,7 @@ fn forge_clock(rig: &Rig, theirs: &MemoryStore, victim: DeviceId) {
     clock.0.insert(device, ClockEntry { number, id });
     clock.0.insert(victim, ClockEntry { number: CommitNumber(1 << 40), id: CommitId([1; 16]) });
     let draft = CommitDraft {
+        required: head.page.required,
         number,
         id,
         parent: head.page.id,
@@ -249,6 +250,7 @@ fn hide_record(rig: &Rig, theirs: &MemoryStore, hidden: Key) -> EpochId {
     }
     clock.0.insert(device, ClockEntry { number, id });
     let draft = CommitDraft {
+        required: head.page.required,
         number,
         id,
         parent: head.page.id,

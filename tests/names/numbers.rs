@@ -109,6 +109,7 @@ fn forge_own_commit(world: &World, sequence: Sequence) -> FilePath {
     let mut clock = head.clock.clone();
     clock.0.insert(device, ClockEntry { number, id });
     let draft = CommitDraft {
+        required: head.page.required,
         number,
         id,
         parent: head.page.id,
