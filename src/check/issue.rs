@@ -168,6 +168,7 @@ pub fn kind_words(kind: KeyKind) -> &'static str {
         KeyKind::Segment => "segment record",
         KeyKind::Snapshot => "snapshot",
         KeyKind::Orphan => "orphan",
+        KeyKind::Kept(_) => "item of a newer version",
     }
 }
 

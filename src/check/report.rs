@@ -101,6 +101,8 @@ pub struct Summary {
     pub file_bytes: u64,
     /// Tree nodes and values that lie in blocks of their own.
     pub metadata_blocks: u64,
+    /// Items whose meaning only a newer version knows. They are kept, and were not looked into.
+    pub kept_items: u64,
     /// Blocks of content in segments. One that several files share counts once where content was read, else for each of them.
     pub content_blocks: u64,
     /// How many of them were read and found to be what was written.

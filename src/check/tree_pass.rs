@@ -106,7 +106,10 @@ impl TreePass<'_> {
         if self.items.is_multiple_of(PROGRESS_INTERVAL_ITEMS) {
             (self.progress)(Progress::Metadata { inodes: self.inodes, inodes_total: self.inodes_total });
         }
-        if key.inode != InodeNumber::VAULT && self.inode.as_ref().is_none_or(|items| items.inode != key.inode) {
+        if key.inode != InodeNumber::VAULT
+            && !key.kind.is_kept()
+            && self.inode.as_ref().is_none_or(|items| items.inode != key.inode)
+        {
             self.finish_inode();
             self.inode = Some(InodeItems::new(key.inode));
             self.inodes += 1;
@@ -129,6 +132,10 @@ impl TreePass<'_> {
                 &owned
             }
         };
+        if key.kind.is_kept() {
+            self.summary.kept_items += 1;
+            return;
+        }
         let checked = match key.inode {
             InodeNumber::VAULT => self.vault_item(key, bytes),
             _ => self.inode_item(key, bytes),

@@ -96,6 +96,9 @@ fn describe(report: &CheckReport, with_content: bool) -> String {
     line("directories", summary.directories.to_string());
     line("symlinks", summary.symlinks.to_string());
     line("metadata", format!("blocks verified: {}", summary.metadata_blocks));
+    if summary.kept_items > 0 {
+        line("not known", format!("{} of a newer version, kept", count(summary.kept_items, "item")));
+    }
     let (blocks, verified) = (summary.content_blocks, summary.content_blocks_verified);
     let content = match with_content {
         true => format!("blocks verified: {verified} of {blocks} ({})", format_size(summary.content_bytes_verified)),

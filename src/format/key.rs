@@ -4,67 +4,110 @@
 //! key (17 bytes, compared as written):  inode u64 BE | kind u8 | suffix u64 BE
 //! stamp (16 bytes):                      device u64 LE | commit number u64 LE
 //! ```
-//! All that belongs to an inode lies side by side, so removing a file is one range.
+//! All that belongs to an inode lies side by side, so removing a file is one range: up to the last kind there is, also of
+//! those that only a later version knows.
 
 use super::bytes::{ByteReader, ByteWriter, FormatError};
 use super::ids::{CommitNumber, DeviceId, InodeNumber};
 
 /// What an item is, second in the order of keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
 pub enum KeyKind {
     /// Size, mode, owner, times (suffix 0).
-    Attributes = 1,
+    Attributes,
     /// The target of a symbolic link (suffix 0).
-    SymlinkTarget = 2,
+    SymlinkTarget,
     /// A name list under which an inode is found (suffix: hash of parent and name).
-    BackReference = 3,
+    BackReference,
     /// An extended attribute list (suffix: hash of the name; the value lists the names that share it).
-    ExtendedAttribute = 4,
+    ExtendedAttribute,
     /// A directory's entries (suffix: 63-bit hash of the name, the readdir cookie).
-    DirectoryEntry = 5,
+    DirectoryEntry,
     /// A file's content (suffix: block index).
-    Extent = 6,
+    Extent,
     /// A run of blocks that `fallocate` has reserved (suffix: its last block).
-    ReservedRun = 7,
+    ReservedRun,
     /// Inode 0: the hash key of names (suffix 0), totals (1), the start of the current epoch (2).
-    VaultRecord = 16,
+    VaultRecord,
     /// Inode 0: a key slot (suffix: slot id as a big-endian number).
-    Slot = 17,
+    Slot,
     /// Inode 0: an epoch's vault key, sealed inside the tree (suffix: first 8 bytes of the epoch id).
-    EpochRecord = 18,
+    EpochRecord,
     /// Inode 0: a device (suffix: device id).
-    Device = 19,
+    Device,
     /// Inode 0: a segment (suffix: segment id).
-    Segment = 20,
+    Segment,
     /// Inode 0: a snapshot (suffix: its number).
-    Snapshot = 21,
+    Snapshot,
     /// Inode 0: an inode without a name, to be removed at the next mount (suffix: inode number).
-    Orphan = 22,
+    Orphan,
+    /// A kind that a later version defines: kept as it is, and not interpreted.
+    Kept(KeptKind),
+}
+
+/// The byte of a kind that this version keeps and does not interpret, 23 to 63.
+///
+/// Such an item may belong to any inode, and goes with it. It stays through commits, whoever makes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeptKind(u8);
+
+impl KeptKind {
+    /// The first of them.
+    pub const FIRST: Self = Self(23);
+    /// The last of them, and of all kinds.
+    pub const LAST: Self = Self(63);
 }
 
 impl KeyKind {
+    /// The last kind there is.
+    pub const LAST: Self = Self::Kept(KeptKind::LAST);
+
+    /// The byte that stands for it in keys; these sort as the kinds do.
+    pub const fn byte(self) -> u8 {
+        match self {
+            Self::Attributes => 1,
+            Self::SymlinkTarget => 2,
+            Self::BackReference => 3,
+            Self::ExtendedAttribute => 4,
+            Self::DirectoryEntry => 5,
+            Self::Extent => 6,
+            Self::ReservedRun => 7,
+            Self::VaultRecord => 16,
+            Self::Slot => 17,
+            Self::EpochRecord => 18,
+            Self::Device => 19,
+            Self::Segment => 20,
+            Self::Snapshot => 21,
+            Self::Orphan => 22,
+            Self::Kept(kind) => kind.0,
+        }
+    }
+
     /// The kind whose byte is `byte`.
     pub fn from_byte(byte: u8) -> Option<Self> {
-        use KeyKind::*;
-        [
-            Attributes,
-            SymlinkTarget,
-            BackReference,
-            ExtendedAttribute,
-            DirectoryEntry,
-            Extent,
-            ReservedRun,
-            VaultRecord,
-            Slot,
-            EpochRecord,
-            Device,
-            Segment,
-            Snapshot,
-            Orphan,
-        ]
-        .into_iter()
-        .find(|kind| *kind as u8 == byte)
+        Some(match byte {
+            1 => Self::Attributes,
+            2 => Self::SymlinkTarget,
+            3 => Self::BackReference,
+            4 => Self::ExtendedAttribute,
+            5 => Self::DirectoryEntry,
+            6 => Self::Extent,
+            7 => Self::ReservedRun,
+            16 => Self::VaultRecord,
+            17 => Self::Slot,
+            18 => Self::EpochRecord,
+            19 => Self::Device,
+            20 => Self::Segment,
+            21 => Self::Snapshot,
+            22 => Self::Orphan,
+            byte if (KeptKind::FIRST.0..=KeptKind::LAST.0).contains(&byte) => Self::Kept(KeptKind(byte)),
+            _ => return None,
+        })
+    }
+
+    /// Whether this version knows no meaning of such items.
+    pub fn is_kept(self) -> bool {
+        matches!(self, Self::Kept(_))
     }
 
     /// Whether items of this kind carry a stamp of their own. Extents do not: a file's content is one unit, stamped in
@@ -109,7 +152,7 @@ impl Key {
 
     /// The last key an inode can have.
     pub fn last_of(inode: InodeNumber) -> Self {
-        Self::new(inode, KeyKind::Orphan, u64::MAX)
+        Self::new(inode, KeyKind::LAST, u64::MAX)
     }
 
     /// The least key that is greater.
@@ -117,7 +160,7 @@ impl Key {
         if let Some(suffix) = self.suffix.checked_add(1) {
             return Some(Self { suffix, ..self });
         }
-        let next_kind = (self.kind as u8 + 1..=KeyKind::Orphan as u8).find_map(KeyKind::from_byte);
+        let next_kind = (self.kind.byte() + 1..=KeyKind::LAST.byte()).find_map(KeyKind::from_byte);
         if let Some(kind) = next_kind {
             return Some(Self::new(self.inode, kind, 0));
         }
@@ -126,7 +169,7 @@ impl Key {
 
     /// Appends the encoded key.
     pub fn encode(self, writer: &mut ByteWriter) {
-        writer.put(&self.inode.0.to_be_bytes()).u8(self.kind as u8).put(&self.suffix.to_be_bytes());
+        writer.put(&self.inode.0.to_be_bytes()).u8(self.kind.byte()).put(&self.suffix.to_be_bytes());
     }
 
     /// Takes an encoded key.

@@ -20,7 +20,7 @@ pub mod vault_file;
 
 pub use bytes::{ByteReader, ByteWriter, FormatError};
 pub use ids::{CommitId, CommitNumber, DeviceId, EpochId, InodeNumber, SegmentId, Sequence, SlotId, VaultId};
-pub use key::{Key, KeyKind, Stamp};
+pub use key::{KeptKind, Key, KeyKind, Stamp};
 pub use pointer::{BlockKind, Encoding, Pointer};
 pub use slot_file::{EpochKeyFile, SlotFile, SlotPublic};
 pub use slot_record::{EpochRecord, EpochStart, RecordedKey, SlotRecord};

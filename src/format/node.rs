@@ -52,7 +52,7 @@ pub type KeyBytes = [u8; Key::BYTES];
 pub fn key_bytes(key: Key) -> KeyBytes {
     let mut bytes = [0; Key::BYTES];
     bytes[..KIND_OFFSET].copy_from_slice(&key.inode.0.to_be_bytes());
-    bytes[KIND_OFFSET] = key.kind as u8;
+    bytes[KIND_OFFSET] = key.kind.byte();
     bytes[KIND_OFFSET + 1..].copy_from_slice(&key.suffix.to_be_bytes());
     bytes
 }
@@ -108,7 +108,7 @@ pub fn encode_child_body(child: &Pointer, writer: &mut ByteWriter) {
 }
 
 fn decode_leaf_body<'a>(key: &KeyBytes, reader: &mut ByteReader<'a>) -> Result<(Stamp, StoredValue<'a>), FormatError> {
-    let stamp = if key[KIND_OFFSET] == KeyKind::Extent as u8 { Stamp::default() } else { Stamp::decode(reader)? };
+    let stamp = if key[KIND_OFFSET] == KeyKind::Extent.byte() { Stamp::default() } else { Stamp::decode(reader)? };
     let length = reader.u16()?;
     if length != VALUE_IS_A_BLOCK {
         if usize::from(length) > VALUE_BYTES_INLINE_MAX {
@@ -359,7 +359,7 @@ impl Node {
         if self.level > 0 {
             return Pointer::BYTES;
         }
-        let stamp = if key[KIND_OFFSET] == KeyKind::Extent as u8 { 0 } else { Stamp::BYTES };
+        let stamp = if key[KIND_OFFSET] == KeyKind::Extent.byte() { 0 } else { Stamp::BYTES };
         let length = u16::from_le_bytes([self.bytes[offset + stamp], self.bytes[offset + stamp + 1]]);
         stamp + 2 + if length == VALUE_IS_A_BLOCK { 4 + Pointer::BYTES } else { usize::from(length) }
     }

@@ -2,6 +2,7 @@
 
 mod damage;
 mod forge;
+mod kept;
 mod logic;
 mod sound;
 #[path = "../support/mod.rs"]

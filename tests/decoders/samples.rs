@@ -13,8 +13,8 @@ use passkeyfs::format::segment::{LastPage, SegmentHeader, SegmentKind, SummaryEn
 use passkeyfs::format::slot_file::{PasskeyMethod, RecoveryMethod, SlotMethod, epoch_key_file_name, slot_file_name};
 use passkeyfs::format::{
     BlockKind, ByteWriter, CommitId, CommitNumber, DeviceId, Encoding, EpochId, EpochKeyFile, EpochRecord, EpochStart,
-    InodeNumber, Key, KeyKind, Pointer, RecordedKey, SegmentId, Sequence, SlotFile, SlotId, SlotPublic, SlotRecord,
-    Stamp, VaultFile, VaultId, VaultParameters,
+    InodeNumber, KeptKind, Key, KeyKind, Pointer, RecordedKey, SegmentId, Sequence, SlotFile, SlotId, SlotPublic,
+    SlotRecord, Stamp, VaultFile, VaultId, VaultParameters,
 };
 use passkeyfs::history::DeviceState;
 use passkeyfs::segments::codec::PreparedBlock;
@@ -178,7 +178,8 @@ fn items(samples: &mut Samples) {
     }
     samples.push(("epoch start", EpochStart { epoch: EpochId([3; 16]), seconds: 1_800_000_000 }.encode()));
     samples.push(("pointer", written(|writer| pointer().encode(writer))));
-    for kind in [KeyKind::Attributes, KeyKind::Extent, KeyKind::Orphan] {
+    let [first_kept, last_kept] = [KeptKind::FIRST, KeptKind::LAST].map(KeyKind::Kept);
+    for kind in [KeyKind::Attributes, KeyKind::Extent, KeyKind::Orphan, first_kept, last_kept] {
         samples.push(("key", written(|writer| Key::new(InodeNumber(0x1234), kind, u64::MAX - 1).encode(writer))));
     }
     samples.push(("stamp", written(|writer| stamp().encode(writer))));
