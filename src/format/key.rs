@@ -180,6 +180,29 @@ impl Key {
     }
 }
 
+/// The stamps of an item. It has one; what a merge makes of two facts has those of both, and counts as seen only by who has
+/// seen both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Stamps {
+    /// Who changed it last; of two the lesser one.
+    pub first: Stamp,
+    /// The greater one of two.
+    pub second: Option<Stamp>,
+}
+
+impl Stamps {
+    /// All of them.
+    pub fn iter(self) -> impl Iterator<Item = Stamp> {
+        [self.first].into_iter().chain(self.second)
+    }
+}
+
+impl From<Stamp> for Stamps {
+    fn from(first: Stamp) -> Self {
+        Self { first, second: None }
+    }
+}
+
 /// Who changed an item last: merging compares it with the other side's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Stamp {

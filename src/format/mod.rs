@@ -11,6 +11,7 @@ pub mod items;
 pub mod journal;
 pub mod json;
 pub mod key;
+mod leaf_body;
 pub mod node;
 pub mod pointer;
 pub mod segment;
@@ -20,7 +21,7 @@ pub mod vault_file;
 
 pub use bytes::{ByteReader, ByteWriter, FormatError};
 pub use ids::{CommitId, CommitNumber, DeviceId, EpochId, InodeNumber, SegmentId, Sequence, SlotId, VaultId};
-pub use key::{KeptKind, Key, KeyKind, Stamp};
+pub use key::{KeptKind, Key, KeyKind, Stamp, Stamps};
 pub use pointer::{BlockKind, Encoding, Pointer};
 pub use slot_file::{EpochKeyFile, SlotFile, SlotPublic};
 pub use slot_record::{EpochRecord, EpochStart, RecordedKey, SlotRecord};

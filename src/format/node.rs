@@ -13,10 +13,7 @@
 //!        key rest   17 - shared bytes
 //!        body       of a leaf's entry, or of an inner node's
 //!
-//! body in a leaf:
-//!        stamp      16 bytes           only where the key's kind has one
-//!        length     u16                of the value, at most 2,048; or 0xFFFF: the value is a block of its own
-//!        value      length bytes       or, after 0xFFFF: length u32 (1 to 4,194,304) | pointer 32
+//! body in a leaf: see `leaf_body.rs`
 //! body in an inner node:
 //!        child      pointer 32         the key is the first one in the child
 //! ```
@@ -24,16 +21,14 @@
 //! whole, so that a search may start there.
 
 use super::bytes::{ByteReader, ByteWriter, FormatError};
-use super::key::{Key, KeyKind, Stamp};
+use super::key::{Key, KeyKind, Stamps};
+use super::leaf_body::{body_bytes, decode_leaf_body};
 use super::pointer::Pointer;
+
+pub use super::leaf_body::{StoredValue, VALUE_BYTES_INLINE_MAX, VALUE_BYTES_MAX, ValueBlock, encode_leaf_body};
 
 /// The most bytes a node has.
 pub const NODE_BYTES_MAX: usize = 16 * 1024;
-/// The most bytes a value has that lies in its leaf.
-pub const VALUE_BYTES_INLINE_MAX: usize = 2048;
-/// The most bytes a value has at all. Beyond any attribute list or name list that Linux allows, and below what a
-/// pointer's 24-bit length could say even if nothing compresses.
-pub const VALUE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The highest level a node can have: trees are at most 12 levels deep.
 pub const LEVEL_MAX: u8 = 11;
 
@@ -41,7 +36,6 @@ pub const LEVEL_MAX: u8 = 11;
 pub const NODE_HEADER_BYTES: usize = 3;
 /// Every so many entries a key is written whole.
 const RESTART_INTERVAL: usize = 16;
-const VALUE_IS_A_BLOCK: u16 = 0xFFFF;
 const KIND_OFFSET: usize = 8;
 const STRUCTURE: &str = "tree node";
 
@@ -63,64 +57,14 @@ fn rank(key: &KeyBytes) -> (u128, u8) {
     (u128::from_be_bytes(high.try_into().expect("16 bytes")), last[0])
 }
 
-/// A value that lies in a block of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ValueBlock {
-    /// Where it lies.
-    pub pointer: Pointer,
-    /// Its length once decoded, 1 to [`VALUE_BYTES_MAX`].
-    pub length_bytes: u32,
-}
-
-/// A value as its leaf holds it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StoredValue<'a> {
-    /// The value itself.
-    Inline(&'a [u8]),
-    /// Where the value lies.
-    Block(ValueBlock),
-}
-
-/// Appends the body of a leaf's entry. The stamp is written only where the kind has one.
-///
-/// # Panics
-/// When the value is longer than the format allows: a writer's mistake.
-pub fn encode_leaf_body(kind: KeyKind, stamp: Stamp, value: StoredValue<'_>, writer: &mut ByteWriter) {
-    if kind.has_stamp() {
-        stamp.encode(writer);
-    }
-    match value {
-        StoredValue::Inline(bytes) => {
-            assert!(bytes.len() <= VALUE_BYTES_INLINE_MAX, "a value of {} bytes in a leaf", bytes.len());
-            writer.bytes16(bytes);
-        }
-        StoredValue::Block(block) => {
-            assert!((1..=VALUE_BYTES_MAX).contains(&(block.length_bytes as usize)), "a value out of bounds");
-            writer.u16(VALUE_IS_A_BLOCK).u32(block.length_bytes);
-            block.pointer.encode(writer);
-        }
-    }
-}
-
 /// Appends the body of an inner node's entry.
 pub fn encode_child_body(child: &Pointer, writer: &mut ByteWriter) {
     child.encode(writer);
 }
 
-fn decode_leaf_body<'a>(key: &KeyBytes, reader: &mut ByteReader<'a>) -> Result<(Stamp, StoredValue<'a>), FormatError> {
-    let stamp = if key[KIND_OFFSET] == KeyKind::Extent.byte() { Stamp::default() } else { Stamp::decode(reader)? };
-    let length = reader.u16()?;
-    if length != VALUE_IS_A_BLOCK {
-        if usize::from(length) > VALUE_BYTES_INLINE_MAX {
-            return Err(reader.invalid("value length"));
-        }
-        return Ok((stamp, StoredValue::Inline(reader.take(usize::from(length))?)));
-    }
-    let length_bytes = reader.u32()?;
-    if !(1..=VALUE_BYTES_MAX).contains(&(length_bytes as usize)) {
-        return Err(reader.invalid("value block length"));
-    }
-    Ok((stamp, StoredValue::Block(ValueBlock { pointer: Pointer::decode(reader)?, length_bytes })))
+/// Whether entries of a key's kind have a stamp.
+fn has_stamp(key: &KeyBytes) -> bool {
+    key[KIND_OFFSET] != KeyKind::Extent.byte()
 }
 
 /// How many leading bytes of `key` the entry at `index` leaves out.
@@ -221,9 +165,9 @@ impl<'a> Entry<'a> {
         decode_key(&self.key).expect("kinds were checked when the node was decoded")
     }
 
-    /// The stamp and value of a leaf's entry.
-    pub fn item(&self) -> (Stamp, StoredValue<'a>) {
-        decode_leaf_body(&self.key, &mut ByteReader::new(STRUCTURE, self.body))
+    /// The stamps and value of a leaf's entry.
+    pub fn item(&self) -> (Stamps, StoredValue<'a>) {
+        decode_leaf_body(has_stamp(&self.key), &mut ByteReader::new(STRUCTURE, self.body))
             .expect("bodies were checked when the node was decoded")
     }
 
@@ -359,9 +303,7 @@ impl Node {
         if self.level > 0 {
             return Pointer::BYTES;
         }
-        let stamp = if key[KIND_OFFSET] == KeyKind::Extent.byte() { 0 } else { Stamp::BYTES };
-        let length = u16::from_le_bytes([self.bytes[offset + stamp], self.bytes[offset + stamp + 1]]);
-        stamp + 2 + if length == VALUE_IS_A_BLOCK { 4 + Pointer::BYTES } else { usize::from(length) }
+        body_bytes(has_stamp(key), &self.bytes[offset..])
     }
 
     fn restart(&self, number: usize) -> Position {
@@ -398,7 +340,7 @@ fn decode_entry(
     }
     decode_key(&key)?;
     if level == 0 {
-        decode_leaf_body(&key, reader)?;
+        decode_leaf_body(has_stamp(&key), reader)?;
     } else {
         Pointer::decode(reader)?;
     }
@@ -409,7 +351,7 @@ fn decode_entry(
 mod tests {
     use super::*;
     use crate::crypto::Tag;
-    use crate::format::{CommitNumber, DeviceId, Encoding, InodeNumber, SegmentId};
+    use crate::format::{CommitNumber, DeviceId, Encoding, InodeNumber, SegmentId, Stamp};
 
     fn pointer() -> Pointer {
         let tag = Tag::from_bytes([7; 16]);
@@ -505,5 +447,15 @@ mod tests {
         invalid(&two([&[16, 5][..], &2049u16.to_le_bytes()].concat()), "value length");
         invalid(&two([&[16, 5, 0xFF, 0xFF][..], &[0; 4]].concat()), "value block length");
         invalid(&[&[0, 1, 0, 0][..], &[0; 17]].concat(), "key kind");
+        let stamped = |first: u8, second: u8, length: u16| {
+            let key = key_bytes(Key::new(InodeNumber(2), KeyKind::Orphan, 0));
+            let of = |device| [&[device][..], &[0; 15]].concat();
+            [&[0, 1, 0, 0][..], &key, &of(first), &[0xFE, 0xFF], &of(second), &length.to_le_bytes()].concat()
+        };
+        assert!(Node::decode(stamped(1, 2, 0)).is_ok());
+        invalid(&stamped(2, 2, 0), "order of stamps");
+        invalid(&stamped(3, 2, 0), "order of stamps");
+        invalid(&stamped(1, 2, 0xFFFE), "value length");
+        invalid(&two([&[16, 5, 0xFE, 0xFF][..], &[0; 18]].concat()), "value length");
     }
 }

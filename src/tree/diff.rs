@@ -10,13 +10,13 @@ use std::sync::Arc;
 
 use super::{Root, StoredValue, Tree, TreeError};
 use crate::format::node::{KeyBytes, Node, Position, ValueBlock};
-use crate::format::{Key, Pointer, Stamp};
+use crate::format::{Key, Pointer, Stamps};
 
 /// An item as one of the two trees has it. A value in a block of its own is not read ([`Tree::read_value`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Side<'a> {
     /// Who changed it last; the default for kinds that carry none.
-    pub stamp: Stamp,
+    pub stamps: Stamps,
     /// Its value.
     pub value: StoredValue<'a>,
 }
@@ -101,8 +101,8 @@ fn take(place: &mut Place<'_>) -> Leaf {
 fn side(leaf: &Leaf) -> Option<(Key, Side<'_>)> {
     let (node, mut position) = leaf.as_ref().map(|(node, position)| (node, *position))?;
     let entry = node.next(&mut position)?;
-    let (stamp, value) = entry.item();
-    Some((entry.key(), Side { stamp, value }))
+    let (stamps, value) = entry.item();
+    Some((entry.key(), Side { stamps, value }))
 }
 
 /// Whether two values are equal, as far as leaves tell: one that was stored twice in an epoch has the same tag.
@@ -123,7 +123,7 @@ fn show(
     let key = before.or(after).map(|(key, _)| key);
     let (before, after) = (before.map(|(_, side)| side), after.map(|(_, side)| side));
     let is_same = match (&before, &after) {
-        (Some(before), Some(after)) => before.stamp == after.stamp && is_equal(&before.value, &after.value),
+        (Some(before), Some(after)) => before.stamps == after.stamps && is_equal(&before.value, &after.value),
         _ => false,
     };
     match key {

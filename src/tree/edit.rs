@@ -17,7 +17,7 @@ use super::{Root, Tree, TreeError};
 use crate::format::node::{
     Entry, KeyBytes, Node, StoredValue, VALUE_BYTES_MAX, ValueBlock, encode_leaf_body, key_bytes,
 };
-use crate::format::{BlockKind, ByteWriter, Key, Stamp};
+use crate::format::{BlockKind, ByteWriter, Key, Stamps};
 use crate::segments::BlockSink;
 
 /// What happens to one item.
@@ -28,7 +28,7 @@ pub enum Change {
         /// At most [`VALUE_BYTES_MAX`] bytes.
         value: Arc<[u8]>,
         /// Who changed it; not kept for kinds that carry no stamp.
-        stamp: Stamp,
+        stamps: Stamps,
     },
     /// It goes, if it was there.
     Remove,
@@ -128,8 +128,8 @@ impl<'a> Edit<'a> {
                     self.skip_item();
                     match change {
                         Change::Remove => {}
-                        Change::Put { value, stamp } if is_removed || self.differs(&entry, value, *stamp) => {
-                            self.put(entry.key(), value, *stamp, false)?;
+                        Change::Put { value, stamps } if is_removed || self.differs(&entry, value, *stamps) => {
+                            self.put(entry.key(), value, *stamps, false)?;
                         }
                         Change::Put { .. } => self.levels.push(0, &entry, false)?,
                     }
@@ -143,15 +143,15 @@ impl<'a> Edit<'a> {
     fn insert_until(&mut self, bound: Option<KeyBytes>) -> Result<(), TreeError> {
         while let Some((key, change)) = self.first_item_before(bound) {
             self.skip_item();
-            if let Change::Put { value, stamp } = change {
-                self.put(*key, value, *stamp, true)?;
+            if let Change::Put { value, stamps } = change {
+                self.put(*key, value, *stamps, true)?;
             }
         }
         Ok(())
     }
 
     /// Sends an item with a new value.
-    fn put(&mut self, key: Key, value: &[u8], stamp: Stamp, is_new: bool) -> Result<(), TreeError> {
+    fn put(&mut self, key: Key, value: &[u8], stamps: Stamps, is_new: bool) -> Result<(), TreeError> {
         let stored = if value.len() <= self.tree.value_bytes_inline_max {
             StoredValue::Inline(value)
         } else {
@@ -159,7 +159,7 @@ impl<'a> Edit<'a> {
             StoredValue::Block(ValueBlock { pointer, length_bytes: value.len() as u32 })
         };
         let mut body = ByteWriter::new();
-        encode_leaf_body(key.kind, stamp, stored, &mut body);
+        encode_leaf_body(key.kind, stamps, stored, &mut body);
         self.levels.push(0, &Entry { key: key_bytes(key), body: &body.finish() }, is_new)
     }
 
@@ -212,17 +212,17 @@ impl<'a> Edit<'a> {
         let leaf = self.tree.leaf_of(self.root, &key)?;
         let entry = leaf.as_ref().and_then(|leaf| leaf.get(&key));
         Ok(match (change, entry) {
-            (Change::Put { value, stamp }, Some(entry)) => self.differs(&entry, value, *stamp),
+            (Change::Put { value, stamps }, Some(entry)) => self.differs(&entry, value, *stamps),
             (Change::Put { .. }, None) => true,
             (Change::Remove, entry) => entry.is_some(),
         })
     }
 
-    /// Whether an entry holds anything else than this value and stamp. A value that cannot be read is another one: to
+    /// Whether an entry holds anything else than this value and these stamps. A value that cannot be read is another one: to
     /// put it anew heals it.
-    fn differs(&self, entry: &Entry<'_>, value: &[u8], stamp: Stamp) -> bool {
-        let (stamp_before, value_before) = entry.item();
-        if entry.key().kind.has_stamp() && stamp_before != stamp {
+    fn differs(&self, entry: &Entry<'_>, value: &[u8], stamps: Stamps) -> bool {
+        let (stamps_before, value_before) = entry.item();
+        if entry.key().kind.has_stamp() && stamps_before != stamps {
             return true;
         }
         match value_before {

@@ -29,7 +29,7 @@ pub use walk::WalkStep;
 pub use crate::format::node::{StoredValue, ValueBlock};
 
 use crate::format::node::{Entry, KeyBytes, NODE_BYTES_MAX, Node, VALUE_BYTES_INLINE_MAX, key_bytes};
-use crate::format::{BlockKind, FormatError, Key, Pointer, Stamp};
+use crate::format::{BlockKind, FormatError, Key, Pointer, Stamps};
 use crate::segments::{BlockSink, BlockSource};
 use cache::NodeCache;
 
@@ -46,7 +46,7 @@ pub struct Item {
     /// The bytes that the layers above put there.
     pub value: Arc<[u8]>,
     /// Who changed it last; the default for kinds that carry none.
-    pub stamp: Stamp,
+    pub stamps: Stamps,
 }
 
 /// Reads and changes trees. Any number of threads may share it.
@@ -145,12 +145,12 @@ impl Tree {
 
     /// The item of a leaf's entry, its value read if need be.
     fn item(&self, entry: &Entry<'_>) -> Result<Item, TreeError> {
-        let (stamp, value) = entry.item();
+        let (stamps, value) = entry.item();
         let value = match value {
             StoredValue::Inline(bytes) => bytes.into(),
             StoredValue::Block(block) => self.read_value(&block)?.into(),
         };
-        Ok(Item { value, stamp })
+        Ok(Item { value, stamps })
     }
 
     /// The only leaf that may hold `key`; none when all keys are greater.

@@ -6,7 +6,7 @@
 
 use super::{Root, Tree, TreeError, check_child, node_error};
 use crate::format::node::{KeyBytes, Node, StoredValue};
-use crate::format::{FormatError, Key, Pointer, Stamp};
+use crate::format::{FormatError, Key, Pointer, Stamps};
 
 /// What a walk has come to.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub enum WalkStep<'a> {
         /// Its key.
         key: Key,
         /// Who changed it last; the default for kinds that carry none.
-        stamp: Stamp,
+        stamps: Stamps,
         /// Its value; one in a block of its own is not read ([`Tree::read_value`]).
         value: StoredValue<'a>,
     },
@@ -70,8 +70,8 @@ pub(super) fn walk(
             })?,
             Ok(node) if node.level() == 0 => {
                 for entry in node.entries() {
-                    let (stamp, value) = entry.item();
-                    visit(WalkStep::Item { key: entry.key(), stamp, value })?;
+                    let (stamps, value) = entry.item();
+                    visit(WalkStep::Item { key: entry.key(), stamps, value })?;
                 }
             }
             Ok(node) => push_children(&node, &place, &mut unvisited),

@@ -9,7 +9,7 @@ use std::fmt;
 
 use super::Volume;
 use super::slots::{key_of, read_slots};
-use crate::format::{DeviceId, InodeNumber, Key, KeyKind, SlotId, SlotRecord};
+use crate::format::{DeviceId, InodeNumber, Key, KeyKind, SlotId, SlotRecord, Stamp};
 use crate::history::Head;
 use crate::tree::Tree;
 
@@ -52,7 +52,8 @@ fn removed_by(tree: &Tree, head: &Head, other: &Head) -> super::Result<Vec<Remov
         let (_, item) = item?;
         let record = SlotRecord::decode(&item.value)?;
         // Otherwise it was added beside that head.
-        let has_seen = other.clock.0.get(&item.stamp.device).is_some_and(|entry| entry.number >= item.stamp.commit);
+        let covers = |stamp: Stamp| other.clock.0.get(&stamp.device).is_some_and(|entry| entry.number >= stamp.commit);
+        let has_seen = item.stamps.iter().all(covers);
         if has_seen && !there.contains(&record.slot) {
             let label = record.public().and_then(|public| public.label);
             removed.push(RemovedThere { slot: record.slot, label, by: other.device });

@@ -476,7 +476,7 @@ impl Volume {
             .map(|(key, value)| match value {
                 Some(value) => {
                     let stamp = if key.kind.has_stamp() { stamp } else { Stamp::default() };
-                    (key, Change::Put { value, stamp })
+                    (key, Change::Put { value, stamps: stamp.into() })
                 }
                 None => (key, Change::Remove),
             })

@@ -8,7 +8,7 @@ use passkeyfs::format::items::{
     AttributesRecord, BackReferenceRecord, EntryRecord, ExtentRecord, SegmentRecord, SegmentState, encode_list,
 };
 use passkeyfs::format::segment::SegmentKind;
-use passkeyfs::format::{BlockKind, CommitId, DeviceId, InodeNumber, Key, KeyKind, Pointer, Stamp};
+use passkeyfs::format::{BlockKind, CommitId, DeviceId, InodeNumber, Key, KeyKind, Pointer, Stamps};
 use passkeyfs::history::{CommitDraft, CommitWriter, DeviceState, Head, Heads};
 use passkeyfs::segments::{BlockSource, KeyRing, Segments};
 use passkeyfs::store::FilePath;
@@ -143,7 +143,7 @@ impl Forge {
         }
         self.changes.sort_by_key(|(key, _)| *key);
         let change = |(key, value): (Key, Option<Vec<u8>>)| match value {
-            Some(value) => (key, Change::Put { value: value.into(), stamp: Stamp::default() }),
+            Some(value) => (key, Change::Put { value: value.into(), stamps: Stamps::default() }),
             None => (key, Change::Remove),
         };
         let items = std::mem::take(&mut self.changes).into_iter().map(change).collect();

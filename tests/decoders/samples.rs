@@ -14,7 +14,7 @@ use passkeyfs::format::slot_file::{PasskeyMethod, RecoveryMethod, SlotMethod, ep
 use passkeyfs::format::{
     BlockKind, ByteWriter, CommitId, CommitNumber, DeviceId, Encoding, EpochId, EpochKeyFile, EpochRecord, EpochStart,
     InodeNumber, KeptKind, Key, KeyKind, Pointer, RecordedKey, SegmentId, Sequence, SlotFile, SlotId, SlotPublic,
-    SlotRecord, Stamp, VaultFile, VaultId, VaultParameters,
+    SlotRecord, Stamp, Stamps, VaultFile, VaultId, VaultParameters,
 };
 use passkeyfs::history::DeviceState;
 use passkeyfs::segments::codec::PreparedBlock;
@@ -210,6 +210,12 @@ pub fn leaf(inodes: u64) -> Vec<u8> {
         }
         let block = ValueBlock { pointer: pointer(), length_bytes: 5000 };
         push(inode, KeyKind::Orphan, u64::MAX, StoredValue::Block(block));
+    }
+    let second = Stamp { device: DeviceId(0xd2), commit: CommitNumber(1) };
+    for (suffix, value) in [(0, StoredValue::Inline(b"of a merge")), (1, StoredValue::Inline(b""))] {
+        let stamps = Stamps { first: stamp(), second: Some(second) };
+        let body = written(|writer| encode_leaf_body(KeyKind::Slot, stamps, value, writer));
+        node.push(&key_bytes(Key::new(InodeNumber(inodes), KeyKind::Slot, suffix)), &body);
     }
     node.finish().as_bytes().to_vec()
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use passkeyfs::format::commit::{ClockEntry, CommitPage};
 use passkeyfs::format::segment::SegmentKind;
-use passkeyfs::format::{BlockKind, CommitId, EpochId, InodeNumber, Key, Pointer, Sequence, Stamp};
+use passkeyfs::format::{BlockKind, CommitId, EpochId, InodeNumber, Key, Pointer, Sequence, Stamps};
 use passkeyfs::history::{AcceptedHeads, DeviceState};
 use passkeyfs::segments::{BlockError, BlockSink, BlockSource, KeyRing, SegmentWriter, Segments};
 use passkeyfs::store::MemoryStore;
@@ -43,7 +43,7 @@ pub fn add_commit(rig: &Rig, disk: &MemoryStore, name: &str, forgery: Forgery) {
     let head = accepted.heads.newest[&device].clone();
     segments.ring().write_in(head.page.epoch);
     segments.skip_to(Sequence(head.sequence.0 + 1000));
-    let put = |(key, value): (Key, Vec<u8>)| (key, Change::Put { value: value.into(), stamp: Stamp::default() });
+    let put = |(key, value): (Key, Vec<u8>)| (key, Change::Put { value: value.into(), stamps: Stamps::default() });
     let changes = Changes { removed_ranges: Vec::new(), items: forgery.items.into_iter().map(put).collect() };
     let mut blocks = Blocks(&segments, segments.begin(SegmentKind::Meta).expect("begun"));
     let root = tree.apply(&head.root(), &changes, &mut blocks).expect("applied");

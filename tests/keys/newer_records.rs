@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use passkeyfs::check::{CheckOptions, Severity, check_vault};
 use passkeyfs::format::commit::ClockEntry;
-use passkeyfs::format::{CommitId, EpochId, EpochRecord, Sequence, Stamp};
+use passkeyfs::format::{CommitId, EpochId, EpochRecord, Sequence, Stamps};
 use passkeyfs::history::{AcceptedHeads, CommitDraft, CommitWriter, DeviceState};
 use passkeyfs::segments::{BlockSource, KeyRing, Segments};
 use passkeyfs::store::MemoryStore;
@@ -27,7 +27,7 @@ fn publish_newer_record(rig: &Rig, disk: &MemoryStore, older: EpochId) {
     let head = accepted.heads.newest[&state.device].clone();
     segments.ring().write_in(head.page.epoch);
     segments.skip_to(Sequence(head.sequence.0 + 1));
-    let change = Change::Put { value: vec![3; 100].into(), stamp: Stamp::default() };
+    let change = Change::Put { value: vec![3; 100].into(), stamps: Stamps::default() };
     let changes = Changes { removed_ranges: Vec::new(), items: vec![(EpochRecord::key_of(older), change)] };
     let mut writer = CommitWriter::begin(&segments).expect("begun");
     let root = tree.apply(&head.root(), &changes, &mut writer).expect("applied");

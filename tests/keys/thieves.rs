@@ -6,7 +6,7 @@ use std::sync::Arc;
 use passkeyfs::format::commit::ClockEntry;
 use passkeyfs::format::{
     BlockKind, CommitId, CommitNumber, DeviceId, EpochId, EpochRecord, InodeNumber, Key, KeyKind, Pointer, SegmentId,
-    Sequence, Stamp,
+    Sequence, Stamps,
 };
 use passkeyfs::history::{AcceptedHeads, CommitDraft, CommitWriter, DeviceState};
 use passkeyfs::segments::{BlockError, BlockSink, BlockSource, KeyRing, Segments};
@@ -239,7 +239,7 @@ fn hide_record(rig: &Rig, theirs: &MemoryStore, hidden: Key) -> EpochId {
     let head = accepted.heads.newest[&device].clone();
     segments.ring().write_in(head.page.epoch);
     segments.skip_to(Sequence(head.sequence.0 + 1));
-    let change = Change::Put { value: vec![7; 3000].into(), stamp: Stamp::default() };
+    let change = Change::Put { value: vec![7; 3000].into(), stamps: Stamps::default() };
     let changes = Changes { removed_ranges: Vec::new(), items: vec![(hidden, change)] };
     let mut sink = Hiding(CommitWriter::begin(&segments).expect("begun"));
     let root = tree.apply(&head.root(), &changes, &mut sink).expect("applied");

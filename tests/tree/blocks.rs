@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use passkeyfs::crypto::Tag;
 use passkeyfs::format::node::Node;
 use passkeyfs::format::{
-    BlockKind, CommitNumber, DeviceId, Encoding, InodeNumber, Key, KeyKind, Pointer, SegmentId, Stamp,
+    BlockKind, CommitNumber, DeviceId, Encoding, InodeNumber, Key, KeyKind, Pointer, SegmentId, Stamp, Stamps,
 };
 use passkeyfs::segments::{BlockError, BlockSink, BlockSource};
 use passkeyfs::tree::{Change, Changes, Item, Root, StoredValue, Tree, WalkStep};
@@ -80,12 +80,14 @@ pub fn extent(inode: u64, block: u64) -> Key {
     Key::new(InodeNumber(inode), KeyKind::Extent, block)
 }
 
-pub fn stamp(number: u64) -> Stamp {
-    Stamp { device: DeviceId(1), commit: CommitNumber(number) }
+/// One stamp, or two for the numbers from 2.
+pub fn stamp(number: u64) -> Stamps {
+    let by = |device| Stamp { device: DeviceId(device), commit: CommitNumber(number) };
+    Stamps { first: by(1), second: (number > 1).then(|| by(2)) }
 }
 
 pub fn put(bytes: &[u8]) -> Change {
-    Change::Put { value: bytes.into(), stamp: stamp(1) }
+    Change::Put { value: bytes.into(), stamps: stamp(1) }
 }
 
 pub fn items(items: impl IntoIterator<Item = (Key, Change)>) -> Changes {

@@ -101,11 +101,11 @@ fn a_stamp_alone_is_a_change_but_not_for_extents() {
     let blocks = Arc::new(Blocks::default());
     let attributes = Key::first_of(InodeNumber(9));
     let root = apply(&blocks, &Root(None), &items([(attributes, put(b"a")), (extent(9, 0), put(b"e"))]));
-    let stamped = |bytes: &[u8]| Change::Put { value: bytes.into(), stamp: stamp(2) };
+    let stamped = |bytes: &[u8]| Change::Put { value: bytes.into(), stamps: stamp(2) };
     assert_eq!(apply(&blocks, &root, &items([(extent(9, 0), stamped(b"e"))])), root);
     let changed = apply(&blocks, &root, &items([(attributes, stamped(b"a"))]));
     let item = tree_over(&blocks).get(&changed, attributes).expect("readable").expect("there");
-    assert_eq!(item.stamp, stamp(2));
+    assert_eq!(item.stamps, stamp(2));
 }
 
 #[test]

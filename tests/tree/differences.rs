@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::blocks::{Blocks, Sink, extent, items, put};
 use super::model::{Act, Model, NODE_BYTES_MAX, acts, change_model, changes_of};
-use passkeyfs::format::{BlockKind, Key, Stamp};
+use passkeyfs::format::{BlockKind, Key, Stamps};
 use passkeyfs::segments::BlockSource;
 use passkeyfs::tree::{Change, Changes, Item, Root, Side, StoredValue, Tree, WalkStep};
 use proptest::prelude::*;
@@ -13,12 +13,12 @@ use proptest::prelude::*;
 type Differences = BTreeMap<Key, (Option<Item>, Option<Item>)>;
 
 fn item(blocks: &Blocks, side: Option<Side<'_>>) -> Option<Item> {
-    let Side { stamp, value } = side?;
+    let Side { stamps, value } = side?;
     let value = match value {
         StoredValue::Inline(bytes) => bytes.into(),
         StoredValue::Block(block) => blocks.read(BlockKind::Value, &block.pointer).expect("readable").into(),
     };
-    Some(Item { value, stamp })
+    Some(Item { value, stamps })
 }
 
 fn differences(tree: &Tree, blocks: &Blocks, before: &Root, after: &Root) -> Differences {
@@ -102,7 +102,7 @@ fn one_change_in_a_large_tree_costs_one_path_of_each() {
     let fresh = Tree::new(blocks.clone(), 64 << 20);
     blocks.take_node_reads();
     let found = differences(&fresh, &blocks, &before, &after);
-    let value = |bytes: &[u8]| Some(Item { value: bytes.into(), stamp: Stamp::default() });
+    let value = |bytes: &[u8]| Some(Item { value: bytes.into(), stamps: Stamps::default() });
     let changed = (extent(5, 100_000), (value(&[100_000_u32 as u8; 33]), value(b"changed")));
     let gone = (extent(5, 100_001), (value(&[100_001_u32 as u8; 33]), None));
     assert_eq!(found, Differences::from([changed, gone]));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::blocks::{Blocks, Sink, all, check_shape, contents, stamp};
-use passkeyfs::format::{InodeNumber, Key, KeyKind, Stamp};
+use passkeyfs::format::{InodeNumber, Key, KeyKind, Stamps};
 use passkeyfs::tree::{Change, Changes, Item, Root, Tree};
 use proptest::prelude::*;
 
@@ -76,7 +76,7 @@ fn run(begin: Key, count: u64) -> impl Iterator<Item = Key> {
 pub fn changes_of(acts: &[Act], model: &Model) -> Changes {
     let mut items = BTreeMap::new();
     let mut ranges: Vec<(Key, Key)> = Vec::new();
-    let put = |key, length, number| Change::Put { value: value(key, length), stamp: stamp(number) };
+    let put = |key, length, number| Change::Put { value: value(key, length), stamps: stamp(number) };
     for act in acts {
         match *act {
             Act::PutRun { begin, count, length, stamp } => {
@@ -85,7 +85,7 @@ pub fn changes_of(acts: &[Act], model: &Model) -> Changes {
             Act::Put { key, length, stamp } => drop(items.insert(key, put(key, length, stamp))),
             Act::PutEqual { key } => {
                 if let Some((key, item)) = model.range(key..).next() {
-                    items.insert(*key, Change::Put { value: Arc::clone(&item.value), stamp: item.stamp });
+                    items.insert(*key, Change::Put { value: Arc::clone(&item.value), stamps: item.stamps });
                 }
             }
             Act::Remove { key } => drop(items.insert(key, Change::Remove)),
@@ -106,9 +106,9 @@ pub fn change_model(model: &mut Model, changes: &Changes) {
     for (key, change) in &changes.items {
         match change {
             Change::Remove => drop(model.remove(key)),
-            Change::Put { value, stamp } => {
-                let stamp = if key.kind.has_stamp() { *stamp } else { Stamp::default() };
-                model.insert(*key, Item { value: Arc::clone(value), stamp });
+            Change::Put { value, stamps } => {
+                let stamps = if key.kind.has_stamp() { *stamps } else { Stamps::default() };
+                model.insert(*key, Item { value: Arc::clone(value), stamps });
             }
         }
     }
@@ -170,7 +170,7 @@ proptest! {
         let blocks = Arc::new(Blocks::default());
         let tree = Tree::with_node_bytes_max(blocks.clone(), 1 << 20, NODE_BYTES_MAX);
         let key = |suffix| Key::new(InodeNumber(3), KeyKind::DirectoryEntry, suffix);
-        let items = (0..count).map(|number| (key(number), Change::Put { value: value(key(number), 20), stamp: stamp(1) }));
+        let items = (0..count).map(|number| (key(number), Change::Put { value: value(key(number), 20), stamps: stamp(1) }));
         let changes = Changes { removed_ranges: Vec::new(), items: items.collect() };
         let mut root = tree.apply(&Root(None), &changes, &mut Sink(blocks.clone())).expect("changeable");
         prop_assert!(check_shape(&tree, &blocks, &root, NODE_BYTES_MAX).levels >= 3);
