@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::hidden::Hidden;
 use super::issue::{Fault, Issue};
 use super::report::{Findings, Summary};
-use crate::format::items::{SegmentRecord, SegmentState};
 use crate::format::segment::SegmentKind;
+use crate::format::tables::SegmentRecord;
 use crate::format::{InodeNumber, Key, KeyKind, Pointer, SegmentId};
 use crate::history::Head;
 use crate::segments::ledger::vault_path;
@@ -44,8 +44,7 @@ impl SegmentUse {
     /// Begins with what the commit page itself says: its own segment, and the data published with it.
     pub fn begin_commit(&mut self, head: &Head) {
         let mut record = |segment, sequence, kind, bytes| {
-            let state = SegmentState::Live;
-            self.records.insert(segment, SegmentRecord { owner: head.device, sequence, kind, state, bytes });
+            self.records.insert(segment, SegmentRecord::live(head.device, sequence, kind, bytes));
         };
         record(head.segment, head.sequence, SegmentKind::Meta, head.bytes);
         for file in &head.page.data_files {

@@ -13,9 +13,11 @@ use super::paths::Paths;
 use super::report::{Findings, Summary};
 use crate::crypto::NameHasher;
 use crate::format::items::{
-    AttributesRecord, BackReferenceRecord, DeviceRecord, EntryRecord, ExtendedAttributeRecord, ExtentRecord,
-    ReservedRecord, SegmentRecord, decode_list,
+    AttributesRecord, BackReferenceRecord, EntryRecord, ExtendedAttributeRecord, ExtentRecord, ReservedRecord,
+    decode_list,
 };
+use crate::format::snapshot::SnapshotRecord;
+use crate::format::tables::{DeviceRecord, SegmentRecord};
 use crate::format::{
     ByteReader, EpochRecord, EpochStart, FormatError, InodeNumber, Key, KeyKind, Pointer, SegmentId, SlotRecord,
 };
@@ -143,7 +145,7 @@ impl TreePass<'_> {
         if let Err(error) = checked {
             self.hidden.add_item(key);
             let (item, path) = (ItemPlace(key), path_of_item(self.paths, key));
-            self.findings.add(match matches!(error, FormatError::Newer { .. }) {
+            self.findings.add(match error.is_newer() {
                 true => Issue::ValueUnreadable { item, path, fault: Fault::Newer(error.to_string()) },
                 false => Issue::ItemInvalid { item, path, detail: error.to_string() },
             });
@@ -168,8 +170,9 @@ impl TreePass<'_> {
             KeyKind::Device => drop(DeviceRecord::decode(bytes)?),
             KeyKind::Segment => self.usage.note_record(SegmentId(key.suffix), SegmentRecord::decode(bytes)?),
             KeyKind::Orphan => self.links.note_orphan(InodeNumber(key.suffix)),
-            // Further records, and snapshots, are the concern of those who write them.
-            KeyKind::VaultRecord | KeyKind::Snapshot => {}
+            KeyKind::Snapshot => drop(SnapshotRecord::decode(bytes)?),
+            // Further records are the concern of those who write them.
+            KeyKind::VaultRecord => {}
             _ => self.findings.add(Issue::ItemMisplaced { item: ItemPlace(key) }),
         }
         Ok(())

@@ -1,4 +1,5 @@
-//! The values of tree items: attributes, extents, name lists and the vault's own records.
+//! The values of tree items: attributes, extents and name lists. The vault's own are in `tables.rs`, `snapshot.rs` and
+//! `slot_record.rs`.
 //!
 //! ```text
 //! attributes (kind 1), 114 bytes             extent (kind 6)
@@ -10,8 +11,8 @@
 //!  12  group          u32                       xattr:            name (u16 length) | value (u32 length)
 //!  16  size           u64                    vault record 0: name hash key 32
 //!  24  allocated      u64                    vault record 1: inodes u64
-//!  32  device number  u32                    device: name (u16 length) | retired u8 | number u64 | id 16
-//!  36  reserved       u32   zero             segment: owner u64 | sequence u64 | kind u8 | state u8 | size u64
+//!  32  device number  u32
+//!  36  reserved       u32   zero
 //!  40  accessed, modified, changed,
 //!      created         12 each: seconds i64, nanoseconds u32
 //!  88  content stamp   16
@@ -21,10 +22,9 @@
 //! A name list has more than one entry only where hashes collide.
 
 use super::bytes::{ByteReader, ByteWriter, FormatError};
-use super::ids::{CommitId, CommitNumber, DeviceId, InodeNumber, Sequence};
+use super::ids::InodeNumber;
 use super::key::{Key, Stamp};
 use super::pointer::Pointer;
-use super::segment::SegmentKind;
 
 /// A time as the tree keeps it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -308,89 +308,4 @@ pub fn decode_list<T: ListElement>(bytes: &[u8]) -> Result<Vec<T>, FormatError> 
         elements.push(T::decode(&mut reader)?);
     }
     Ok(elements)
-}
-
-/// A device, as the tree's device table keeps it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeviceRecord {
-    /// What people call it: its host name at first.
-    pub name: String,
-    /// Whether it will write no more.
-    pub retired: bool,
-    /// Its newest commit that this tree has merged before its own.
-    pub number: CommitNumber,
-    /// That commit's id.
-    pub id: CommitId,
-}
-
-impl DeviceRecord {
-    /// The record's bytes.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut writer = ByteWriter::new();
-        writer.bytes16(self.name.as_bytes()).u8(u8::from(self.retired)).u64(self.number.0).put(&self.id.0);
-        writer.finish()
-    }
-
-    /// Reads a record.
-    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
-        let mut reader = ByteReader::new("device", bytes);
-        let name = String::from_utf8(reader.bytes16()?.to_vec()).map_err(|_| reader.invalid("name"))?;
-        let retired = match reader.u8()? {
-            0 => false,
-            1 => true,
-            _ => return Err(reader.invalid("retired")),
-        };
-        let record = Self { name, retired, number: CommitNumber(reader.u64()?), id: CommitId(reader.array()?) };
-        reader.finish()?;
-        Ok(record)
-    }
-}
-
-/// What becomes of a segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum SegmentState {
-    /// In use.
-    Live = 1,
-    /// Its live blocks were moved; the file goes when every device has seen that.
-    Condemned = 2,
-}
-
-/// A segment, as the tree's segment table keeps it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SegmentRecord {
-    /// The device that wrote it and may delete it.
-    pub owner: DeviceId,
-    /// Its place in that device's sequence.
-    pub sequence: Sequence,
-    /// What it holds.
-    pub kind: SegmentKind,
-    /// Whether it is still in use.
-    pub state: SegmentState,
-    /// Its final size in bytes.
-    pub bytes: u64,
-}
-
-impl SegmentRecord {
-    /// The record's bytes.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut writer = ByteWriter::new();
-        writer.u64(self.owner.0).u64(self.sequence.0).u8(self.kind as u8).u8(self.state as u8).u64(self.bytes);
-        writer.finish()
-    }
-
-    /// Reads a record.
-    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
-        let mut reader = ByteReader::new("segment record", bytes);
-        let (owner, sequence) = (DeviceId(reader.u64()?), Sequence(reader.u64()?));
-        let kind = SegmentKind::from_byte(reader.u8()?).ok_or_else(|| reader.invalid("kind"))?;
-        let state = match reader.u8()? {
-            1 => SegmentState::Live,
-            2 => SegmentState::Condemned,
-            _ => return Err(reader.invalid("state")),
-        };
-        let bytes = reader.u64()?;
-        reader.finish()?;
-        Ok(Self { owner, sequence, kind, state, bytes })
-    }
 }

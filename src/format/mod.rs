@@ -6,6 +6,7 @@
 
 pub mod bytes;
 pub mod commit;
+pub mod extensions;
 pub mod ids;
 pub mod items;
 pub mod journal;
@@ -17,6 +18,8 @@ pub mod pointer;
 pub mod segment;
 pub mod slot_file;
 pub mod slot_record;
+pub mod snapshot;
+pub mod tables;
 pub mod vault_file;
 
 pub use bytes::{ByteReader, ByteWriter, FormatError};

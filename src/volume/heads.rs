@@ -3,12 +3,13 @@
 use jiff::Timestamp;
 
 use super::open_error::OpenError;
-use crate::format::items::{DeviceRecord, SegmentRecord};
+use crate::format::extensions::Extensions;
 use crate::format::segment::SegmentKind;
+use crate::format::tables::{DeviceRecord, SegmentRecord};
 use crate::format::{DeviceId, InodeNumber, Key, KeyKind, SegmentId};
 use crate::history::{AcceptedHeads, Head, find_older};
 use crate::segments::Segments;
-use crate::tree::Tree;
+use crate::tree::{Root, Tree, TreeError};
 
 /// The fewest digits that name a device.
 pub const DEVICE_DIGITS_MIN: usize = 4;
@@ -115,4 +116,14 @@ pub(super) fn describe(tree: &Tree, head: &Head) -> String {
 /// Heads in one line.
 pub(super) fn list(tree: &Tree, heads: &[&Head]) -> String {
     heads.iter().map(|head| describe(tree, head)).collect::<Vec<_>>().join("; ")
+}
+
+/// What a later version has written in a device's record: it stays when the record is written anew.
+///
+/// # Errors
+/// When the record cannot be read.
+pub(super) fn newer_fields_of(tree: &Tree, root: &Root, device: DeviceId) -> Result<Extensions, TreeError> {
+    let item = tree.get(root, Key::new(InodeNumber::VAULT, KeyKind::Device, device.0))?;
+    let record = item.and_then(|item| DeviceRecord::decode(&item.value).ok());
+    Ok(record.map(|record| record.others).unwrap_or_default())
 }

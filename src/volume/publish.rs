@@ -16,10 +16,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::heads::newer_fields_of;
 use super::{Reason, Result, Volume, VolumeError};
 use crate::format::commit::{ClockEntry, DATA_FILES_MAX, DataFile, VectorClock};
-use crate::format::items::{DeviceRecord, SegmentRecord, SegmentState};
+use crate::format::extensions::Extensions;
 use crate::format::segment::SegmentKind;
+use crate::format::tables::{DeviceRecord, SegmentRecord};
 use crate::format::{ByteWriter, CommitId, CommitNumber, InodeNumber, Key, KeyKind, SegmentId, Stamp};
 use crate::history::{CommitDraft, CommitWriter, DeviceState, Head};
 use crate::segments::{FinishedSegment, Location};
@@ -357,12 +359,14 @@ impl Volume {
         };
         let device = publisher.device.device;
         let rotation = self.rotation_items(publisher)?;
+        let root = self.layers.read().root;
+        let device_fields = newer_fields_of(&self.layers.context.tree, &root, device)?;
         let (changes, old_root, id) = {
             let state = self.layers.read();
             let frozen = state.frozen.as_ref().expect("frozen until it is published");
             self.refuse_staged(frozen)?;
             let id = frozen.id;
-            (self.changes_to_commit(&state, publisher, number, &unlisted, rotation), state.root, id)
+            (self.changes_to_commit(&state, publisher, number, &unlisted, rotation, device_fields), state.root, id)
         };
         let mut writer = CommitWriter::begin(&self.segments)?;
         let segment = writer.segment();
@@ -438,14 +442,14 @@ impl Volume {
         number: CommitNumber,
         unlisted: &[DataFile],
         rotation: Vec<(Key, Arc<[u8]>)>,
+        device_fields: Extensions,
     ) -> Changes {
         let frozen = state.frozen.as_ref().expect("frozen until it is published");
         let stamp = Stamp { device: publisher.device.device, commit: number };
         let mut own: Vec<(Key, Vec<u8>)> = Vec::new();
         let key = |kind, suffix| Key::new(InodeNumber::VAULT, kind, suffix);
         let mut record = |segment: SegmentId, owner, sequence, kind, bytes| {
-            let record = SegmentRecord { owner, sequence, kind, state: SegmentState::Live, bytes };
-            own.push((key(KeyKind::Segment, segment.0), record.encode()));
+            own.push((key(KeyKind::Segment, segment.0), SegmentRecord::live(owner, sequence, kind, bytes).encode()));
         };
         if let Some(head) = &publisher.head {
             record(head.segment, head.device, head.sequence, SegmentKind::Meta, head.bytes);
@@ -460,6 +464,7 @@ impl Volume {
             retired: false,
             number: published.map_or(CommitNumber(0), |entry| entry.number),
             id: published.map_or(CommitId::default(), |entry| entry.id),
+            others: device_fields,
         };
         own.push((key(KeyKind::Device, publisher.device.device.0), device.encode()));
         let mut totals = ByteWriter::new();

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use passkeyfs::check::{CheckOptions, Fault, Issue, Note, PlainPath, Severity};
-use passkeyfs::format::items::SegmentRecord;
 use passkeyfs::format::segment::SegmentKind;
+use passkeyfs::format::tables::SegmentRecord;
 use passkeyfs::format::{Key, KeyKind, Pointer};
 use passkeyfs::store::{Area, FilePath};
 use passkeyfs::tree::{StoredValue, WalkStep};
@@ -222,8 +222,8 @@ fn a_size_that_the_table_has_wrong_is_damage() {
     let segment = forge.block(sample.file, 0).segment;
     let bytes = forge.segments.ledger().find(segment).unwrap().bytes - 16;
     let (owner, sequence) = (forge.head.device, forge.head.page.data_files[0].sequence);
-    let state = passkeyfs::format::items::SegmentState::Live;
-    let record = SegmentRecord { owner, sequence, kind: SegmentKind::Data, state, bytes };
+    let state = passkeyfs::format::tables::SegmentState::Live;
+    let record = SegmentRecord { state, ..SegmentRecord::live(owner, sequence, SegmentKind::Data, bytes) };
     forge.put(Key::new(passkeyfs::format::InodeNumber::VAULT, KeyKind::Segment, segment.0), record.encode());
     forge.commit();
     let found = issues(&sample.world, &CheckOptions::default());

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use passkeyfs::crypto::NameHasher;
 use passkeyfs::format::commit::{ClockEntry, DataFile, VectorClock};
-use passkeyfs::format::items::{
-    AttributesRecord, BackReferenceRecord, EntryRecord, ExtentRecord, SegmentRecord, SegmentState, encode_list,
-};
+use passkeyfs::format::items::{AttributesRecord, BackReferenceRecord, EntryRecord, ExtentRecord, encode_list};
 use passkeyfs::format::segment::SegmentKind;
+use passkeyfs::format::tables::SegmentRecord;
 use passkeyfs::format::{BlockKind, CommitId, DeviceId, InodeNumber, Key, KeyKind, Pointer, Stamps};
 use passkeyfs::history::{CommitDraft, CommitWriter, DeviceState, Head, Heads};
 use passkeyfs::segments::{BlockSource, KeyRing, Segments};
@@ -131,7 +130,7 @@ impl Forge {
     pub fn commit(&mut self) {
         let head = &self.head;
         let mut record = |segment: u64, sequence, kind, bytes| {
-            let record = SegmentRecord { owner: head.device, sequence, kind, state: SegmentState::Live, bytes };
+            let record = SegmentRecord::live(head.device, sequence, kind, bytes);
             let key = Key::new(InodeNumber::VAULT, KeyKind::Segment, segment);
             if !self.changes.iter().any(|(changed, _)| *changed == key) {
                 self.changes.push((key, Some(record.encode())));

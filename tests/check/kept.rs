@@ -1,6 +1,8 @@
 //! Items of kinds that only a later version knows: they stay through commits and rewrites of their nodes, go with their
 //! inode, and are no fault.
 
+use passkeyfs::format::extensions::Extensions;
+use passkeyfs::format::tables::DeviceRecord;
 use passkeyfs::format::{InodeNumber, KeptKind, Key, KeyKind};
 
 use super::forge::Forge;
@@ -61,4 +63,21 @@ fn items_of_unknown_kinds_outlive_commits_and_go_with_their_inode() {
     let report = check(&world, &whole());
     assert_eq!((report.worst, report.summary.kept_items), (None, 2), "{:?}", report.issues);
     world.session(|volume| write(volume, ROOT, "c", b"numbers are drawn past them"));
+}
+
+#[test]
+fn what_a_later_version_says_of_this_device_stays_in_its_record() {
+    let world = World::new(2);
+    world.session(|volume| write(volume, ROOT, "a", b"one"));
+    let mut forge = Forge::open(&world);
+    let key = Key::new(InodeNumber::VAULT, KeyKind::Device, forge.head.device.0);
+    let mut others = Extensions::default();
+    others.set(200, b"of tomorrow");
+    let record = DeviceRecord::decode(&forge.get(key)).unwrap();
+    forge.put(key, DeviceRecord { others: others.clone(), ..record }.encode()).commit();
+    drop(forge);
+    world.session(|volume| write(volume, ROOT, "a", b"two"));
+    let record = DeviceRecord::decode(&item(&world, key).unwrap()).unwrap();
+    assert_eq!(record.others, others);
+    assert_eq!(check(&world, &whole()).worst, None);
 }

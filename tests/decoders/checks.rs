@@ -14,12 +14,14 @@ use super::{checks_above, checks_helper};
 use passkeyfs::crypto::EpochKey;
 use passkeyfs::format::commit::VectorClock;
 use passkeyfs::format::items::{
-    AttributesRecord, BackReferenceRecord, DeviceRecord, EntryRecord, ExtendedAttributeRecord, ExtentRecord,
-    ListElement, ReservedRecord, SegmentRecord, decode_list, encode_list,
+    AttributesRecord, BackReferenceRecord, EntryRecord, ExtendedAttributeRecord, ExtentRecord, ListElement,
+    ReservedRecord, decode_list, encode_list,
 };
 use passkeyfs::format::journal::{FrameHeader, JournalRecord};
 use passkeyfs::format::node::{Node, NodeWriter};
 use passkeyfs::format::segment::{LastPage, SegmentHeader, decode_summary, encode_summary};
+use passkeyfs::format::snapshot::SnapshotRecord;
+use passkeyfs::format::tables::{DeviceRecord, SegmentRecord};
 use passkeyfs::format::{
     BlockKind, ByteReader, ByteWriter, Encoding, EpochKeyFile, EpochRecord, EpochStart, FormatError, InodeNumber, Key,
     KeyKind, Pointer, SegmentId, SlotFile, SlotPublic, SlotRecord, Stamp, VaultFile,
@@ -84,6 +86,7 @@ pub const DECODERS: &[Decoder] = &[
     decoder("helper", "request to the helper", checks_helper::request),
     decoder("helper", "reply of the helper", checks_helper::reply),
     decoder("helper", "packets of a device", checks_helper::packets),
+    decoder("items", "snapshot", snapshot),
 ];
 
 /// What a decoder may allocate at one time.
@@ -195,6 +198,10 @@ fn reserved_run(input: &[u8]) -> bool {
 
 fn segment_record(input: &[u8]) -> bool {
     canonical(input, SegmentRecord::decode, SegmentRecord::encode)
+}
+
+fn snapshot(input: &[u8]) -> bool {
+    canonical(input, SnapshotRecord::decode, SnapshotRecord::encode)
 }
 
 fn slot_record(input: &[u8]) -> bool {

@@ -3,14 +3,17 @@
 use super::support::World;
 use passkeyfs::crypto::{EpochKey, Randomness, Secret, SeededRandomness, Tag};
 use passkeyfs::format::commit::{ClockEntry, CommitPage, CommitReference, DataFile, RequiredFeatures, VectorClock};
+use passkeyfs::format::extensions::Extensions;
 use passkeyfs::format::items::{
-    AttributesRecord, BackReferenceRecord, DeviceRecord, EntryRecord, ExtendedAttributeRecord, ExtentRecord,
-    ReservedRecord, SegmentRecord, SegmentState, TimeRecord, encode_list,
+    AttributesRecord, BackReferenceRecord, EntryRecord, ExtendedAttributeRecord, ExtentRecord, ReservedRecord,
+    TimeRecord, encode_list,
 };
 use passkeyfs::format::journal::{FrameHeader, JournalRecord};
 use passkeyfs::format::node::{NodeWriter, StoredValue, ValueBlock, encode_child_body, encode_leaf_body, key_bytes};
 use passkeyfs::format::segment::{LastPage, SegmentHeader, SegmentKind, SummaryEntry, encode_summary};
 use passkeyfs::format::slot_file::{PasskeyMethod, RecoveryMethod, SlotMethod, epoch_key_file_name, slot_file_name};
+use passkeyfs::format::snapshot::SnapshotRecord;
+use passkeyfs::format::tables::{Condemnation, DeviceRecord, SegmentRecord, SegmentState};
 use passkeyfs::format::{
     BlockKind, ByteWriter, CommitId, CommitNumber, DeviceId, Encoding, EpochId, EpochKeyFile, EpochRecord, EpochStart,
     InodeNumber, KeptKind, Key, KeyKind, Pointer, RecordedKey, SegmentId, Sequence, SlotFile, SlotId, SlotPublic,
@@ -159,16 +162,7 @@ fn items(samples: &mut Samples) {
     samples.push(("back references", encode_list(&[reference(1, b"a"), reference(2, b"another")])));
     let attribute = |name: &[u8], value: &[u8]| ExtendedAttributeRecord { name: name.to_vec(), value: value.to_vec() };
     samples.push(("extended attributes", encode_list(&[attribute(b"user.a", b""), attribute(b"user.b", b"x")])));
-    let device = DeviceRecord { name: "desk".into(), retired: false, number: CommitNumber(7), id: CommitId([7; 16]) };
-    samples.push(("device record", device.encode()));
-    let segment = SegmentRecord {
-        owner: DeviceId(1),
-        sequence: Sequence(2),
-        kind: SegmentKind::Data,
-        state: SegmentState::Condemned,
-        bytes: 1 << 24,
-    };
-    samples.push(("segment record", segment.encode()));
+    tables(samples);
     let slot = SlotRecord { slot: SlotId([1; 8]), public_key: [2; 32], slot_file: b"{\"a\": 1}".to_vec() };
     samples.push(("slot record", slot.encode()));
     let plain = RecordedKey::Plain(Secret::new([4; 32]));
@@ -194,6 +188,33 @@ fn items(samples: &mut Samples) {
         });
         samples.push(("access control list", list));
     }
+}
+
+fn tables(samples: &mut Samples) {
+    let mut newer = Extensions::default();
+    newer.set(200, b"of tomorrow");
+    newer.set(201, b"");
+    let id = CommitId([7; 16]);
+    let device = |others| DeviceRecord { name: "desk".into(), retired: false, number: CommitNumber(7), id, others };
+    samples.push(("device record", device(Extensions::default()).encode()));
+    samples.push(("device record", device(newer.clone()).encode()));
+    let commit = CommitReference { device: DeviceId(1), number: CommitNumber(9), id };
+    let live = SegmentRecord::live(DeviceId(1), Sequence(2), SegmentKind::Data, 1 << 24);
+    samples.push(("segment record", live.encode()));
+    let condemned = SegmentRecord {
+        state: SegmentState::Condemned,
+        condemned: Some(Condemnation { seconds: 1_800_000_000, commit }),
+        moved_to: Some(SegmentId(0x77)),
+        live_bytes: Some(1 << 20),
+        others: newer.clone(),
+        ..live
+    };
+    samples.push(("segment record", condemned.encode()));
+    let (flags, name) = (SnapshotRecord::MADE_BY_HAND, "before the move".to_owned());
+    let snapshot = SnapshotRecord { flags, seconds: 1_800_000_000, commit, root: Some(pointer()), name, others: newer };
+    samples.push(("snapshot", snapshot.encode()));
+    let empty = SnapshotRecord { root: None, name: String::new(), others: Extensions::default(), ..snapshot };
+    samples.push(("snapshot", empty.encode()));
 }
 
 /// A leaf with every form of entry.

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use passkeyfs::format::items::{
-    AttributesRecord, BackReferenceRecord, EntryRecord, ExtentRecord, ReservedRecord, SegmentRecord, decode_list,
+    AttributesRecord, BackReferenceRecord, EntryRecord, ExtentRecord, ReservedRecord, decode_list,
 };
 use passkeyfs::format::segment::SegmentKind;
+use passkeyfs::format::tables::SegmentRecord;
 use passkeyfs::format::{BlockKind, DeviceId, InodeNumber, Key, KeyKind, Pointer, SegmentId};
 use passkeyfs::history::AcceptedHeads;
 use passkeyfs::segments::{BlockSource, KeyRing, Segments};
