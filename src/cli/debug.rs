@@ -14,7 +14,6 @@ use super::failure::failure;
 use super::vault::VaultPlace;
 use super::{hardening, output};
 use crate::crypto::KernelRandomness;
-use crate::format::FormatError;
 use crate::format::segment::{HEADER_BYTES, SegmentHeader};
 use crate::format::slot_file::SlotMethod;
 use crate::unlock::conformance::{Outcome, try_all};
@@ -78,7 +77,7 @@ pub fn segment(arguments: &DebugSegmentArguments) -> anyhow::Result<Exit> {
     let mut raw = Vec::new();
     file.by_ref().take(HEADER_BYTES as u64).read_to_end(&mut raw).with_context(cannot_read)?;
     let header = SegmentHeader::decode(&raw).map_err(|error| match error {
-        FormatError::Newer { .. } => {
+        error if error.is_newer() => {
             failure(Exit::NotVault, format!("{show}: {error}"), "Install a newer version of passkeyfs.")
         }
         _ => failure(

@@ -49,12 +49,20 @@ pub enum FormatError {
         /// The bits of the features that are not known.
         bits: u64,
     },
+    /// It is of a kind that has its place in the format, and that only a newer version reads.
+    #[error("{structure} is of a kind that only a newer passkeyfs reads: {kind}")]
+    NewerKind {
+        /// What was being decoded.
+        structure: &'static str,
+        /// The kind.
+        kind: &'static str,
+    },
 }
 
 impl FormatError {
     /// Whether a newer version of this program wrote the structure, which is therefore not damaged.
     pub fn is_newer(&self) -> bool {
-        matches!(self, Self::Newer { .. } | Self::UnknownFeatures { .. })
+        matches!(self, Self::Newer { .. } | Self::UnknownFeatures { .. } | Self::NewerKind { .. })
     }
 }
 

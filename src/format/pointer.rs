@@ -46,6 +46,9 @@ pub enum BlockKind {
     Summary = 5,
 }
 
+/// The kind of a pack's map from old places to new ones: its place is taken, and only later versions read it.
+pub const MAP_BLOCK: u8 = 6;
+
 impl BlockKind {
     /// The kind whose byte is `byte`.
     pub fn from_byte(byte: u8) -> Option<Self> {

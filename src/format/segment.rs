@@ -7,7 +7,7 @@
 //! header (128 bytes, clear)                 last page (4096 bytes)
 //!   0  magic "PKFSSEG1"     8                 0  tag            16   keyed BLAKE3, see below
 //!   8  format version     u16                16  ciphertext   4080   AES-256-XTS, unit = its offset / 16
-//!  10  kind                u8   1 data, 2 meta, 3 journal
+//!  10  kind                u8   1 data, 2 meta, 3 journal, 4 pack
 //!  11  reserved             5   zero         last page, decrypted (4080 bytes)
 //!  16  vault id            16                 0  kind                u8
 //!  32  epoch id            16                 1  reserved             7   zero
@@ -29,7 +29,7 @@
 use super::bytes::{ByteReader, ByteWriter, FormatError};
 use super::commit::CommitPage;
 use super::ids::{DeviceId, EpochId, InodeNumber, SegmentId, Sequence, VaultId};
-use super::pointer::{BlockKind, Encoding, Pointer};
+use super::pointer::{BlockKind, Encoding, MAP_BLOCK, Pointer};
 use crate::crypto::Tag;
 
 /// Size of a segment's header.
@@ -53,12 +53,23 @@ pub enum SegmentKind {
     Meta = 2,
     /// Frames of the local journal; never in the vault folder.
     Journal = 3,
+    /// Live blocks of other segments, and a map from their old places to the new ones. Named here, and read by later versions
+    /// only.
+    Pack = 4,
 }
 
 impl SegmentKind {
+    /// Takes the kind of a segment that is to be read.
+    fn decode(structure: &'static str, reader: &mut ByteReader<'_>) -> Result<Self, FormatError> {
+        match Self::from_byte(reader.u8()?) {
+            Some(Self::Pack) => Err(FormatError::NewerKind { structure, kind: "a pack" }),
+            kind => kind.ok_or_else(|| reader.invalid("kind")),
+        }
+    }
+
     /// The kind whose byte is `byte`.
     pub fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Data, Self::Meta, Self::Journal].into_iter().find(|kind| *kind as u8 == byte)
+        [Self::Data, Self::Meta, Self::Journal, Self::Pack].into_iter().find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -107,7 +118,7 @@ impl SegmentHeader {
         if version == 0 {
             return Err(reader.invalid("format version"));
         }
-        let kind = SegmentKind::from_byte(reader.u8()?).ok_or_else(|| reader.invalid("kind"))?;
+        let kind = SegmentKind::decode(STRUCTURE, &mut reader)?;
         reader.zeros(5)?;
         let header = Self {
             kind,
@@ -158,10 +169,14 @@ pub fn encode_summary(entries: &[SummaryEntry]) -> Vec<u8> {
 
 /// Decodes the summary of `segment`.
 pub fn decode_summary(segment: SegmentId, bytes: &[u8]) -> Result<Vec<SummaryEntry>, FormatError> {
-    let mut reader = ByteReader::new("segment summary", bytes);
+    const STRUCTURE: &str = "segment summary";
+    let mut reader = ByteReader::new(STRUCTURE, bytes);
     let mut entries = Vec::with_capacity(bytes.len() / SummaryEntry::BYTES);
     while reader.remaining() > 0 {
-        let kind = BlockKind::from_byte(reader.u8()?).ok_or_else(|| reader.invalid("block kind"))?;
+        let kind = match reader.u8()? {
+            MAP_BLOCK => return Err(FormatError::NewerKind { structure: STRUCTURE, kind: "a map block" }),
+            byte => BlockKind::from_byte(byte).ok_or_else(|| reader.invalid("block kind"))?,
+        };
         reader.zeros(3)?;
         let (inode, index) = (InodeNumber(reader.u64()?), reader.u64()?);
         let (offset_units, stored_bytes) = (reader.u32()?, reader.u24()?);
@@ -212,7 +227,7 @@ impl LastPage {
             return Err(FormatError::Long { structure: STRUCTURE, extra_bytes });
         }
         let mut reader = ByteReader::new(STRUCTURE, bytes);
-        let kind = SegmentKind::from_byte(reader.u8()?).ok_or_else(|| reader.invalid("kind"))?;
+        let kind = SegmentKind::decode(STRUCTURE, &mut reader)?;
         reader.zeros(7)?;
         let blocks = reader.u64()?;
         let summary = Pointer::decode(&mut reader)?;
@@ -286,5 +301,18 @@ mod tests {
         bytes[8] = 2;
         assert!(matches!(SegmentHeader::decode(&bytes), Err(FormatError::Newer { found: 2, .. })));
         assert!(SegmentHeader::decode(&bytes[..127]).is_err());
+        (bytes[8], bytes[10]) = (1, 4);
+        assert!(matches!(SegmentHeader::decode(&bytes), Err(FormatError::NewerKind { kind: "a pack", .. })));
+        bytes[10] = 5;
+        assert!(matches!(SegmentHeader::decode(&bytes), Err(FormatError::Invalid { .. })));
+    }
+
+    #[test]
+    fn a_map_block_in_a_summary_is_newer_and_no_damage() {
+        let mut entry = [0; SummaryEntry::BYTES];
+        entry[0] = MAP_BLOCK;
+        assert!(decode_summary(SegmentId(1), &entry).is_err_and(|error| error.is_newer()));
+        entry[0] = MAP_BLOCK + 1;
+        assert!(decode_summary(SegmentId(1), &entry).is_err_and(|error| !error.is_newer()));
     }
 }

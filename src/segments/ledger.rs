@@ -1,7 +1,7 @@
 //! The ledger: which segment lies in which file, learnt from names alone.
 //!
 //! ```text
-//! devices/<device>/<nnn>/<seq>-<segment>.data | .meta      nnn = seq / 1000, 7 hex digits
+//! devices/<device>/<nnn>/<seq>-<segment>.data | .meta | .pack      nnn = seq / 1000, 7 hex digits
 //! staging/<seq>-<segment>.data | .meta                     (local state) while being written
 //! ```
 //! Files with other names (a sync client's own, conflicted copies, temporaries) are not segments and are passed over.
@@ -97,7 +97,11 @@ struct Listing {
 }
 
 fn file_name(sequence: Sequence, segment: SegmentId, kind: SegmentKind) -> String {
-    let extension = if kind == SegmentKind::Data { "data" } else { "meta" };
+    let extension = match kind {
+        SegmentKind::Data => "data",
+        SegmentKind::Pack => "pack",
+        SegmentKind::Meta | SegmentKind::Journal => "meta",
+    };
     format!("{sequence}-{segment}.{extension}")
 }
 
@@ -119,6 +123,7 @@ pub fn parse_file_name(name: &str) -> Option<(Sequence, SegmentId, SegmentKind)>
     let kind = match extension {
         "data" => SegmentKind::Data,
         "meta" => SegmentKind::Meta,
+        "pack" => SegmentKind::Pack,
         _ => return None,
     };
     Some((sequence.parse().ok()?, segment.parse().ok()?, kind))

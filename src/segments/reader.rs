@@ -24,7 +24,7 @@ use crate::crypto::{Randomness, Tag, UnitCipher};
 use crate::format::segment::{
     HEADER_BYTES, LAST_PAGE_BYTES, LastPage, SegmentHeader, SegmentKind, SummaryEntry, decode_summary,
 };
-use crate::format::{BlockKind, DeviceId, EpochId, FormatError, Pointer, SegmentId, Sequence};
+use crate::format::{BlockKind, DeviceId, EpochId, Pointer, SegmentId, Sequence};
 use crate::store::{Clock, FilePath, FileReader, Store, StoreError};
 
 /// How long a file that changed is given the benefit of the doubt.
@@ -372,10 +372,9 @@ impl Segments {
         let (_, page) = self.last_page(segment)?;
         let bytes = self.read(BlockKind::Summary, &page.summary)?;
         let offset_bytes = page.summary.offset_bytes();
-        decode_summary(segment, &bytes).map_err(|error| BlockError::Damaged {
-            segment,
-            offset_bytes,
-            detail: error.to_string(),
+        decode_summary(segment, &bytes).map_err(|source| match source.is_newer() {
+            true => BlockError::Newer { segment, source },
+            false => BlockError::Damaged { segment, offset_bytes, detail: source.to_string() },
         })
     }
 
@@ -393,7 +392,7 @@ impl Segments {
         }
         let header = match SegmentHeader::decode(&bytes) {
             Ok(header) => header,
-            Err(source @ FormatError::Newer { .. }) => return Err(BlockError::Newer { segment, source }),
+            Err(source) if source.is_newer() => return Err(BlockError::Newer { segment, source }),
             Err(error) => return Err(self.judge(&*file, segment, 0, &error.to_string())),
         };
         if header.segment != segment || header.vault != self.ring.vault {

@@ -4,6 +4,7 @@ mod damage;
 mod forge;
 mod kept;
 mod logic;
+mod packs;
 mod sound;
 #[path = "../support/mod.rs"]
 mod support;
