@@ -2,12 +2,12 @@
 //!
 //! ```text
 //! commit page (in the last page, from its byte 49)      clock (a block of its own)
-//!   needed to read    u64   feature bits                  entries, 32 bytes each, sorted by device, unique
+//!   needed to read    u64   feature bits                  entries, 48 bytes each, sorted by device, unique
 //!   needed to write   u64   feature bits                    device   u64
 //!   number            u64   from 1                          number   u64
 //!   id                 16                                   id        16
-//!   parent id          16   zeros in the first
-//!   epoch              16
+//!   parent id          16   zeros in the first              page      16   its last page's tag; zeros in the entry
+//!   epoch              16                                                  of the commit that has the clock
 //!   seconds           i64   never backwards
 //!   nanoseconds       u32
 //!   root present       u8
@@ -19,7 +19,7 @@
 //! The feature words come first and stay there: a reader that lacks a feature interprets nothing behind them.
 
 use super::bytes::{ByteReader, ByteWriter, FormatError, bit_numbers};
-use super::ids::{CommitId, CommitNumber, DeviceId, EpochId, SegmentId, Sequence};
+use super::ids::{CommitId, CommitNumber, DeviceId, EpochId, PageTag, SegmentId, Sequence};
 use super::pointer::Pointer;
 
 /// The most data files that one commit can name; more start another commit.
@@ -167,13 +167,6 @@ pub struct CommitReference {
     pub id: CommitId,
 }
 
-impl CommitReference {
-    /// Its place in clocks.
-    pub fn entry(&self) -> ClockEntry {
-        ClockEntry { number: self.number, id: self.id }
-    }
-}
-
 impl std::fmt::Display for CommitReference {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "commit {} of device {}", self.number.0, self.device)
@@ -187,6 +180,15 @@ pub struct ClockEntry {
     pub number: CommitNumber,
     /// Its id.
     pub id: CommitId,
+    /// The tag of its page: of two commits with one number and id it says which was meant.
+    pub page: PageTag,
+}
+
+impl ClockEntry {
+    /// The entry of a commit in the clock that it has itself: it is part of what its page's tag covers.
+    pub fn of_itself(number: CommitNumber, id: CommitId) -> Self {
+        Self { number, id, page: PageTag::default() }
+    }
 }
 
 /// Per device the newest commit that a commit has merged, itself included.
@@ -203,7 +205,7 @@ impl VectorClock {
     pub fn encode(&self) -> Vec<u8> {
         let mut writer = ByteWriter::new();
         for (device, entry) in &self.0 {
-            writer.u64(device.0).u64(entry.number.0).put(&entry.id.0);
+            writer.u64(device.0).u64(entry.number.0).put(&entry.id.0).put(&entry.page.0);
         }
         writer.finish()
     }
@@ -214,7 +216,8 @@ impl VectorClock {
         let mut clock = Self::default();
         while reader.remaining() > 0 {
             let device = DeviceId(reader.u64()?);
-            let entry = ClockEntry { number: CommitNumber(reader.u64()?), id: CommitId(reader.array()?) };
+            let (number, id) = (CommitNumber(reader.u64()?), CommitId(reader.array()?));
+            let entry = ClockEntry { number, id, page: PageTag(reader.array()?) };
             if clock.0.last_key_value().is_some_and(|(last, _)| *last >= device) || entry.number.0 == 0 {
                 return Err(reader.invalid("order of devices"));
             }

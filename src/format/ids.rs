@@ -104,6 +104,10 @@ byte_id!(
     CommitId, 16
 );
 byte_id!(
+    /// The tag of the page that a commit is, which covers all that it says. All zero: not known where it is written.
+    PageTag, 16
+);
+byte_id!(
     /// A way to unlock the vault: the name of its files under `keys/`.
     SlotId, 8
 );

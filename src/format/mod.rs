@@ -23,7 +23,7 @@ pub mod tables;
 pub mod vault_file;
 
 pub use bytes::{ByteReader, ByteWriter, FormatError};
-pub use ids::{CommitId, CommitNumber, DeviceId, EpochId, InodeNumber, SegmentId, Sequence, SlotId, VaultId};
+pub use ids::{CommitId, CommitNumber, DeviceId, EpochId, InodeNumber, PageTag, SegmentId, Sequence, SlotId, VaultId};
 pub use key::{KeptKind, Key, KeyKind, Stamp, Stamps};
 pub use pointer::{BlockKind, Encoding, Pointer};
 pub use slot_file::{EpochKeyFile, SlotFile, SlotPublic};

@@ -11,7 +11,7 @@ use super::device::DeviceState;
 use super::unopened::UnopenedCommit;
 use crate::format::commit::{ClockEntry, CommitPage, CommitReference, DataFile, RequiredFeatures, VectorClock};
 use crate::format::segment::{HEADER_BYTES, LAST_PAGE_BYTES, SegmentKind};
-use crate::format::{BlockKind, CommitId, CommitNumber, DeviceId, InodeNumber, Pointer, SegmentId, Sequence};
+use crate::format::{BlockKind, CommitId, CommitNumber, DeviceId, InodeNumber, PageTag, Pointer, SegmentId, Sequence};
 use crate::segments::{BlockError, BlockSink, BlockSource, FinishedSegment, NAMED_BEYOND_MAX, SegmentWriter, Segments};
 use crate::store::StoreError;
 use crate::tree::Root;
@@ -61,7 +61,8 @@ impl<'a> CommitWriter<'a> {
         };
         let finished = self.segments.finish(self.writer, Some(page.clone()))?;
         let (device, segment, sequence) = (header.device, header.segment, header.sequence);
-        Ok((Head { device, segment, sequence, bytes: finished.bytes, page, clock }, finished))
+        let (bytes, tag) = (finished.bytes, finished.page_tag);
+        Ok((Head { device, segment, sequence, bytes, page, tag, clock }.with_own_entry(), finished))
     }
 }
 
@@ -106,7 +107,9 @@ pub struct Head {
     pub bytes: u64,
     /// The commit.
     pub page: CommitPage,
-    /// What it has merged.
+    /// The tag of its page.
+    pub tag: PageTag,
+    /// What it has merged. Its own entry has the tag here.
     pub clock: VectorClock,
 }
 
@@ -118,7 +121,13 @@ impl Head {
 
     /// Its place in clocks.
     pub fn entry(&self) -> ClockEntry {
-        ClockEntry { number: self.page.number, id: self.page.id }
+        ClockEntry { number: self.page.number, id: self.page.id, page: self.tag }
+    }
+
+    /// The same, with the tag in the clock's own entry, which is written without.
+    fn with_own_entry(mut self) -> Self {
+        self.clock.0.insert(self.device, self.entry());
+        self
     }
 
     /// Which commit it is.
@@ -266,9 +275,7 @@ impl Heads {
         let mut rollbacks = Vec::new();
         for (device, seen) in &state.seen.0 {
             let found = self.newest.get(device).map(Head::entry);
-            let is_whole = found.is_some_and(|found| {
-                found.number > seen.number || (found.number == seen.number && found.id == seen.id)
-            });
+            let is_whole = found.is_some_and(|found| found.number > seen.number || found == *seen);
             if !is_whole {
                 let found = found.map(|entry| entry.number);
                 rollbacks.push(Rollback { device: *device, seen: seen.number, found });
@@ -300,15 +307,15 @@ pub(super) fn read_head(
         let detail = format!("the file has {bytes} bytes");
         return Err(BlockError::NotArrived { segment, detail }.into());
     }
-    let (header, page) = segments.last_page(segment)?;
+    let (header, page, tag) = segments.last_page_with_tag(segment)?;
     let damaged = |detail: &str| BlockError::Damaged { segment, offset_bytes: 0, detail: detail.to_string() };
     let Some(commit) = page.commit.filter(|_| header.device == device && header.sequence == sequence) else {
         return Err(damaged("it is not the commit that its name says").into());
     };
     let clock = VectorClock::decode(&segments.read(BlockKind::Clock, &commit.clock)?);
     let clock = clock.map_err(|error| damaged(&error.to_string()))?;
-    if clock.0.get(&device) != Some(&ClockEntry { number: commit.number, id: commit.id }) {
+    if clock.0.get(&device) != Some(&ClockEntry::of_itself(commit.number, commit.id)) {
         return Err(damaged("its clock does not hold the commit itself").into());
     }
-    Ok(Head { device, segment, sequence, bytes, page: commit, clock })
+    Ok(Head { device, segment, sequence, bytes, page: commit, tag, clock }.with_own_entry())
 }

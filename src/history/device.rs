@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::HistoryError;
 use crate::crypto::Randomness;
 use crate::format::commit::{ClockEntry, VectorClock};
-use crate::format::{CommitId, CommitNumber, DeviceId, Sequence};
+use crate::format::{CommitId, CommitNumber, DeviceId, PageTag, Sequence};
 use crate::segments::NAMED_BEYOND_MAX;
 use crate::store::{FilePath, Store, StoreError};
 
@@ -82,15 +82,17 @@ struct DeviceFile {
 struct SeenFile {
     number: u64,
     id: String,
+    page: String,
 }
 
 impl SeenFile {
     fn new(entry: &ClockEntry) -> Self {
-        Self { number: entry.number.0, id: entry.id.to_string() }
+        Self { number: entry.number.0, id: entry.id.to_string(), page: entry.page.to_string() }
     }
 
     fn entry(&self) -> Option<ClockEntry> {
-        Some(ClockEntry { number: CommitNumber(self.number), id: self.id.parse::<CommitId>().ok()? })
+        let (id, page) = (self.id.parse::<CommitId>().ok()?, self.page.parse::<PageTag>().ok()?);
+        Some(ClockEntry { number: CommitNumber(self.number), id, page })
     }
 }
 

@@ -24,7 +24,7 @@ use crate::crypto::{Randomness, Tag, UnitCipher};
 use crate::format::segment::{
     HEADER_BYTES, LAST_PAGE_BYTES, LastPage, SegmentHeader, SegmentKind, SummaryEntry, decode_summary,
 };
-use crate::format::{BlockKind, DeviceId, EpochId, Pointer, SegmentId, Sequence};
+use crate::format::{BlockKind, DeviceId, EpochId, PageTag, Pointer, SegmentId, Sequence};
 use crate::store::{Clock, FilePath, FileReader, Store, StoreError};
 
 /// How long a file that changed is given the benefit of the doubt.
@@ -330,6 +330,15 @@ impl Segments {
     /// *Not arrived* while the file is incomplete, *damaged* when its page is not what was written, *newer* when reading it
     /// needs what this version does not know.
     pub fn last_page(&self, segment: SegmentId) -> Result<(SegmentHeader, LastPage), BlockError> {
+        let (header, page, _) = self.last_page_with_tag(segment)?;
+        Ok((header, page))
+    }
+
+    /// The same, with the tag that vouches for it: of two segments with one id it says which is meant.
+    ///
+    /// # Errors
+    /// As [`Self::last_page`].
+    pub fn last_page_with_tag(&self, segment: SegmentId) -> Result<(SegmentHeader, LastPage, PageTag), BlockError> {
         let open = self.open_segment(segment)?;
         let bytes = open.file.len()?;
         let Some(offset_bytes) = bytes.checked_sub(LAST_PAGE_BYTES as u64).filter(|at| *at >= HEADER_BYTES as u64)
@@ -360,7 +369,7 @@ impl Segments {
                 open.header.epoch
             ))),
             None if page.kind != open.header.kind => Err(damaged("its last page is one of another kind".into())),
-            None => Ok((open.header, page)),
+            None => Ok((open.header, page, PageTag(*tag.as_bytes()))),
         }
     }
 

@@ -19,7 +19,7 @@ use crate::format::segment::{
     DATA_SEGMENT_BYTES_MAX, HEADER_BYTES, LAST_PAGE_BYTES, LastPage, SegmentHeader, SummaryEntry, encode_summary,
     padded_bytes,
 };
-use crate::format::{BlockKind, InodeNumber, Pointer, SegmentId};
+use crate::format::{BlockKind, InodeNumber, PageTag, Pointer, SegmentId};
 use crate::store::{FilePath, FileSyncer, FileWriter, StoreError};
 
 /// A cipher that seals each offset of a file at most once.
@@ -57,6 +57,8 @@ pub struct FinishedSegment {
     pub path: FilePath,
     /// Its final size.
     pub bytes: u64,
+    /// The tag of its last page.
+    pub page_tag: PageTag,
 }
 
 /// A sync of a segment that is being written: of all its blocks when it was begun.
@@ -195,9 +197,9 @@ impl SegmentWriter {
         let prepared = PreparedBlock::new(BlockKind::Summary, summary, self.compress, &self.keys.tagger);
         let summary = self.append_unlisted(prepared)?;
         self.append_padding(randomness)?;
-        self.append_last_page(&LastPage { kind: self.header.kind, blocks, summary, commit })?;
+        let page_tag = self.append_last_page(&LastPage { kind: self.header.kind, blocks, summary, commit })?;
         self.file.sync()?;
-        Ok(FinishedSegment { header: self.header, path: self.path, bytes: self.file.len() })
+        Ok(FinishedSegment { header: self.header, path: self.path, bytes: self.file.len(), page_tag })
     }
 
     fn append_padding(&mut self, randomness: &dyn Randomness) -> Result<(), StoreError> {
@@ -207,13 +209,14 @@ impl SegmentWriter {
         self.file.append(&padding)
     }
 
-    fn append_last_page(&mut self, page: &LastPage) -> Result<(), StoreError> {
+    fn append_last_page(&mut self, page: &LastPage) -> Result<PageTag, StoreError> {
         let offset_bytes = self.file.len();
         let mut ciphertext = page.encode();
         self.cipher.seal(offset_bytes + 16, &mut ciphertext);
         let tag = self.keys.pages.tag(&page_tag_parts(&self.header.encode(), &offset_bytes.to_le_bytes(), &ciphertext));
         self.file.append(tag.as_bytes())?;
-        self.file.append(&ciphertext)
+        self.file.append(&ciphertext)?;
+        Ok(PageTag(*tag.as_bytes()))
     }
 }
 

@@ -373,7 +373,7 @@ impl Volume {
         let written = self.layers.context.tree.apply(&old_root, &changes, &mut writer).map_err(VolumeError::from);
         let written = written.and_then(|root| {
             let mut clock = publisher.clock.clone();
-            clock.0.insert(device, ClockEntry { number, id });
+            clock.0.insert(device, ClockEntry::of_itself(number, id));
             let parent = publisher.device.published.map_or(CommitId::default(), |published| published.id);
             let required = publisher.head.as_ref().map_or_else(Default::default, |head| head.page.required);
             let draft = CommitDraft { required, number, id, parent, seconds, nanoseconds, root, data_files };

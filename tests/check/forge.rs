@@ -151,7 +151,7 @@ impl Forge {
         let root = self.tree.apply(&head.root(), &changes, &mut writer).unwrap();
         let (number, id) = (head.page.number.next(), CommitId([head.page.number.0 as u8; 16]));
         let mut clock = if head.device == self.device { head.clock.clone() } else { VectorClock::default() };
-        clock.0.insert(self.device, ClockEntry { number, id });
+        clock.0.insert(self.device, ClockEntry::of_itself(number, id));
         let data_files = std::mem::take(&mut self.data_files);
         let (parent, seconds) = (head.page.id, head.page.seconds);
         let required = head.page.required;

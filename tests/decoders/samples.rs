@@ -16,8 +16,8 @@ use passkeyfs::format::snapshot::SnapshotRecord;
 use passkeyfs::format::tables::{Condemnation, DeviceRecord, SegmentRecord, SegmentState};
 use passkeyfs::format::{
     BlockKind, ByteWriter, CommitId, CommitNumber, DeviceId, Encoding, EpochId, EpochKeyFile, EpochRecord, EpochStart,
-    InodeNumber, KeptKind, Key, KeyKind, Pointer, RecordedKey, SegmentId, Sequence, SlotFile, SlotId, SlotPublic,
-    SlotRecord, Stamp, Stamps, VaultFile, VaultId, VaultParameters,
+    InodeNumber, KeptKind, Key, KeyKind, PageTag, Pointer, RecordedKey, SegmentId, Sequence, SlotFile, SlotId,
+    SlotPublic, SlotRecord, Stamp, Stamps, VaultFile, VaultId, VaultParameters,
 };
 use passkeyfs::history::DeviceState;
 use passkeyfs::segments::codec::PreparedBlock;
@@ -66,7 +66,11 @@ fn written(encode: impl FnOnce(&mut ByteWriter)) -> Vec<u8> {
 }
 
 fn vector_clock() -> VectorClock {
-    let entry = |number| ClockEntry { number: CommitNumber(number), id: CommitId([number as u8; 16]) };
+    let entry = |number| ClockEntry {
+        number: CommitNumber(number),
+        id: CommitId([number as u8; 16]),
+        page: PageTag([number as u8 + 1; 16]),
+    };
     VectorClock([(DeviceId(1), entry(3)), (DeviceId(0xd1), entry(9))].into())
 }
 

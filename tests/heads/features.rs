@@ -26,7 +26,7 @@ fn publish_newer(world: &World, required: RequiredFeatures) {
     segments.skip_to(Sequence(head.sequence.0 + 1));
     let (number, id) = (head.page.number.next(), CommitId([7; 16]));
     let mut clock = head.clock.clone();
-    clock.0.insert(device, ClockEntry { number, id });
+    clock.0.insert(device, ClockEntry::of_itself(number, id));
     let draft = CommitDraft {
         required,
         number,

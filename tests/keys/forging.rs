@@ -19,6 +19,8 @@ pub struct Forgery {
     pub items: Vec<(Key, Vec<u8>)>,
     /// The epoch that its page names, in the place of the one whose key it is under.
     pub named_epoch: Option<EpochId>,
+    /// Whether it has number and id of the commit that it is made on.
+    pub has_name_of_head: bool,
 }
 
 struct Blocks<'a>(&'a Segments, SegmentWriter);
@@ -47,9 +49,12 @@ pub fn add_commit(rig: &Rig, disk: &MemoryStore, name: &str, forgery: Forgery) {
     let changes = Changes { removed_ranges: Vec::new(), items: forgery.items.into_iter().map(put).collect() };
     let mut blocks = Blocks(&segments, segments.begin(SegmentKind::Meta).expect("begun"));
     let root = tree.apply(&head.root(), &changes, &mut blocks).expect("applied");
-    let (number, id) = (head.page.number.next(), CommitId(rig.randomness.array()));
+    let (number, id) = match forgery.has_name_of_head {
+        true => (head.page.number, head.page.id),
+        false => (head.page.number.next(), CommitId(rig.randomness.array())),
+    };
     let mut clock = head.clock.clone();
-    clock.0.insert(device, ClockEntry { number, id });
+    clock.0.insert(device, ClockEntry::of_itself(number, id));
     let page = CommitPage {
         number,
         id,

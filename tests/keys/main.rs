@@ -10,6 +10,7 @@ mod forging;
 mod given_up;
 mod newer_records;
 mod outcomes;
+mod pins;
 mod recovery;
 mod rig;
 mod rollbacks;

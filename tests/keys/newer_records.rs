@@ -33,7 +33,7 @@ fn publish_newer_record(rig: &Rig, disk: &MemoryStore, older: EpochId) {
     let root = tree.apply(&head.root(), &changes, &mut writer).expect("applied");
     let (number, id) = (head.page.number.next(), CommitId([5; 16]));
     let mut clock = head.clock.clone();
-    clock.0.insert(state.device, ClockEntry { number, id });
+    clock.0.insert(state.device, ClockEntry::of_itself(number, id));
     let draft = CommitDraft {
         required: head.page.required,
         number,

@@ -196,8 +196,8 @@ fn forge_clock(rig: &Rig, theirs: &MemoryStore, victim: DeviceId) {
     segments.skip_to(Sequence(head.sequence.0 + 1));
     let (number, id) = (head.page.number.next(), CommitId(rig.randomness.array()));
     let mut clock = head.clock.clone();
-    clock.0.insert(device, ClockEntry { number, id });
-    clock.0.insert(victim, ClockEntry { number: CommitNumber(1 << 40), id: CommitId([1; 16]) });
+    clock.0.insert(device, ClockEntry::of_itself(number, id));
+    clock.0.insert(victim, ClockEntry::of_itself(CommitNumber(1 << 40), CommitId([1; 16])));
     let draft = CommitDraft {
         required: head.page.required,
         number,
@@ -246,9 +246,9 @@ fn hide_record(rig: &Rig, theirs: &MemoryStore, hidden: Key) -> EpochId {
     let (number, id) = (CommitNumber(1 << 30), CommitId(rig.randomness.array()));
     let mut clock = head.clock.clone();
     for entry in clock.0.values_mut() {
-        *entry = ClockEntry { number: CommitNumber(1 << 30), id: CommitId([1; 16]) };
+        *entry = ClockEntry::of_itself(CommitNumber(1 << 30), CommitId([1; 16]));
     }
-    clock.0.insert(device, ClockEntry { number, id });
+    clock.0.insert(device, ClockEntry::of_itself(number, id));
     let draft = CommitDraft {
         required: head.page.required,
         number,

@@ -107,7 +107,7 @@ fn forge_own_commit(world: &World, sequence: Sequence) -> FilePath {
     let root = tree.apply(&head.root(), &Changes::default(), &mut writer).expect("the same tree");
     let (number, id) = (CommitNumber(head.page.number.0 + 1), CommitId([66; 16]));
     let mut clock = head.clock.clone();
-    clock.0.insert(device, ClockEntry { number, id });
+    clock.0.insert(device, ClockEntry::of_itself(number, id));
     let draft = CommitDraft {
         required: head.page.required,
         number,
