@@ -6,7 +6,7 @@
 //!
 //! | layer | what it is | begin with |
 //! | --- | --- | --- |
-//! | [`cli`] | arguments, commands, the mount helper, what an error tells the user to do | `cli/mod.rs`, `cli/args.rs` |
+//! | [`cli`] | arguments, commands, the mount helper, what an error tells the user to do | `cli/mod.rs`, `cli/options/args.rs` |
 //! | [`mount`] and [`check`] | the only place that knows FUSE; looking through a vault for damage | `mount/adapter/filesystem.rs` |
 //! | [`volume`] | the filesystem: inodes, directories, files, generations, replay | `volume/mod.rs` |
 //! | [`history`] | journal, commits, what this device has seen | `history/mod.rs` |
@@ -31,7 +31,7 @@
 //!
 //! # How an unlock travels
 //!
-//! 1. `cli/vault.rs` finds the vault and calls [`unlock::unlock_vault`] (`unlock/flows/open.rs`): it reads `vault.json` and the
+//! 1. `cli/vault_place/vault.rs` finds the vault and calls [`unlock::unlock_vault`] (`unlock/flows/open.rs`): it reads `vault.json` and the
 //!    slot files, and asks an [`unlock::Authenticator`] for an assertion with `hmac-secret` by one of the slots' credentials.
 //! 2. The secret and the slot's public bytes give the key that unwraps the slot's X25519 key (`crypto/wrap.rs`); that one
 //!    opens the sealed vault key of each epoch.

@@ -11,7 +11,7 @@ fn main() -> ExitCode {
     let name = Path::new(&program).file_name().unwrap_or_default();
     // libmount looks for a helper by the whole type, so `fuse.passkeyfs` in fstab comes here as well.
     let code = if name == "mount.passkeyfs" || name == "mount.fuse.passkeyfs" {
-        cli::mount_helper::main(arguments)
+        cli::mount_helper_main(arguments)
     } else {
         cli::main(arguments)
     };

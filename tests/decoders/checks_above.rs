@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::checks::{Memory, within};
 use super::support::{OWNER, ROOT, World};
-use passkeyfs::cli::mount_options::MountChoices;
-use passkeyfs::cli::size::{format_size, parse_memory_size, parse_size};
+use passkeyfs::cli::options::mount_options::MountChoices;
+use passkeyfs::cli::options::size::{format_size, parse_memory_size, parse_size};
 use passkeyfs::format::slot_file::{KeyFileName, epoch_key_file_name, slot_file_name};
 use passkeyfs::format::{CommitId, DeviceId, EpochId, InodeNumber, Sequence, SlotId, VaultId};
 use passkeyfs::history::DeviceState;

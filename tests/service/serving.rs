@@ -100,7 +100,7 @@ fn the_unit_restarts_after_no_failure_that_passkeyfs_itself_reports() {
     let unit = include_str!("../../systemd/passkeyfs@.service");
     let line = unit.lines().find_map(|line| line.strip_prefix("RestartPreventExitStatus=")).expect("a line");
     let codes: Vec<u8> = line.split(' ').map(|code| code.parse().expect("a number")).collect();
-    let known: Vec<u8> = passkeyfs::cli::exit::Exit::ALL.iter().map(|(exit, _)| exit.code()).collect();
+    let known: Vec<u8> = passkeyfs::cli::messages::exit::Exit::ALL.iter().map(|(exit, _)| exit.code()).collect();
     assert_eq!(codes, known.into_iter().filter(|code| *code != 0).collect::<Vec<_>>());
 }
 
