@@ -7,7 +7,7 @@ use crate::cli::messages::exit::Exit;
 use crate::unlock::AuthenticatorError;
 use crate::unlock::interaction::{InteractionError, Question};
 
-/// What is left to do with a key whose PIN is blocked.
+/// What to do about a key whose PIN is blocked.
 const PIN_BLOCKED: &str = "Unlock with another enrolled key. A blocked key works again only after a reset, which \
                            destroys what it holds.";
 
@@ -20,7 +20,7 @@ fn pin_wrong(tries_left: u32) -> String {
     }
 }
 
-/// What to do when an authenticator did not do what was asked.
+/// For an error of an authenticator.
 pub(super) fn for_authenticator(error: &AuthenticatorError) -> Advice {
     use AuthenticatorError as E;
     match error {

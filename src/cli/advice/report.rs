@@ -1,7 +1,5 @@
-//! What to do about every error that a person can meet, and which exit code it has.
-//!
-//! Each failure is printed as two lines: what happened (the errors' own words, outermost first), and what to do (from
-//! here). The matches name every variant, so a new error does not compile until somebody has thought of its advice.
+//! Prints a failure as two lines: what happened (the texts of the errors, outermost first), and what to do. Finds the
+//! advice and the exit code for an error and its causes.
 
 use std::io::Write;
 
@@ -18,16 +16,16 @@ use crate::cli::vault_place::state_folder::StateError;
 use crate::unlock::interaction::InteractionError;
 use crate::unlock::{AuthenticatorError, UnlockError};
 
-/// Prints both lines to standard error and answers with the exit code.
+/// Prints both lines to standard error and returns the exit code.
 pub fn report(error: &anyhow::Error) -> Exit {
     let advice = of(error);
     let text = format!("passkeyfs: {}\n{}\n", what_happened(error), advice.next);
-    // Nobody is left to tell when standard error fails.
+    // A failure to write to standard error cannot be reported.
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
     advice.exit
 }
 
-/// The error and its causes in one line. A cause whose words the line has already is not said twice.
+/// The error and its causes in one line. A cause whose text the line contains already is left out.
 pub fn what_happened(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {

@@ -30,7 +30,7 @@ pub(super) fn for_store(error: &StoreError) -> Advice {
     }
 }
 
-/// For what the system said to a command itself, with no layer between.
+/// For an error of a system call that the command itself made.
 pub(super) fn for_io(error: &io::Error) -> Advice {
     use io::ErrorKind as E;
     match error.kind() {

@@ -1,4 +1,4 @@
-//! `passkeyfs check`: reads the published state of a vault and lists what is wrong with it.
+//! `passkeyfs check`: reads the published state of a vault and lists damage and missing files.
 //!
 //! The report goes to standard output, and ends with a verdict; the exit code says the same. Progress is drawn on standard
 //! error, and only where that is a terminal.
@@ -49,7 +49,7 @@ struct JsonReport<'a> {
     exit_code: u8,
 }
 
-/// What the check comes to, in one line.
+/// The result of the check, in one line.
 fn verdict(report: &CheckReport, data_percent: Option<u8>) -> String {
     let issues = count(report.issues.len() as u64 + report.issues_not_listed, "issue");
     match report.worst {
@@ -111,7 +111,7 @@ fn describe(report: &CheckReport, with_content: bool) -> String {
     text
 }
 
-/// The worst of the report as an exit code, with what to do about it.
+/// The worst severity as an exit code, or as a failure with what to do.
 fn outcome(worst: Option<Severity>, verdict: &str) -> anyhow::Result<Exit> {
     match worst {
         None | Some(Severity::Warning) => Ok(Exit::Done),

@@ -1,4 +1,4 @@
-//! `passkeyfs debug`: what the files of a vault say, for developers. Never prints a secret, wrapped or not.
+//! `passkeyfs debug`: prints the content of vault files, for developers. Never prints a secret, wrapped or not.
 //!
 //! One function a command; each reads one kind of file through `format` and prints what the decoder found.
 
@@ -108,7 +108,7 @@ pub fn conformance(arguments: &DebugConformanceArguments) -> anyhow::Result<Exit
     let mut open = |user: &dyn Interaction| -> Result<Box<dyn Authenticator>, UnlockError> {
         open_authenticators(&choice, Purpose::Enroll, user)?.pop().ok_or(UnlockError::NoAuthenticator)
     };
-    // What cannot be opened at all is a failure of its own, with its own advice.
+    // An authenticator that cannot be opened is reported before the claims are tried.
     let name = open(&*interaction)?.describe().name;
     let reports = try_all(&mut open, &*interaction, &KernelRandomness);
     let mut text = format!("{name}\n");

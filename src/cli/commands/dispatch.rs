@@ -12,7 +12,7 @@ use crate::cli::options::args::{Arguments, Command, DebugCommand, KeyCommand, Re
 use crate::cli::process::daemon;
 use crate::unlock::hid::child::HELPER_COMMAND;
 
-/// Runs `passkeyfs` with these arguments (the first is the program's name), and answers with the exit code.
+/// Runs `passkeyfs` with these arguments (the first is the program's name), and returns the exit code.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> u8 {
     let arguments: Vec<OsString> = arguments.collect();
     if arguments.get(1).is_some_and(|word| word == HELPER_COMMAND) {
@@ -30,7 +30,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> u8 {
 
 fn run(command: &Command) -> anyhow::Result<u8> {
     let exit = match command {
-        // In the foreground of a daemon that failed, the code comes from there.
+        // If the daemon failed, this is its exit code.
         Command::Mount(arguments) => return mount::run(arguments),
         Command::Init(arguments) => init::run(arguments),
         Command::Umount(arguments) => umount::run(arguments),

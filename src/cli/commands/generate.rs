@@ -127,7 +127,7 @@ fn page(command: &clap::Command, name: &str, section: &str) -> anyhow::Result<Pa
     Ok(Page { file_name: format!("{name}.{section}"), roff })
 }
 
-/// How a command is called, with the name of each value, which clap_mangen leaves out behind a short option.
+/// The synopsis of a command, with the name of each value, which clap_mangen leaves out after a short option.
 fn synopsis(command: &clap::Command, name: &str) -> Roff {
     let mut roff = Roff::new();
     roff.control("SH", ["SYNOPSIS"]);
@@ -176,7 +176,7 @@ fn synopsis_of(argument: &clap::Arg) -> Vec<Inline> {
     words
 }
 
-/// What clap does not know.
+/// The sections that clap does not generate.
 fn own_sections(name: &str) -> Roff {
     let mut roff = Roff::new();
     let is_helper = name == "mount.passkeyfs";

@@ -1,8 +1,8 @@
-//! `passkeyfs hid-helper`: the process that talks to one security key (`unlock/authenticators/hid`). Started by passkeyfs
-//! itself, and no command of a person's: help, completions and manual do not know it.
+//! `passkeyfs hid-helper`: the process that talks to one security key (`unlock/authenticators/hid`). Started by passkeyfs itself,
+//! so help, completions and manual leave it out.
 //!
-//! Before anything else it moves its pipe away from standard output, for the crate that it runs prints there; it keeps
-//! PINs and secrets, so it is sheltered as the daemon is; and it ends when its parent does.
+//! First it moves its pipe away from standard output, because the crate that it runs prints there. It handles PINs and
+//! secrets, so it is hardened like the daemon, and it ends with its parent.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -15,9 +15,9 @@ use crate::cli::messages::exit::Exit;
 use crate::cli::process::hardening;
 use crate::unlock::hid::worker;
 
-/// Runs the helper until its input ends, and answers with the exit code.
+/// Runs the helper until its input ends, and returns the exit code.
 pub fn main() -> u8 {
-    // There is nobody to tell: the session sees that its pipe is closed.
+    // Errors are not printed: the session sees that its pipe is closed.
     run().map_or(Exit::Failed, |()| Exit::Done).code()
 }
 
@@ -26,7 +26,7 @@ fn run() -> anyhow::Result<()> {
     let nowhere = File::options().write(true).open("/dev/null")?;
     dup2_stdout(&nowhere)?;
     hardening::protect_memory();
-    // A parent that is gone by now has closed the pipe, which ends the helper as well.
+    // If the parent has ended already, the pipe is closed, which ends the helper as well.
     prctl::set_pdeathsig(Signal::SIGTERM)?;
     let input = File::from(dup(std::io::stdin().as_fd())?);
     worker::serve(input, output)?;

@@ -1,14 +1,14 @@
-//! What a mount would hide: files that lie in the folder it is mounted on.
+//! Finds files in a mount point, which the mount would hide.
 //!
-//! They would be out of sight until the vault is unmounted, and whoever wrote them there while it was not mounted would
-//! take them for lost. Empty folders and empty files (a marker like `NOT-MOUNTED`) hide nothing.
+//! They would be invisible until the vault is unmounted, and their owner could think that they are lost. Empty folders and
+//! empty files (a marker like `NOT-MOUNTED`) do not count.
 
 use std::path::{Path, PathBuf};
 
-/// More entries than these are not looked at: so many are not there for nothing.
+/// A folder with more entries counts as not empty without further checks.
 const ENTRIES_MAX: usize = 1000;
 
-/// The first thing found below `folder` that a mount would hide. None where the folder cannot be listed.
+/// The first file found below `folder` that a mount would hide. `None` if the folder cannot be listed.
 pub fn find(folder: &Path) -> Option<PathBuf> {
     let mut waiting = vec![folder.to_owned()];
     let mut seen = 0;

@@ -1,8 +1,8 @@
 //! `passkeyfs init`: a new vault in an empty folder.
 //!
-//! The order is: look whether it can be done, ask the key, write the key slots and `vault.json`, write the first commit.
-//! When any of it fails, what this command wrote is removed again: a folder that was empty is empty, one that was not
-//! there is not there, and so are the local state and a software authenticator's file.
+//! The order is: check the folder, ask the key, write the key slots and `vault.json`, write the first commit. If a step
+//! fails, everything that this command has written is removed: files in the vault folder, the folder itself if it was
+//! created, the local state, and a new software authenticator.
 
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -30,8 +30,7 @@ use crate::unlock::{
 };
 use crate::volume::{NewNode, OpenKeys, Volume};
 
-/// What sync clients, file managers and disks leave in a folder that is otherwise empty. A name that ends in `*` is the
-/// beginning of a name.
+/// Files of sync clients, file managers and disks in a folder that counts as empty. A `*` at the end stands for any rest.
 const SYNC_CLIENT_FILES: [&str; 17] = [
     ".stfolder*",
     ".stignore",
@@ -91,7 +90,7 @@ fn refuse_recovery_alone(choice: &AuthenticatorChoice) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whoever has one key only loses the files with it, so a vault has a recovery code unless that is refused in words.
+/// Losing the only key loses the files, so a vault gets a recovery code unless `--no-recovery` is given.
 fn prepare_recovery(arguments: &InitArguments, folder: &Path) -> anyhow::Result<NewRecovery> {
     NewRecovery::prepare(arguments.recovery_kit.as_deref(), folder).map_err(|error| match arguments.recovery_kit {
         Some(_) => error,
@@ -137,7 +136,7 @@ fn look_at_folder(vault: &Path) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// Names in the folder, but for those that a sync client may have put there.
+/// Names in the folder, without files of sync clients.
 fn foreign_files(folder: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder)? {
@@ -236,7 +235,7 @@ fn summary(folder: &Path, arguments: &InitArguments, created: &CreatedVault, rec
     )
 }
 
-/// What this command has made so far, so that it can be taken back.
+/// What this command has created so far, to be removed after a failure.
 #[derive(Default)]
 struct Traces {
     vault: Option<PathBuf>,
@@ -248,7 +247,7 @@ struct Traces {
 }
 
 impl Traces {
-    /// If the file is made from now on, it is one of ours.
+    /// A file that does not exist yet is removed after a failure.
     fn watch_file(&mut self, file: &Path) {
         if file.symlink_metadata().is_err() {
             self.authenticator_file = Some(file.to_owned());
@@ -265,7 +264,7 @@ impl Traces {
         Ok(())
     }
 
-    /// Best effort: what cannot be removed is logged. The folder held nothing of a vault before, so all of it is ours.
+    /// Removes all of it; failures are logged. The folder held no vault before, so every vault file in it is ours.
     fn remove(&self) {
         let removed = |path: &Path, result: io::Result<()>| match result {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-/// Takes away what was made for a slot that is none. Best effort: it opens nothing.
+/// Removes the file. A failure is logged: the file opens no vault.
 pub fn remove_made(file: &Path) {
     match std::fs::remove_file(file) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

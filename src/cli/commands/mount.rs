@@ -4,10 +4,10 @@
 //! places looked at ──> fork (unless -f) ──> lock ──> unlock ──> Volume::open ──> mount ──> detach ──> serve ──> close
 //! ```
 //!
-//! The lock comes before the PIN, so that nobody types one in vain. What may end the mount is watched by `serving/lock_triggers.rs` and
-//! done by `serving/shutdown.rs`; [`serve`] ends when the mount is gone, whoever detached it. The last publish is part of closing the
-//! volume: what it cannot bring into the folder stays in the journal, and is said. A service manager that listens
-//! (`NOTIFY_SOCKET`) is told of every step.
+//! The lock is taken before the PIN is asked for. `serving/lock_triggers.rs` watches for what ends the mount, and
+//! `serving/shutdown.rs` ends it; [`serve`] returns when the mount is gone. Closing the volume publishes for the last time:
+//! changes that cannot be published stay in the journal, and an error says so. A service manager (`NOTIFY_SOCKET`) is told
+//! of every step.
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
@@ -55,7 +55,7 @@ pub struct MountRequest {
     pub choices: MountChoices,
     /// No daemon.
     pub foreground: bool,
-    /// The exit code of a failure, once it was reported.
+    /// The exit code for a failure.
     pub exit_code: fn(&anyhow::Error) -> u8,
 }
 
@@ -66,7 +66,7 @@ pub fn run(arguments: &MountArguments) -> anyhow::Result<u8> {
         (Some(name), ..) => {
             let config = service_config::read(name)?;
             make_mountpoint(&config.mountpoint)?;
-            // What the command line says comes later, and counts.
+            // Options of the command line come later and take precedence.
             options.insert(0, config.options);
             (config.vault, config.mountpoint)
         }
@@ -83,11 +83,11 @@ pub fn run(arguments: &MountArguments) -> anyhow::Result<u8> {
     })
 }
 
-/// Makes the mount point of a service, which may run before anybody is there to do so. Its parent must exist.
+/// Creates the mount point of a service. Its parent must exist.
 fn make_mountpoint(path: &Path) -> anyhow::Result<()> {
     match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => Ok(()),
-        // A dead mount is there, though nothing can be asked about it.
+        // Also for a dead mount.
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(failure(
             Exit::Failed,
@@ -97,7 +97,7 @@ fn make_mountpoint(path: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Mounts, and answers with the exit code: when the daemon is ready, or in the foreground when the mount has ended.
+/// Mounts, and returns the exit code: when the daemon is ready, or in the foreground when the mount has ended.
 pub fn start(request: MountRequest) -> anyhow::Result<u8> {
     let place = VaultPlace::find(&request.vault)?;
     let mountpoint = look_at_mountpoint(&request.mountpoint, &place, request.choices.nonempty)?;
@@ -131,7 +131,7 @@ pub fn start(request: MountRequest) -> anyhow::Result<u8> {
     }
 }
 
-/// The absolute path of a folder that can be mounted on. A mount whose daemon has died is cleared from it.
+/// The absolute path of a folder that can be mounted on. A dead mount is unmounted first.
 fn look_at_mountpoint(mountpoint: &Path, place: &VaultPlace, nonempty: bool) -> anyhow::Result<PathBuf> {
     let show = mountpoint.display();
     let make = "Give an existing, empty folder (make one with mkdir): the files appear in it.";
@@ -171,7 +171,7 @@ fn look_at_mountpoint(mountpoint: &Path, place: &VaultPlace, nonempty: bool) -> 
     Ok(path)
 }
 
-/// A vault folder that cannot be written is said before a PIN is typed, and not when the first changes are published.
+/// Refuses a vault folder that cannot be written, before a PIN is asked for.
 fn refuse_unwritable(folder: &Path) -> anyhow::Result<()> {
     let show = folder.display();
     let (what, next) = match nix::unistd::access(folder, AccessFlags::W_OK) {
@@ -188,7 +188,7 @@ fn refuse_unwritable(folder: &Path) -> anyhow::Result<()> {
     Err(failure(Exit::Failed, what, next))
 }
 
-/// Unlocks, opens, mounts, tells whoever waits, and stays until the mount has gone.
+/// Unlocks, opens, mounts, reports that it is ready, and serves until the mount is gone.
 fn serve(request: &MountRequest, place: &VaultPlace, mountpoint: &Path, detach: Option<Detach>) -> anyhow::Result<()> {
     allocation::prepare_for_a_daemon();
     let choices = &request.choices;
@@ -207,7 +207,7 @@ fn serve(request: &MountRequest, place: &VaultPlace, mountpoint: &Path, detach: 
     if is_first_time {
         say_what_cannot_be_known(&volume);
     }
-    // A journal that is shown without being published is no failure at the end.
+    // A journal that a read-only mount cannot publish is not a failure at the end.
     let opened_read_only = volume.status().read_only.is_some();
     let mounted = mount_and_watch(place, mountpoint, choices, &volume, triggers, device.as_deref());
     let told = mounted.and_then(|mounted| {
@@ -215,7 +215,7 @@ fn serve(request: &MountRequest, place: &VaultPlace, mountpoint: &Path, detach: 
         leave_terminal(detach).map(|()| mounted)
     });
     let told = told.and_then(|mounted| {
-        // Of a service nobody reads what it said at its start.
+        // The user of a service has not seen its notices.
         let knows_read_only = opened_read_only && (choices.read_only || std::env::var_os("NOTIFY_SOCKET").is_none());
         trouble::watch(&volume, mountpoint, choices.notify, knows_read_only).map(|()| mounted)
     });
@@ -232,7 +232,7 @@ fn serve(request: &MountRequest, place: &VaultPlace, mountpoint: &Path, detach: 
     log::info!("mounted {} on {}", place.folder.display(), mountpoint.display());
     let served = session.run();
     if let Some(lock) = &lock {
-        // Whoever waits for the end sees that it is not in use any more.
+        // `umount` waits for this.
         lock.forget_mountpoint().unwrap_or_else(|error| log::warn!("{error}"));
     }
     shutdown.note_served();
@@ -254,7 +254,7 @@ fn serve(request: &MountRequest, place: &VaultPlace, mountpoint: &Path, detach: 
     Ok(())
 }
 
-/// A device that never saw the vault has nothing to compare the folder with: the vault key's date is for its owner to judge.
+/// On a first mount no rollback can be detected: prints the date of the vault key, by which the user can.
 fn say_what_cannot_be_known(volume: &Volume) {
     if let Ok(Some(seconds)) = volume.epoch_start() {
         let since = format_seconds(i64::try_from(seconds).unwrap_or(i64::MAX));
@@ -265,7 +265,7 @@ fn say_what_cannot_be_known(volume: &Volume) {
     }
 }
 
-/// Tells whoever started the daemon that it is ready, and leaves them.
+/// Tells the parent that the daemon is ready, and detaches from the terminal.
 fn leave_terminal(detach: Option<Detach>) -> anyhow::Result<()> {
     if let Some(detach) = detach {
         detach.detach().context("cannot leave the terminal")?;
@@ -285,7 +285,7 @@ fn mount_and_watch(
     let read_only = is_read_only(volume, choices);
     let info = DaemonInfo { vault_folder: place.folder.clone(), mountpoint: mountpoint.to_owned() };
     let options = mount_options(choices, read_only, place);
-    // From here on a signal waits until there is something to detach.
+    // From here on a signal is queued until the mount can be detached.
     let signals = lock_triggers::catch_signals()?;
     let session = mount(volume.clone(), mountpoint, &options, info)?;
     let shutdown = Arc::new(Shutdown::new(volume.clone(), session.unmounter()));
@@ -293,7 +293,7 @@ fn mount_and_watch(
     Ok((session, shutdown))
 }
 
-/// Whether the volume takes no changes; says why, where nobody asked for that. Other warnings the volume has logged.
+/// Whether the mount is read-only. Prints the reason if the user did not ask for it; the volume logs other warnings.
 fn is_read_only(volume: &Volume, choices: &MountChoices) -> bool {
     let reason = volume.status().read_only;
     if let (Some(reason), false) = (&reason, choices.is_read_only()) {
@@ -322,7 +322,7 @@ fn mount_options(choices: &MountChoices, read_only: bool, place: &VaultPlace) ->
         read_only,
         kernel_options: choices.kernel_options.clone(),
         source: choices.source.clone().unwrap_or_else(|| place.folder.to_string_lossy().into_owned()),
-        // 0: as many as suit the machine.
+        // 0: chosen by the mount.
         threads: choices.threads.unwrap_or(0),
         sleep_at_once: choices.sleep_at_once,
         writeback: choices.writeback,

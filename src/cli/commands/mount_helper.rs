@@ -4,9 +4,8 @@
 //! mount.passkeyfs VAULT MOUNTPOINT [-sfnv] [-N NS] [-t TYPE] [-o OPTIONS]
 //! ```
 //!
-//! mount(8) has dropped its rights by then if it was run by a user (`user` in fstab), so this is `passkeyfs mount` with
-//! other arguments and mount(8)'s exit codes. Without a terminal, as from a systemd unit, the PIN is asked for through
-//! systemd.
+//! If a user runs mount(8) (`user` in fstab), it has dropped its privileges before. So this is `passkeyfs mount` with other
+//! arguments and with mount(8)'s exit codes. Without a terminal, as in a systemd unit, systemd asks for the PIN.
 
 use std::ffi::OsString;
 
@@ -21,7 +20,7 @@ use crate::cli::options::args::{DEFAULT_AUTHENTICATOR, HelperArguments, Unlockin
 use crate::cli::options::mount_options::MountChoices;
 use crate::cli::process::daemon;
 
-/// Runs the helper, and answers with mount(8)'s exit code.
+/// Runs the helper, and returns mount(8)'s exit code.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> u8 {
     let arguments = match HelperArguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
@@ -42,7 +41,7 @@ fn run(mut arguments: HelperArguments) -> Result<u8, (anyhow::Error, HelperExit)
         return Ok(HelperExit::Mounted.code());
     }
     if let Some(namespace) = &arguments.namespace {
-        // The working directory does not come along.
+        // The working directory is lost with the namespace.
         for path in [&mut arguments.vault, &mut arguments.mountpoint] {
             *path = std::path::absolute(&*path).map_err(|error| (error.into(), HelperExit::System))?;
         }

@@ -1,8 +1,8 @@
 //! `passkeyfs status`: of a vault folder, of a mount, or of all that are mounted. Needs no unlock.
 //!
-//! What a folder shows: its id, slots, devices and how much lies there. What the local state adds: whether and where this
-//! device has it mounted. What only the daemon knows: what is unpublished, awaited, and why nothing can be written.
-//! Nothing of the folder is proved here; that takes an unlock.
+//! The folder gives its id, slots, devices and sizes; the local state, whether and where this device has it mounted; the
+//! daemon, how much is unpublished or has not arrived, and why the vault is read-only. Without an unlock nothing of the
+//! folder is authenticated.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -25,18 +25,18 @@ use crate::format::DeviceId;
 use crate::mount::{DaemonStatus, mount_table, request_status};
 use crate::unlock::{UnlockError, VaultFileError, list_slots};
 
-/// Everything there is to say. `None` is what could not be asked.
+/// The whole report. `None` stands for what is not available.
 #[derive(Debug, Serialize)]
 struct Report {
     /// The folder.
     folder: Option<FolderReport>,
-    /// What this device keeps of it.
+    /// The local state.
     local: Option<LocalReport>,
-    /// What the daemon says.
+    /// The answer of the daemon.
     daemon: Option<DaemonStatus>,
 }
 
-/// What lies in the vault folder.
+/// The content of the vault folder.
 #[derive(Debug, Serialize)]
 struct FolderReport {
     path: String,
@@ -49,7 +49,7 @@ struct FolderReport {
     meta_files: u64,
     meta_bytes: u64,
     free_bytes: Option<u64>,
-    /// So little is free that nothing more is written.
+    /// Too little space is free to write more.
     is_full: bool,
     devices: Vec<DeviceReport>,
 }
@@ -64,7 +64,7 @@ struct DeviceReport {
     newest_seconds: i64,
 }
 
-/// What the local state says.
+/// The local state.
 #[derive(Debug, Serialize)]
 struct LocalReport {
     path: String,
@@ -74,7 +74,7 @@ struct LocalReport {
     /// Bytes of local files: journal, staging, copies.
     bytes: u64,
     free_bytes: Option<u64>,
-    /// So little is free that nothing more is written.
+    /// Too little space is free to write more.
     is_full: bool,
 }
 
@@ -109,10 +109,10 @@ fn look_at(place: &Path) -> anyhow::Result<Report> {
 
 fn of_mount(mountpoint: &Path) -> anyhow::Result<Report> {
     let daemon = request_status(mountpoint)?;
-    // The folder may be gone, which the daemon has survived.
+    // The folder may be gone while the daemon runs.
     let place = VaultPlace::find(&daemon.vault_folder).ok();
     let folder = place.as_ref().and_then(|place| folder_report(place).ok());
-    // Root sees its own local state, and not that of the user who mounted.
+    // For root: the local state is that of root, not of the user who mounted.
     let table = mount_table::read().unwrap_or_default();
     let is_ours = mount_table::at(&table, mountpoint).is_none_or(is_ours);
     let local = place.as_ref().filter(|_| is_ours).map(local_report);
@@ -136,11 +136,11 @@ fn of_folder(folder: &Path) -> anyhow::Result<Report> {
 /// All vaults that are mounted on this machine.
 #[derive(Default)]
 struct Mounted {
-    /// Those whose daemons answer.
+    /// Reports of those whose daemons answer.
     reports: Vec<Report>,
-    /// How many do not, which was said.
+    /// How many daemons do not answer; each was reported.
     silent: usize,
-    /// How many are other people's, whose daemons answer only them and root.
+    /// How many belong to other users, whose daemons answer only them and root.
     foreign: u64,
 }
 
@@ -208,7 +208,7 @@ fn folder_report(place: &VaultPlace) -> anyhow::Result<FolderReport> {
     Ok(report)
 }
 
-/// Counts a device's files, there and in the whole.
+/// Counts a device's files, and adds them to the totals of the folder.
 fn device_report(device: String, folder: &Path, whole: &mut FolderReport) -> DeviceReport {
     let mut report = DeviceReport { device, files: 0, bytes: 0, newest_seconds: 0 };
     for (_, part) in entries(folder) {

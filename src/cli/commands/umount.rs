@@ -1,11 +1,11 @@
 //! `passkeyfs umount`: publish, detach, and wait until the daemon is gone.
 //!
-//! Refuses while somebody uses the mount, and names who. If the folder is full or gone, publishing fails; the mount is
-//! detached all the same where the daemon says that the journal keeps every change, and that is said. On success all lies in
-//! the vault folder and no process holds the vault: a copy of it may be taken at once.
+//! Refuses while processes use the mount, and names them. If the folder is full or gone, publishing fails; the mount is
+//! then detached only if the daemon reports that the journal has every change, and an error says so. On success everything
+//! is in the vault folder and no process has the vault open: it may be copied at once.
 //!
-//! A bind mount, or a mount namespace that was made meanwhile, keeps the filesystem alive, and the vault unlocked: that is
-//! said with the places, and a second call cuts them off.
+//! A bind mount or another mount namespace keeps the filesystem mounted and the vault unlocked: the error names these
+//! mounts, and a second call ends the daemon.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -27,14 +27,14 @@ use crate::cli::vault_place::find_mount::{self, Names};
 use crate::cli::vault_place::state_folder::{self, LockHolder};
 use crate::mount::{ControlError, UnmountError, mount_table, request_status, unmount};
 
-/// How long a wait is before a person at a terminal is told about it.
+/// A longer wait is reported on a terminal.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long a mount may be busy before that is said.
+/// How long detaching is retried while the mount is busy.
 const BUSY_PATIENCE: Duration = Duration::from_secs(1);
 const STEP: Duration = Duration::from_millis(50);
-/// How long the kernel may take until it has let go of a mount that was the last one.
+/// How long the kernel may take to end the connection after the last unmount.
 const DETACH_PATIENCE: Duration = Duration::from_secs(1);
-/// Places that are named where a mount lives on.
+/// At most this many other mounts are named.
 const PLACES_SHOWN: usize = 3;
 
 /// Runs the command.
@@ -46,7 +46,7 @@ pub fn run(arguments: &UmountArguments) -> anyhow::Result<Exit> {
     let mountpoint = find_mount::find(&arguments.mountpoint, Names::MountPoint, "umount")?;
     let table = mount_table::read().context("cannot read the list of mounts")?;
     let device = mount_table::at(&table, &mountpoint).map(|entry| entry.device.clone()).unwrap_or_default();
-    // Called from inside the mount, this process would be in its own way.
+    // The working directory of this process may keep the mount busy.
     std::env::set_current_dir("/").context("cannot enter /")?;
     let show = mountpoint.display();
     let daemon = match request_status(&mountpoint) {
@@ -58,14 +58,14 @@ pub fn run(arguments: &UmountArguments) -> anyhow::Result<Exit> {
             ));
             return Ok(Exit::Done);
         }
-        // A vault folder that is gone can keep the daemon from answering: who holds the lock is the daemon.
+        // A vault folder that is gone can block the daemon: the lock file names it.
         Err(error @ ControlError::Io { .. }) => match state_folder::holder_at(&mountpoint) {
             Some(holder) => holder.pid,
             None => return Err(error.into()),
         },
         Err(error) => return Err(error.into()),
     };
-    // Held before the detach: afterwards the number could come to mean another process.
+    // Opened before the detach: afterwards the id could be reused.
     let process = Process::open(daemon).context("cannot watch the daemon")?;
     let published = publishing::publish(&mountpoint);
     if let Err(error @ (ControlError::NotPublished { is_kept: false, .. } | ControlError::Failed { .. })) = &published {
@@ -88,8 +88,7 @@ pub fn run(arguments: &UmountArguments) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Takes the mount off its path. Whoever looks at it in passing (`df`, a file manager) makes it busy for a moment: so it is
-/// tried again for a while.
+/// Detaches the mount. Programs like `df` or a file manager make it busy for a moment, so it is tried again for a while.
 fn detach(mountpoint: &Path, daemon: u32) -> anyhow::Result<()> {
     let began = Instant::now();
     loop {
@@ -101,7 +100,7 @@ fn detach(mountpoint: &Path, daemon: u32) -> anyhow::Result<()> {
     }
 }
 
-/// It is off its path, and not all lies in the vault folder.
+/// The error after an unmount without a complete publish.
 fn not_all_published(mountpoint: &Path, error: &ControlError) -> anyhow::Error {
     let show = mountpoint.display();
     match error {
@@ -130,7 +129,7 @@ fn not_all_published(mountpoint: &Path, error: &ControlError) -> anyhow::Error {
     }
 }
 
-/// It is off its path, and can be seen elsewhere: the daemon goes on.
+/// The error after an unmount of a filesystem that has other mounts: the daemon goes on.
 fn lives_on(mountpoint: &Path, places: &[Place], daemon: u32, not_published: Option<ControlError>) -> anyhow::Error {
     let show = mountpoint.display();
     let mut place_list: Vec<String> = places.iter().take(PLACES_SHOWN).map(ToString::to_string).collect();
@@ -148,7 +147,7 @@ fn lives_on(mountpoint: &Path, places: &[Place], daemon: u32, not_published: Opt
         Some(Place { process: Some((pid, _)), .. }) => format!("end process {pid}"),
         None => "end the container or service that has it".to_owned(),
     };
-    // A mount without the lock (`ro`) is found by its daemon only.
+    // A read-only mount has no lock, by which a second call could find it.
     let cut_off = match state_folder::holder_at(mountpoint) {
         Some(_) => format!("run `passkeyfs umount {}` again", shell_word(mountpoint)),
         None => format!("end its daemon (kill {daemon})"),
@@ -163,11 +162,11 @@ fn lives_on(mountpoint: &Path, places: &[Place], daemon: u32, not_published: Opt
     )
 }
 
-/// Ends the daemon of a mount that was taken off its path here and lives on elsewhere. Who uses it there meets errors.
+/// Ends the daemon of a filesystem that is unmounted here and has other mounts. Programs that use these get errors.
 fn cut_off(mountpoint: &Path, state: &Path, holder: &LockHolder) -> anyhow::Result<Exit> {
     let (show, daemon) = (mountpoint.display(), holder.pid);
     let Some(process) = Process::open(daemon).context("cannot watch the daemon")? else { return Ok(Exit::Done) };
-    // Root reads the state of another user, who may name any process there, and have the folder lead to one of root's.
+    // For root: another user may have written the id of any process into the lock file.
     if user_of(daemon) != Some(holder.owner) {
         return Err(failure(
             Exit::Failed,
@@ -193,13 +192,13 @@ fn cut_off(mountpoint: &Path, state: &Path, holder: &LockHolder) -> anyhow::Resu
     Ok(Exit::Done)
 }
 
-/// The user as whom a process runs.
+/// The user id of a process.
 fn user_of(process: u32) -> Option<u32> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().next()?.parse().ok()
 }
 
-/// The state and the daemon of a vault that was mounted there, was taken off the path here, and lives on elsewhere.
+/// Path, state and daemon of a vault that was unmounted there and still has other mounts.
 fn living_elsewhere(mountpoint: &Path) -> Option<(PathBuf, PathBuf, LockHolder)> {
     let path = mount_table::resolve(mountpoint).ok()?;
     let table = mount_table::read().ok()?;
@@ -210,7 +209,7 @@ fn living_elsewhere(mountpoint: &Path) -> Option<(PathBuf, PathBuf, LockHolder)>
     Some((path, state, holder))
 }
 
-/// Who is in the way, as far as it can be seen.
+/// The error for a busy mount, with the processes that this user can see.
 fn busy(mountpoint: &Path, daemon: u32) -> anyhow::Error {
     let show = mountpoint.display();
     let table = mount_table::read().unwrap_or_default();
@@ -239,11 +238,11 @@ fn busy(mountpoint: &Path, daemon: u32) -> anyhow::Error {
 /// How a wait for the daemon ended.
 enum Ended {
     Gone,
-    /// It still serves, for the filesystem is mounted in these places, too, as far as they can be seen.
+    /// It still serves: the filesystem has these other mounts, as far as this user can see them.
     LivesOn(Vec<Place>),
 }
 
-/// Waits as long as the daemon has something to write, and says so where a person looks on. Not while it goes on serving.
+/// Waits while the daemon writes, and reports that on a terminal. Does not wait while it still serves another mount.
 fn wait_until_gone(process: &Process, daemon: u32, mountpoint: &Path, device: &str) -> anyhow::Result<Ended> {
     if process.wait(Some(DETACH_PATIENCE))? {
         return Ok(Ended::Gone);
@@ -256,7 +255,7 @@ fn wait_until_gone(process: &Process, daemon: u32, mountpoint: &Path, device: &s
             return Ok(Ended::LivesOn(places));
         }
         if began.elapsed() >= PATIENCE {
-            // The daemon says so until it serves no more.
+            // The daemon removes the mount point from the lock file when it serves no longer.
             if state_folder::holder_at(mountpoint).is_some_and(|holder| holder.pid == daemon) {
                 return Ok(Ended::LivesOn(places));
             }

@@ -1,7 +1,7 @@
-//! What is wrong with a command line, in the form of all our failures: what happened, then what to do.
+//! Errors of the command line, in the form of all failures: what happened, then what to do.
 //!
-//! clap's own message is kept, but for its blank lines and colours. Help and version are no failures: clap prints those,
-//! coloured where the terminal and `NO_COLOR` allow it.
+//! The text is clap's, without its blank lines and colours. Help and version are not failures: clap prints them, in colour
+//! if the terminal and `NO_COLOR` allow it.
 
 use std::io::Write;
 
@@ -32,11 +32,11 @@ const COPY: &str = "Mount the vault (`passkeyfs mount -o ro VAULT MOUNTPOINT`), 
 const NO_HISTORY: &str = "Older states of files are not shown: copy out of a mount what is to be kept as it is.";
 const DEVICES: &str = "`passkeyfs status VAULT` lists the devices that have written.";
 
-/// Prints what clap has to say, and answers with the exit code: `usage_code` unless help or the version was asked for.
+/// Prints the error, and returns the exit code: `usage_code`, or 0 if help or the version was asked for.
 pub fn report(error: &clap::Error, usage_code: u8) -> u8 {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            // A reader that went away is no failure.
+            // A closed pipe is not a failure.
             let _ = error.print();
             0
         }
@@ -53,7 +53,7 @@ pub fn report(error: &clap::Error, usage_code: u8) -> u8 {
     }
 }
 
-/// What to say of a command that is planned.
+/// The message for a planned command.
 fn not_in_this_version(error: &clap::Error) -> Option<String> {
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return None };
     let (word, next) = NOT_IN_THIS_VERSION.iter().find(|(planned, _)| planned == word)?;

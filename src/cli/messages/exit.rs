@@ -5,7 +5,7 @@
 
 use std::process::ExitCode;
 
-/// How a command ended. 9 is not in use.
+/// How a command ended. 9 is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
@@ -13,7 +13,7 @@ pub enum Exit {
     Done = 0,
     /// It failed for a reason that has no number of its own.
     Failed = 1,
-    /// The command line makes no sense.
+    /// The command line is invalid.
     Usage = 2,
     /// No key that is enrolled in this vault is present.
     NoKey = 3,

@@ -1,7 +1,7 @@
-//! A failure that a command itself found: what happened, what to do, and the exit code.
+//! A failure that a command itself finds: what happened, what to do, and the exit code.
 //!
-//! Errors of the layers below keep their own types, and get exit code and advice from `cli/advice`. What only the command
-//! line can find (a folder with foreign files, a mount point inside the vault) is said with this.
+//! Errors of the layers below keep their own types, and get exit code and advice from `cli/advice`. This type is
+//! for what only the command line checks: a folder with foreign files, a mount point inside the vault.
 
 use std::fmt;
 
@@ -26,7 +26,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// A [`Failure`] as the error that commands answer with.
+/// A [`Failure`] as the error that commands return.
 pub fn failure(exit: Exit, what: impl Into<String>, next: impl Into<String>) -> anyhow::Error {
     Failure { exit, what: what.into(), next: next.into() }.into()
 }

@@ -1,8 +1,8 @@
-//! Where log lines go: standard error while somebody looks on, the system's log afterwards.
+//! Where log lines go: standard error while attached to a terminal, syslog afterwards.
 //!
 //! A command logs to standard error. So does the daemon with `-f`; where that is the journal (systemd says so in
-//! `JOURNAL_STREAM`) each line bears its priority in the form `<4>`. A daemon in the background logs to syslog from the
-//! moment it leaves the terminal ([`switch_to_syslog`]); where there is no syslog it is silent. `RUST_LOG` outdoes `-v`
+//! `JOURNAL_STREAM`) each line starts with its priority, as `<4>`. A daemon in the background logs to syslog from the
+//! moment it leaves the terminal ([`switch_to_syslog`]); without a syslog it logs nothing. `RUST_LOG` overrides `-v`
 //! and `-q`. Log lines never hold a key, tag or PIN, and no plaintext name above *debug*.
 
 use std::io::Write;
@@ -28,7 +28,7 @@ pub enum Style {
 struct Logger {
     filter: env_logger::Logger,
     syslog: Mutex<Option<syslog::Logger<LoggerBackend, Formatter3164>>>,
-    /// What the system's log gets, which is more than a person at the terminal wants to read.
+    /// The level of syslog, which gets more than the terminal.
     daemon_level: LevelFilter,
 }
 
@@ -66,7 +66,7 @@ pub fn start(steps: i32, foreground_daemon: bool) {
     }
 }
 
-/// Has all further lines go to syslog. Called when the daemon has left its terminal.
+/// Sends all further lines to syslog. Called when the daemon has left its terminal.
 pub fn switch_to_syslog() {
     IN_BACKGROUND.store(true, Ordering::Relaxed);
     let Some(logger) = LOGGER.get() else { return };
@@ -77,7 +77,7 @@ pub fn switch_to_syslog() {
     log::set_max_level(logger.daemon_level);
 }
 
-/// Whether nobody reads standard error any more.
+/// Whether this is a daemon in the background, which has no standard error.
 pub fn is_in_background() -> bool {
     IN_BACKGROUND.load(Ordering::Relaxed)
 }
@@ -93,7 +93,7 @@ impl Log for Logger {
         }
         let mut syslog = self.syslog.lock();
         let Some(syslog) = syslog.as_mut() else { return self.filter.log(record) };
-        // A log that cannot be written is nobody's reason to stop.
+        // A failure to log is ignored.
         let _ = match record.level() {
             Level::Error => syslog.err(record.args()),
             Level::Warn => syslog.warning(record.args()),
@@ -107,7 +107,7 @@ impl Log for Logger {
     }
 }
 
-/// Whether lines on standard error reach a journal of systemd's.
+/// Whether standard error is connected to the systemd journal.
 pub fn stderr_is_journal() -> bool {
     let Ok(journal) = std::env::var("JOURNAL_STREAM") else { return false };
     let Ok(status) = nix::sys::stat::fstat(std::io::stderr().as_fd()) else { return false };

@@ -1,4 +1,4 @@
-//! Standard output, for commands that print. A reader that went away (`| head`) is no failure and no message.
+//! Standard output and notices. A closed pipe (`| head`) is neither reported nor a failure.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -25,12 +25,12 @@ pub fn print_json<T: serde::Serialize>(value: &T) -> anyhow::Result<()> {
     print(&text)
 }
 
-/// Says something to the person in front of it, on standard error, in the form of all our messages.
+/// Prints a notice to standard error, with the prefix of all messages.
 pub fn notice(text: &str) {
     let _ = writeln!(io::stderr().lock(), "passkeyfs: {text}");
 }
 
-/// A path as a shell takes it, so that a command that is advised can be copied: in quotes where it has to be.
+/// A path quoted for a shell if it needs to be, so that the user can copy a suggested command.
 pub fn shell_word(path: &Path) -> String {
     let text = path.to_string_lossy();
     let is_plain = |character: char| character.is_alphanumeric() || "/._-+:@%,".contains(character);

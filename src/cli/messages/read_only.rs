@@ -1,8 +1,8 @@
-//! What to do about a mount that takes no changes though nobody asked for that.
+//! What to do about a volume that is read-only without `ro`.
 
 use crate::volume::{ReadOnlyCause, Volume};
 
-/// The next step, for a person.
+/// What the user can do next.
 pub fn next_step(volume: &Volume) -> String {
     match volume.read_only_cause() {
         Some(ReadOnlyCause::Diverged) => {

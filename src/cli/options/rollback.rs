@@ -1,8 +1,8 @@
-//! What the commands that change keys take for a folder that is older than it should be.
+//! The option by which commands that change keys accept an old or incomplete folder.
 
 use clap::Args;
 
-/// What to do with a folder that is older than it should be, when keys are changed.
+/// Whether an old or incomplete folder is accepted when keys are changed.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct RollbackArgument {
     /// Change the keys although the folder is older than what this device has seen, or not complete: what is missing does not count any more (as mount -o accept-rollback)

@@ -1,23 +1,23 @@
-//! Tells the C library's allocator how a daemon uses memory.
+//! Settings of the C library's allocator for a long-lived daemon.
 //!
 //! Buffers of a request's size come and go with each request, and a block's worth of dirty data is allocated by one thread
-//! and freed by another. Left to itself glibc maps and unmaps each large buffer, and returns the top of its heap to the
-//! kernel to fault it in again a moment later.
+//! and freed by another. By default glibc maps and unmaps each large buffer, and returns the top of its heap to the
+//! kernel, which has to fault it in again shortly afterwards.
 //!
-//! No other allocator is linked in: what stands between a file's bytes and the disk is to be what most programs use.
+//! No other allocator is linked in: file contents pass through the allocator that most programs use.
 #![allow(unsafe_code)]
 
 /// Buffers up to this size come from the heap.
 #[cfg(target_env = "gnu")]
 const MAPPED_BYTES_MIN: libc::c_int = 8 << 20;
-/// So much free memory may lie at the top of a heap.
+/// Free memory at the top of a heap up to this size is not returned to the kernel.
 #[cfg(target_env = "gnu")]
 const KEPT_BYTES_MAX: libc::c_int = 32 << 20;
-/// Heaps for threads to share: more would scatter what is free.
+/// Heaps that the threads share: more of them would fragment free memory.
 #[cfg(target_env = "gnu")]
 const HEAPS_MAX: libc::c_int = 4;
 
-/// Sets the allocator up for a long life; called before there are threads.
+/// Configures the allocator. Must be called before the first thread is started.
 pub fn prepare_for_a_daemon() {
     #[cfg(target_env = "gnu")]
     for (parameter, value) in [

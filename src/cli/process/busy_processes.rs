@@ -1,27 +1,27 @@
-//! Who keeps a mount busy: processes with their working directory, root, program, an open or a mapped file below it.
+//! Processes that keep a mount busy: their working directory, root, program, an open or a mapped file lies below it.
 //!
-//! Relies on `/proc`, so other people's processes are seen by root only. Links are read, never followed: the mount itself
-//! is not touched, and may hang or be dead.
+//! Reads `/proc`, where only root sees the processes of other users. Links are read and never followed: the mount is not
+//! accessed, so a hanging or dead one is no obstacle.
 
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// One process and one thing of it that lies below the mount.
+/// One process, and one path below the mount that it uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BusyProcess {
     /// Its process id.
     pub pid: u32,
     /// Its name, as `ps` shows it.
     pub command: String,
-    /// Use it holds the mount.
+    /// How it uses the path.
     pub used_as: Use,
-    /// What it holds.
+    /// The path.
     pub path: PathBuf,
 }
 
-/// In which way a process holds a mount.
+/// How a process uses a path below a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {
     /// Its working directory is there.
@@ -49,8 +49,8 @@ impl fmt::Display for BusyProcess {
     }
 }
 
-/// All processes that hold something at or below `mountpoint` (an absolute path without links), one line for each.
-/// `except` are those that do not count: the daemon itself, and whoever asks.
+/// All processes that use a path at or below `mountpoint` (absolute, without links), sorted by id, one entry each.
+/// `except` are ids to leave out: the daemon and the calling process.
 pub fn find(mountpoint: &Path, except: &[u32]) -> Vec<BusyProcess> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());

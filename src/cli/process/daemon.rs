@@ -3,15 +3,15 @@
 //! ```text
 //! parent ── fork ──> child: asks for the PIN (terminal still attached), unlocks, opens, mounts
 //!   │ reads pipe      │
-//!   │ ── signals ───> │ what would end the parent ends the child; should the parent be killed, the child gets SIGTERM
+//!   │ ── signals ───> │ signals are forwarded to the child; if the parent is killed, the child gets SIGTERM
 //!   │ <── 1 byte ──── │ ready: leaves the session, /, the terminal and inherited files; serves
 //!   ▼ exit 0          ▼
 //! ```
 //!
-//! The fork comes before the first thread, id or key: threads do not survive it, and an id or a key drawn before would
-//! be shared. If the child ends without a word, the parent exits with the child's exit code; the child has told the
-//! person why by then. The command line stays, so that `ps` and `pgrep` see vault and mount point. Everything here that
-//! needs `unsafe` is a call into the kernel that has no safe form.
+//! The fork comes before the first thread, id or key: threads do not survive it, and an id or key generated earlier would
+//! be shared. If the child ends before it is ready, it has printed why, and the parent exits with the child's exit code.
+//! The command line stays unchanged, so `ps` and `pgrep` show vault and mount point. Each `unsafe` block here is a system
+//! call without a safe wrapper.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -29,7 +29,8 @@ use nix::unistd::{ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, 
 
 use crate::unlock::HeldSignals;
 
-/// In the child: what is still owed to the parent. Dropped without [`Detach::detach`], the parent learns the exit code.
+/// In the child: the connection to the waiting parent. If it is dropped without [`Detach::detach`], the parent exits with
+/// the exit code of the child.
 #[derive(Debug)]
 pub struct Detach {
     pipe: File,
@@ -41,7 +42,7 @@ pub struct Detach {
 pub enum Started {
     /// The daemon serves in the background.
     Ready,
-    /// The child ended by itself, having said why.
+    /// The child exited with this code and has printed why.
     Exited(i32),
     /// A signal ended it.
     Killed(String),
@@ -58,7 +59,7 @@ pub fn run_in_background(child: impl FnOnce(Detach) -> u8) -> io::Result<Started
     match unsafe { fork() }? {
         ForkResult::Child => {
             drop(reader);
-            // Nobody is to find a vault open that was opened by a command which was killed.
+            // A killed command must not leave a vault open.
             set_pdeathsig(Signal::SIGTERM)?;
             if getppid() != parent {
                 std::process::exit(1);
@@ -86,7 +87,7 @@ fn wait_for_word(mut pipe: File, child: Pid) -> io::Result<Started> {
         }
         let told = sources[0].revents().is_some_and(|events| !events.is_empty());
         if let Some(signal) = signals.take() {
-            // The child puts the terminal in order, and ends; then its pipe does.
+            // The child restores the terminal and exits, which closes its pipe.
             let _ = kill(child, signal);
             last_signal = Some(signal);
         }
@@ -99,7 +100,7 @@ fn wait_for_word(mut pipe: File, child: Pid) -> io::Result<Started> {
     }
     let started = wait_for_end(child);
     drop(signals);
-    // Whatever this process does on that signal, mostly to end, it does now.
+    // Now the signal takes its usual effect on this process, mostly to end it.
     last_signal.map_or(Ok(()), raise)?;
     started
 }
@@ -116,14 +117,14 @@ fn wait_for_end(child: Pid) -> io::Result<Started> {
 }
 
 impl Detach {
-    /// Tells the parent that all is ready, and leaves: session, working directory, terminal, and files that whoever
-    /// started us left open (so that a script's pipe or lock does not live as long as the mount).
+    /// Tells the parent that the mount is ready, and leaves session, working directory and terminal. Inherited descriptors
+    /// are closed, so that a pipe or lock of the calling script does not stay open as long as the mount.
     pub fn detach(mut self) -> io::Result<()> {
         let nowhere = File::options().read(true).write(true).open("/dev/null")?;
         setsid()?;
         chdir("/")?;
         set_pdeathsig(None)?;
-        // The parent exits on this byte. If it was killed, then so is what it began.
+        // The parent exits on this byte. If it was killed, the write fails and the mount is given up.
         self.pipe.write_all(&[1])?;
         dup2_stdin(&nowhere)?;
         dup2_stdout(&nowhere)?;
@@ -149,12 +150,12 @@ fn is_open(descriptor: RawFd) -> bool {
     unsafe { libc::fcntl(descriptor, libc::F_GETFD) != -1 }
 }
 
-/// Another process, held so that its number cannot come to mean a third one.
+/// Another process, by a pidfd: its id cannot be reused for a third one meanwhile.
 #[derive(Debug)]
 pub struct Process(OwnedFd);
 
 impl Process {
-    /// `None` when it is gone already.
+    /// `None` if it has ended already.
     pub fn open(pid: u32) -> io::Result<Option<Self>> {
         // SAFETY: pidfd_open takes a number and flags, and returns a new descriptor or -1.
         let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) };
@@ -166,7 +167,7 @@ impl Process {
         Ok(Some(Self(unsafe { OwnedFd::from_raw_fd(descriptor as RawFd) })))
     }
 
-    /// Waits until it has ended; false when `time` is over and it has not. `None` waits for ever.
+    /// Waits until it has ended; false if it has not after `time`. `None` waits without limit.
     pub fn wait(&self, time: Option<Duration>) -> io::Result<bool> {
         let timeout = match time {
             Some(time) => PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX),
@@ -182,7 +183,7 @@ impl Process {
     }
 }
 
-/// Has a write beyond a limit on the size of files (`ulimit -f`) fail with an error: by default it ends the process.
+/// Makes a write beyond the file size limit (`ulimit -f`) fail with an error; by default SIGXFSZ ends the process.
 pub fn fail_writes_beyond_limits() {
     // SAFETY: ignoring a signal runs no code of ours. Programs that are started from here inherit it.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };

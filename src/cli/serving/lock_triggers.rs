@@ -1,7 +1,7 @@
-//! What may end a mount while it is served: signals, the key's removal, sleep, and nobody using it.
+//! What ends a mount while it is served: signals, removal of the key, sleep, idleness.
 //!
-//! Each is a thread that waits, and then calls [`Shutdown`]. [`LockTriggers::prepare`] is called before the user is asked for
-//! anything: what cannot be watched for is said before a PIN is typed in vain.
+//! Each has a thread that waits and then calls [`Shutdown`]. [`LockTriggers::prepare`] is called before the user is asked
+//! for a PIN, so that a trigger that is not available is reported first.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::cli::messages::output;
 use crate::cli::options::mount_options::MountChoices;
 use crate::mount::UseCount;
 
-/// What is to be watched for.
+/// The triggers that the options ask for.
 pub struct LockTriggers {
     sleep: Option<SleepWatch>,
     removal: bool,
@@ -26,13 +26,16 @@ pub struct LockTriggers {
 }
 
 impl LockTriggers {
-    /// Finds whether all that is asked for can be watched.
+    /// Prepares the triggers.
+    ///
+    /// # Errors
+    /// If one of them is not available.
     pub fn prepare(choices: &MountChoices) -> anyhow::Result<Self> {
         let sleep = if choices.lock_on_suspend { Some(SleepWatch::connect()?) } else { None };
         Ok(Self { sleep, removal: choices.lock_on_removal, idle: choices.idle })
     }
 
-    /// Begins to watch. `signals` were caught since before the mount; `device` is what unlocked it.
+    /// Starts the threads. `signals` are caught since before the mount; `device` is the key that unlocked it.
     pub fn start(
         self,
         signals: Signals,
@@ -71,7 +74,7 @@ impl LockTriggers {
     }
 }
 
-/// Catches the signals that ask the daemon to end; from then on they wait.
+/// Catches the signals that end the daemon: from now on they are queued.
 pub fn catch_signals() -> anyhow::Result<Signals> {
     Signals::new([SIGTERM, SIGINT, SIGHUP]).context("cannot watch for signals")
 }
@@ -81,19 +84,19 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<()>
     Ok(())
 }
 
-/// A second signal tries again, should the first not have managed.
+/// A second signal tries again if the first did not end the mount.
 fn watch_signals(mut signals: Signals, end: impl Fn(i32)) {
     signals.forever().for_each(end);
 }
 
-/// Waits for a name to go away.
+/// Waits until a path is removed.
 struct RemovalWatch {
     inotify: Inotify,
     device: PathBuf,
 }
 
 impl RemovalWatch {
-    /// Watches the folder that holds the device. It may have been pulled out a moment ago: [`wait`](Self::wait) sees that.
+    /// Watches the folder of the device. If the device is gone already, [`wait`](Self::wait) returns at once.
     fn begin(device: &Path) -> nix::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC)?;
         let folder = device.parent().unwrap_or(Path::new("/"));
@@ -102,9 +105,9 @@ impl RemovalWatch {
         Ok(Self { inotify, device: device.to_owned() })
     }
 
-    /// True when it is gone; false when that cannot be known any more.
+    /// True if it was removed; false if that can no longer be observed.
     fn wait(self) -> bool {
-        // A key that comes back at once has another life under the same name: so the event counts, not what is there after.
+        // A key that is plugged in again at once has the same path: so the event counts, not whether the path exists.
         while self.device.exists() {
             match self.inotify.read_events() {
                 Ok(events) => {
@@ -124,7 +127,7 @@ impl RemovalWatch {
     }
 }
 
-/// Takes the mount off when nobody has used it for `period`; while it is in use (an open file, a working directory) it stays.
+/// Detaches the mount when it was not used for `period`. While a file is open or a working directory is in it, it stays.
 fn watch_idleness(uses: &UseCount, period: Duration, shutdown: &Shutdown) {
     let step = (period / 8).clamp(Duration::from_millis(100), Duration::from_secs(10));
     let (mut seen, mut since) = (uses.count(), Instant::now());

@@ -1,4 +1,4 @@
-//! What a person sees while a daemon publishes: a line with what is left to write, on a terminal; nothing in a pipe.
+//! Asks a daemon to publish, and shows on a terminal how much is left.
 
 use std::io::IsTerminal;
 use std::path::Path;
@@ -12,14 +12,14 @@ use crate::cli::messages::output;
 use crate::cli::options::size::format_size;
 use crate::mount::{ControlError, request_publish, request_status};
 
-/// A publish that takes no longer shows nothing.
+/// A publish that takes less time shows nothing.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// When it is said in a line of its own on a terminal that cannot draw one anew.
+/// After this time a terminal that cannot redraw lines gets one line.
 const LINE_AFTER: Duration = Duration::from_secs(5);
-/// How often the daemon is asked what is left.
+/// How often the daemon is asked how much is left.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// Has the daemon publish everything, and shows how far it has come.
+/// Asks the daemon to publish everything, and shows the progress.
 pub fn publish(mountpoint: &Path) -> Result<(), ControlError> {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     if bar.is_hidden() && !std::io::stderr().is_terminal() {
@@ -40,7 +40,7 @@ pub fn publish(mountpoint: &Path) -> Result<(), ControlError> {
                 }
                 return;
             }
-            // Drawn by a thread of its own, for the daemon may be slow to answer.
+            // Drawn by another thread, because the daemon may be slow to answer.
             bar.enable_steady_tick(INTERVAL / 2);
             while ended.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
                 if let Ok(status) = request_status(mountpoint) {

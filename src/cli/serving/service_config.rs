@@ -8,8 +8,8 @@
 //! ```
 //! A value is the rest of its line, so blanks in paths need nothing; it may be put in quotes, single or double, as in the
 //! files that systemd reads. `~/` and `%h/` in front of a path mean the home directory, also of one in an option
-//! (`authenticator=software:~/key`, `staging=~/staging`). passkeyfs reads the file itself
-//! instead of having systemd do it (`EnvironmentFile=`): so an error names the line, and the same file serves by hand.
+//! (`authenticator=software:~/key`, `staging=~/staging`). passkeyfs reads the file itself,
+//! not systemd (`EnvironmentFile=`): so an error names the line, and `mount --config` works without systemd.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ use crate::cli::messages::exit::Exit;
 use crate::cli::messages::failure::failure;
 use crate::cli::options::mount_options::change_values;
 
-/// What a file says.
+/// The settings of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceConfig {
     /// `VAULT=`
@@ -47,7 +47,7 @@ pub fn read(name: &str) -> anyhow::Result<ServiceConfig> {
     })
 }
 
-/// Who gives the path of a file may mean the service that is named after it.
+/// For the path of a file: suggests the name of its service.
 fn advice_for_a_path(given: &str) -> String {
     let file = Path::new(given);
     match (file.file_stem().and_then(|stem| stem.to_str()), file.extension()) {
@@ -58,7 +58,7 @@ fn advice_for_a_path(given: &str) -> String {
     }
 }
 
-/// Where the files lie, whether it exists or not.
+/// The folder of the files, whether it exists or not.
 pub fn config_folder(home: Option<&Path>) -> anyhow::Result<PathBuf> {
     // The XDG specification has relative paths ignored.
     let set = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
@@ -73,7 +73,7 @@ pub fn home() -> Option<PathBuf> {
     set.or_else(|| Some(nix::unistd::User::from_uid(nix::unistd::Uid::effective()).ok()??.dir))
 }
 
-/// What is wrong, and in which line if it is in one.
+/// The line of an error, if it has one, and what is wrong.
 type Problem = (Option<usize>, String);
 
 fn parse(text: &str, home: Option<&Path>) -> Result<ServiceConfig, Problem> {

@@ -1,13 +1,13 @@
-//! How a mount ends when nobody called `umount`: a signal, the key pulled out, sleep, or nobody using it.
+//! Ends a mount without `umount`: on a signal, on removal of the key, before sleep, or when idle.
 //!
 //! ```text
-//! make durable ──> take it off its path ──> wait a grace time ──> cut off who still has files open
-//!                                             └── run() returns ──> the volume is closed (publishes) ──> keys wiped, end
+//! make durable ──> detach ──> wait for a grace period ──> abort the connection if files are still open
+//!                                └── run() returns ──> the volume is closed (publishes) ──> keys wiped, end
 //! ```
 //!
-//! Everything that a program was told is durable is so before it is cut off, and what it wrote until then is published
-//! when the volume closes. Two promises meet in a lock: the data is safe, and the keys are gone. Neither may wait for a
-//! program that keeps a file open, so after [`LOCK_GRACE`] such a program meets errors on it. A signal leaves more time.
+//! Acknowledged data is durable before the connection is aborted, and everything written until then is published when the
+//! volume closes. Locking promises that the data is safe and that the keys are gone. Neither may wait for a program with
+//! open files: after [`LOCK_GRACE`] such a program gets errors. After a signal the grace period is longer.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,17 +26,17 @@ use crate::volume::{Volume, VolumeError};
 
 /// How long programs may keep files open after a signal asked the daemon to end.
 const SIGNAL_GRACE: Duration = Duration::from_secs(10);
-/// The same when the keys are to go.
+/// The same before the keys are wiped.
 const LOCK_GRACE: Duration = Duration::from_secs(2);
-/// The service manager is asked for more time in steps of this, for as long as there is something to write.
+/// By how much each request extends the timeout of the service manager.
 const EXTENSION: Duration = Duration::from_secs(30);
 
-/// Why a mount is to end.
+/// Why a mount ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// A signal asked for it.
+    /// This signal was received.
     Signal(&'static str),
-    /// The key that unlocked it was pulled out.
+    /// The key that unlocked it was removed.
     KeyRemoved,
     /// The machine goes to sleep.
     Sleep,
@@ -52,7 +52,7 @@ impl Reason {
     }
 }
 
-/// Ends one mount. Shared by all who may have a reason to.
+/// Ends one mount. Shared by the threads that may trigger it.
 pub struct Shutdown {
     volume: Arc<Volume>,
     unmounter: Unmounter,
@@ -71,13 +71,13 @@ impl Shutdown {
         self.unmounter.mountpoint()
     }
 
-    /// Says that the mount is gone: nobody is to be cut off any more.
+    /// Records that the mount is gone, so that the connection need not be aborted.
     pub fn note_served(&self) {
         *self.served.lock() = true;
         self.changed.notify_all();
     }
 
-    /// Takes the mount off its path, unless somebody uses it. True when it is off.
+    /// Detaches the mount unless it is in use. True if it was detached.
     pub fn unmount_if_idle(&self) -> bool {
         match self.unmounter.unmount_if_idle() {
             Ok(()) => true,
@@ -89,9 +89,9 @@ impl Shutdown {
         }
     }
 
-    /// Ends the mount; returns when it is gone, and all that was acknowledged is durable. The volume is left to be closed.
+    /// Ends the mount. On return it is gone, and acknowledged data is durable. The caller closes the volume.
     pub fn end(&self, reason: Reason) {
-        // Outline: 1) what the kernel holds, 2) make durable, 3) detach, 4) wait, 5) cut off.
+        // Outline: 1) flush the kernel's writes, 2) make durable, 3) detach, 4) wait, 5) abort the connection.
         log::info!("{}", reason.words());
         tell_service_manager(&[NotifyState::Stopping]);
         set_service_status(&reason.words());
@@ -102,13 +102,13 @@ impl Shutdown {
             Reason::KeyRemoved | Reason::Sleep => LOCK_GRACE,
         };
         self.flush_kernel(grace / 2);
-        // A lock does not wait until everything lies in the folder: the journal is durable, too.
+        // Locking does not wait for a publish: the journal is durable, too.
         let durable = match reason {
             Reason::Signal(_) => self.volume.publish(),
             Reason::KeyRemoved | Reason::Sleep => self.volume.sync_file(InodeNumber::ROOT),
         };
         match durable {
-            // What another device has done beside this one is said by the volume itself.
+            // The volume has logged these itself.
             Ok(()) | Err(VolumeError::ReadOnly(_) | VolumeError::Forked(_)) => {}
             Err(error) => log::error!("not all is written, the volume's end tries again: {error}"),
         }
@@ -122,13 +122,13 @@ impl Shutdown {
             log::warn!("{process}: cut off");
         }
         if let Err(error) = self.unmounter.abort() {
-            // Where fusectl is not mounted the end of this process does the same.
+            // Without fusectl the connection ends with this process.
             log::info!("the connection cannot be aborted ({error}): it ends with this process");
             self.close_and_exit();
         }
     }
 
-    /// Publishes and ends the process, and with it the connection.
+    /// Publishes, and exits, which ends the connection.
     fn close_and_exit(&self) -> ! {
         let exit = match self.volume.close() {
             Ok(()) => Exit::Done,
@@ -155,7 +155,7 @@ impl Shutdown {
         let (done, waiting) = channel();
         let unmounter = self.unmounter.clone();
         let flush = move || done.send(unmounter.flush_kernel());
-        // On a thread of its own: whoever ends the mount must not wait for a disk that hangs.
+        // On a thread of its own: a hanging disk must not delay the shutdown.
         let started = std::thread::Builder::new().name("flush".to_owned()).spawn(flush);
         match started.map(|_| waiting.recv_timeout(time_limit)) {
             Ok(Ok(Ok(()))) => {}
@@ -165,7 +165,7 @@ impl Shutdown {
     }
 }
 
-/// What has become of changes that could not be published at the end.
+/// Where the changes are that could not be published at the end.
 pub fn where_changes_are(error: &VolumeError) -> &'static str {
     match error {
         VolumeError::NotKept { .. } => {
@@ -175,13 +175,13 @@ pub fn where_changes_are(error: &VolumeError) -> &'static str {
     }
 }
 
-/// Has the service manager wait while there is something to write: as long as this lives.
+/// Extends the timeout of the service manager, until dropped.
 pub struct MoreTime {
     done: Option<std::sync::mpsc::Sender<()>>,
 }
 
 impl MoreTime {
-    /// Begins to ask. Where nobody listens, nothing is done.
+    /// Starts a thread that extends it; without a service manager nothing is done.
     pub fn ask() -> Self {
         if std::env::var_os("NOTIFY_SOCKET").is_none() {
             return Self { done: None };

@@ -1,8 +1,8 @@
 //! Locking before the machine sleeps: logind's `PrepareForSleep`, held up by a delay inhibitor until the keys are gone.
 //!
 //! Relies on `zbus` and on the system bus. logind waits for an inhibitor for a few seconds only (`InhibitDelayMaxSec`, 5 by
-//! default). The order is made for that: what was acknowledged is in the journal first, then the mount is cut off, then
-//! the rest is published; if that takes too long the process ends without, for the next mount publishes it.
+//! default). So acknowledged data goes to the journal first, then the connection is aborted, then the rest is published. If
+//! that takes too long the process exits, and the next mount publishes the rest.
 
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -21,12 +21,12 @@ const OBJECT: &str = "/org/freedesktop/login1";
 const MANAGER: &str = "org.freedesktop.login1.Manager";
 /// How long logind may take for an answer.
 const CALL_TIME_LIMIT: Duration = Duration::from_secs(10);
-/// What is left of logind's patience when this process gives up publishing.
+/// How long before the end of logind's delay this process stops publishing and exits.
 const RESERVE: Duration = Duration::from_secs(1);
-/// logind's patience where it does not say.
+/// logind's delay if it does not report one.
 const USUAL_DELAY: Duration = Duration::from_secs(5);
 
-/// Waits for the machine to go to sleep, and holds it up meanwhile.
+/// Waits for the machine to go to sleep, and delays that until the keys are wiped.
 pub struct SleepWatch {
     signals: SignalIterator<'static>,
     /// logind waits until it is closed: at the end of the process.
@@ -35,12 +35,12 @@ pub struct SleepWatch {
 }
 
 impl SleepWatch {
-    /// Asks logind to be told.
+    /// Registers with logind.
     pub fn connect() -> anyhow::Result<Self> {
-        // On a thread of its own: nothing else bounds the wait for a bus that takes the connection and says nothing.
-        // Shielded, for a PIN may be asked for next.
+        // On a thread of its own, which bounds the wait for a bus that accepts the connection and does not answer.
+        // Shielded from signals: a PIN prompt may follow.
         let (told, answer) = channel();
-        // Nobody listens any more when it took too long.
+        // After the time limit the receiver is gone.
         spawn_shielded("suspend-bus", move || drop(told.send(Self::try_connect())))?;
         let problem = match answer.recv_timeout(CALL_TIME_LIMIT) {
             Ok(Ok(watch)) => return Ok(watch),
@@ -66,7 +66,7 @@ impl SleepWatch {
         Ok(Self { signals, _inhibitor: inhibitor, delay })
     }
 
-    /// Waits for sleep, and locks. Does not return then: the process ends by itself, or before logind's patience does.
+    /// Waits for sleep, and locks. Does not return after that: the process exits before logind's delay is over.
     pub fn wait(mut self, shutdown: &Shutdown) {
         let goes_to_sleep = |signal: zbus::Message| signal.body().deserialize::<bool>().unwrap_or(false);
         if self.signals.by_ref().any(goes_to_sleep) {

@@ -1,8 +1,8 @@
-//! Tells the user of a mounted vault what no program would: publishing has failed for long, or nothing can be written.
+//! Tells the user of a mounted vault that publishing fails for a long time, or that the vault has become read-only.
 //!
-//! Programs go on as if all were well while the vault folder is full or gone: the journal takes the changes. So a thread
-//! looks at the volume now and then, and says it once for each time that it begins: in the log, in the service's status,
-//! and as a desktop notification.
+//! Programs see no error while the vault folder is full or gone: the journal takes the changes. So a thread checks the
+//! volume periodically and reports each failure once: in the log, in the status of the service, and as a desktop
+//! notification.
 
 use std::path::Path;
 use std::sync::{Arc, Weak};
@@ -16,10 +16,10 @@ use crate::volume::{Trouble, Volume};
 
 /// How long publishing may fail before the user is told, unless the options say it.
 pub const PATIENCE: Duration = Duration::from_secs(600);
-/// The longest time between two looks.
+/// The longest time between two checks.
 const INTERVAL_MAX: Duration = Duration::from_secs(10);
 
-/// Begins to watch; ends with the volume. `knows_read_only`: the user was told that nothing can be written, or wants it so.
+/// Starts the thread, which ends with the volume. `knows_read_only`: the user asked for read-only, or was told.
 pub fn watch(
     volume: &Arc<Volume>,
     mountpoint: &Path,
@@ -58,14 +58,14 @@ fn run(volume: &Weak<Volume>, mountpoint: &Path, mut alarm: Alarm) {
     }
 }
 
-/// What is said.
+/// What the user is told.
 #[derive(Debug, PartialEq, Eq)]
 enum News {
     Begins(Trouble),
     IsOver,
 }
 
-/// What was seen and said so far.
+/// The failures seen and reported so far.
 #[derive(Debug, Default)]
 struct Alarm {
     patience: Duration,

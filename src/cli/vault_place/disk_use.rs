@@ -1,11 +1,11 @@
-//! What lies in a folder, and how much room its disk has.
+//! Bytes in a folder, and free space of its disk.
 
 use std::path::{Path, PathBuf};
 
 use crate::store::Space;
 use crate::volume::reserve_bytes;
 
-/// Names and paths in a folder; none where it cannot be read.
+/// Names and paths in a folder; none if it cannot be read.
 pub fn entries(folder: &Path) -> Vec<(String, PathBuf)> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path())).collect()
@@ -21,12 +21,12 @@ pub fn bytes_below(folder: &Path) -> u64 {
     entries(folder).into_iter().map(size).sum()
 }
 
-/// Room for us on the disk that this folder lies on, or would lie on.
+/// Bytes that this user may still write on the disk of a folder, which need not exist yet.
 pub fn free_bytes(folder: &Path) -> Option<u64> {
     space(folder).map(|space| space.free_bytes)
 }
 
-/// Whether so little is free there that a daemon takes no more changes.
+/// Whether so little space is free that a daemon accepts no more changes.
 pub fn is_full(folder: &Path) -> bool {
     space(folder).is_some_and(|space| space.free_bytes <= reserve_bytes(&space))
 }

@@ -1,8 +1,8 @@
-//! Where else a mount can be seen that was taken off its path: a bind mount, or the mount namespace of other processes.
+//! Other mounts of a filesystem that was unmounted at its path: bind mounts, and mounts in other mount namespaces.
 //!
-//! A filesystem lives until its last mount is gone, and a namespace that was made while it was mounted (a container, a
-//! sandbox, a service) has a mount of its own. Relies on `/proc/PID/mountinfo`, where a user sees his own processes only,
-//! and on fusectl, which tells of a connection whoever holds it.
+//! A filesystem exists until its last mount is gone, and a namespace that was created while it was mounted (a container, a
+//! sandbox, a service) has a mount of its own. Reads `/proc/PID/mountinfo`, which shows a user only their own processes,
+//! and fusectl, which shows every connection.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 use crate::mount::mount_table::{self, MountEntry};
 use crate::cli::messages::output::shell_word;
 
-/// A place where a mount can be seen.
+/// One mount of a filesystem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// The path there.
+    /// Its path, in its mount namespace.
     pub path: PathBuf,
-    /// A process in whose mount namespace it is, and the name of that process; `None` for the namespace of this one.
+    /// Id and name of a process in its mount namespace; `None` for the namespace of this process.
     pub process: Option<(u32, String)>,
 }
 
@@ -31,7 +31,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// All places where the filesystem with this device number (`major:minor`) can be seen; of each namespace one process.
+/// All mounts of the filesystem with this device number (`major:minor`), with one process for each namespace.
 pub fn places(device: &str) -> Vec<Place> {
     let here = mount_table::read().unwrap_or_default();
     let mut places: Vec<Place> = on_device(here, device).map(|path| Place { path, process: None }).collect();
@@ -49,13 +49,13 @@ pub fn places(device: &str) -> Vec<Place> {
     places
 }
 
-/// Whether the kernel still has the filesystem. False also where that cannot be seen.
+/// Whether the kernel still has the FUSE connection. False also if fusectl is not mounted.
 pub fn is_connected(device: &str) -> bool {
     let minor = device.split(':').next_back().unwrap_or_default();
     !minor.is_empty() && Path::new("/sys/fs/fuse/connections").join(minor).exists()
 }
 
-/// What to do about a vault that is in use at a mount point, which may have been taken off there.
+/// What to do about a vault that is in use at a mount point, where it may be unmounted already.
 pub fn how_to_unmount(mountpoint: &Path) -> String {
     let (show, word) = (mountpoint.display(), shell_word(mountpoint));
     let table = mount_table::read().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Which mount a person means who names a place: the mount point, a place in the mount, or the vault folder by mistake.
+//! The mount that a path means: a mount point, a path in the mount, or by mistake the vault folder.
 
 use std::path::{Path, PathBuf};
 
@@ -13,16 +13,16 @@ use crate::cli::messages::output::shell_word;
 
 const LIST: &str = "`passkeyfs status` lists the vaults that are mounted, and where.";
 
-/// What may stand for a mount.
+/// Which paths are accepted for a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Names {
-    /// The mount point alone.
+    /// Only the mount point.
     MountPoint,
-    /// Any place in it.
+    /// Any path in it.
     AnyPlace,
 }
 
-/// The mount point that is meant. `command` is what is to be done with it, for the advice where another place was named.
+/// The mount point for a path. `command` is the command that the advice suggests if another path is needed.
 pub fn find(given: &Path, names: Names, command: &str) -> anyhow::Result<PathBuf> {
     let table = mount_table::read().context("cannot read the list of mounts")?;
     let failed = |what: String, next: String| Err(failure(Exit::Failed, what, next));
@@ -62,7 +62,7 @@ pub fn find(given: &Path, names: Names, command: &str) -> anyhow::Result<PathBuf
     }
 }
 
-/// A place in the mount of a user who lets nobody else in: the table of mounts is all there is to go by.
+/// A path in the mount of another user, which only the table of mounts can identify.
 fn unresolved(given: &Path, table: &[MountEntry]) -> Option<PathBuf> {
     let path = std::path::absolute(given).ok()?;
     mount_table::containing(table, &path).filter(|entry| entry.is_passkeyfs).map(|_| path)
@@ -72,7 +72,7 @@ fn unresolved(given: &Path, table: &[MountEntry]) -> Option<PathBuf> {
 fn mounted_from(table: &[MountEntry], folder: &Path) -> Option<PathBuf> {
     let mut vaults = table.iter().rev().filter(|entry| entry.is_passkeyfs);
     let named = vaults.find(|entry| Path::new(&entry.source) == folder).map(|entry| entry.mountpoint.clone());
-    // `fsname=` shows something else than the folder.
+    // With `fsname=` the source is not the folder.
     named.or_else(|| {
         let place = VaultPlace::find(folder).ok()?;
         state_folder::holder_of(&place.state)??.mountpoint

@@ -1,5 +1,5 @@
-//! What must not lie in the vault folder: the local state, the key, files that are being written. The sync client would
-//! carry them to the cloud, and whoever runs that could read them or bring old ones back.
+//! Refuses local state, software keys and staging in the vault folder. The sync client would upload them, and the cloud
+//! provider could read them or restore old versions.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use crate::cli::messages::exit::Exit;
 use crate::cli::messages::failure::failure;
 use crate::unlock::AuthenticatorChoice;
 
-/// Refuses a software authenticator in the vault folder, from where the sync client would carry it along.
+/// Refuses a software authenticator in the vault folder, where the sync client would upload it.
 pub fn refuse_key_in_vault(file: &Path, vault: &Path) -> anyhow::Result<()> {
     if !is_inside(file, vault) {
         return Ok(());
@@ -24,7 +24,7 @@ pub fn refuse_key_in_vault(file: &Path, vault: &Path) -> anyhow::Result<()> {
     ))
 }
 
-/// Refuses a local state in the vault folder: it holds what notices an old folder, and would become old with it.
+/// Refuses a local state in the vault folder: it detects a rollback of the folder, and would be rolled back with it.
 pub fn refuse_state_in_vault(state: &Path, vault: &Path) -> anyhow::Result<()> {
     if !is_inside(state, vault) {
         return Ok(());
@@ -37,7 +37,7 @@ pub fn refuse_state_in_vault(state: &Path, vault: &Path) -> anyhow::Result<()> {
     ))
 }
 
-/// Refuses all that a mount uses and that lies in the vault folder.
+/// Refuses local state, software authenticator and staging of a mount if any of them lies in the vault folder.
 pub fn refuse_in_vault(place: &VaultPlace, authenticator: &str, staging: Option<&Path>) -> anyhow::Result<()> {
     refuse_state_in_vault(&place.state, &place.folder)?;
     if let Ok(AuthenticatorChoice::Software(file)) = authenticator.parse() {
@@ -56,7 +56,7 @@ fn is_inside(path: &Path, folder: &Path) -> bool {
     resolve_existing(path).is_some_and(|path| path.starts_with(folder))
 }
 
-/// The path without links as far as it exists, with the rest as it is given.
+/// Resolves the part of the path that exists, and appends the rest as given.
 fn resolve_existing(path: &Path) -> Option<PathBuf> {
     let path = std::path::absolute(path).ok()?;
     let mut rest = Vec::new();

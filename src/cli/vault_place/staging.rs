@@ -1,16 +1,16 @@
-//! `-o staging=DIR`: another place for files that are being written.
+//! `-o staging=DIR`: another folder for unfinished files.
 //!
-//! The state folder's `staging` is a folder, or a link to one in DIR. Unfinished files that the journal points to lie
-//! there until the next mount has read them, so the choice outlives the mount, and changes only while staging is empty:
+//! The state folder's `staging` is a folder, or a link to one in DIR. Unfinished files that the journal refers to stay
+//! there until the next mount has read them. So the choice outlives the mount, and changes only while staging is empty:
 //!
 //! ```text
 //! <state>/staging/                               without the option
 //! <state>/staging -> DIR/passkeyfs-<vault id>    with it
 //! ```
 //!
-//! What is fsynced may lie there and nowhere else. So that nobody else can remove or exchange it, the folder must be this
-//! user's and writable by nobody else, and so must DIR and the folders above it, unless their sticky bit keeps others from
-//! renaming what is not theirs (as in `/tmp`).
+//! Fsynced data may be in these files only. So that no other user can remove or replace them, the folder must belong to
+//! this user and be writable by no other, and so must DIR and the folders above it; a sticky bit (as of `/tmp`), which
+//! prevents others from renaming files, also suffices there.
 
 use std::fs::{DirBuilder, Metadata};
 use std::io;
@@ -26,13 +26,13 @@ use crate::cli::messages::failure::failure;
 const OTHERS_WRITE: u32 = 0o022;
 const STICKY: u32 = 0o1000;
 
-/// Has the vault whose state folder this is stage its files in `wanted`, or without it in the state folder itself.
-/// Called with the state locked. Where files wait in the present place it stays for this time, and that is logged.
+/// Sets the staging folder of the vault with this state folder: in `wanted`, or without it in the state folder.
+/// Called with the state locked. While files are left in the present folder it does not change, which is logged.
 pub fn place(state: &Path, wanted: Option<&Path>) -> anyhow::Result<()> {
     let link = state.join("staging");
     let present = link.read_link().ok();
     let wanted = wanted.map(|folder| folder_of(folder, state)).transpose()?;
-    // Also the one that a mount before this one has chosen.
+    // The present one was chosen by an earlier mount and is checked again.
     for folder in present.iter().chain(&wanted) {
         refuse_shared(folder)?;
     }
@@ -61,19 +61,19 @@ pub fn place(state: &Path, wanted: Option<&Path>) -> anyhow::Result<()> {
         Ok(())
     };
     changed().with_context(|| format!("cannot set the staging folder {}", link.display()))?;
-    // Somebody may have been faster in making it.
+    // Another user may have created it first.
     wanted.as_deref().map_or(Ok(()), refuse_shared)
 }
 
-/// An error that says why a folder is not used for staging.
+/// The error for a folder that is not used for staging.
 pub fn refused(folder: &Path, problem: &str) -> anyhow::Error {
     let what = format!("{} is not used for staging: it {problem}", folder.display());
     let next = "Give `-o staging=` a folder of your own that nobody else may write to, or leave the option out.";
     failure(Exit::Failed, what, next)
 }
 
-/// Refuses a folder that somebody else could remove files from, or put another in the place of. One that is not there yet is
-/// judged by the folders above it.
+/// Refuses a folder whose files another user could remove, or that another user could replace. For one that does not exist
+/// yet only the folders above it are checked.
 fn refuse_shared(folder: &Path) -> anyhow::Result<()> {
     let user = nix::unistd::geteuid().as_raw();
     match folder.symlink_metadata() {
@@ -92,7 +92,7 @@ fn refuse_shared(folder: &Path) -> anyhow::Result<()> {
     };
     for above in folder.ancestors().skip(1) {
         let metadata = match above.metadata() {
-            // The disk that it was on is not here: there is nothing to lose.
+            // Its disk is not mounted: no files can be lost.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             other => other.with_context(|| format!("cannot look at {}", above.display()))?,
         };
@@ -110,7 +110,7 @@ fn folder_of(folder: &Path, state: &Path) -> anyhow::Result<PathBuf> {
     Ok(folder.join(format!("passkeyfs-{vault}")))
 }
 
-/// Files in the folder; one that is not there has none.
+/// The number of files in the folder; 0 if it does not exist.
 fn count(folder: &Path) -> io::Result<usize> {
     match std::fs::read_dir(folder) {
         Ok(entries) => Ok(entries.count()),

@@ -1,14 +1,14 @@
-//! Where this device keeps its own state of a vault, and the lock that lets one process write at a time.
+//! The local state folder of a vault, and the lock by which one process at a time may write.
 //!
 //! ```text
 //! $XDG_STATE_HOME/passkeyfs/<vault id>/          mode 0700; never synced
 //!     lock                                       flock'ed by the process that has the vault open for writing:
-//!                                                "<pid>\n<mount point, raw bytes>\n"; empty when nobody has. The mount
-//!                                                point is there once something is mounted.
+//!                                                "<pid>\n<mount point, raw bytes>\n"; empty without a holder. The mount point
+//!                                                is empty until the vault is mounted.
 //! ```
 //!
-//! The kernel drops the lock with its holder, so a crash leaves none behind: what the file says counts only while it is
-//! locked. The lock is per device; that two devices write at once is allowed, and none of its business.
+//! The kernel releases the lock when its holder ends, also after a crash: the text counts only while the file is locked.
+//! The lock is per device; several devices may write at the same time.
 
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
@@ -42,7 +42,7 @@ pub enum StateError {
     /// Another process has the vault open for writing.
     #[error("the vault is in use already{}", describe_holder(holder.as_ref()))]
     InUse {
-        /// Who, as far as it says so itself.
+        /// The process, as the lock file names it.
         holder: Option<LockHolder>,
     },
 }
@@ -52,9 +52,9 @@ pub enum StateError {
 pub struct LockHolder {
     /// Its process id.
     pub pid: u32,
-    /// Where it has mounted the vault; `None` for a command that works on the vault without, or has not mounted it yet.
+    /// Where it has mounted the vault; `None` for a command that does not mount, or has not mounted yet.
     pub mountpoint: Option<PathBuf>,
-    /// Whose file says so: nobody else may have written it, wherever the folder leads.
+    /// The owner of the lock file, who is the only user that can have written it.
     pub owner: u32,
 }
 
@@ -94,8 +94,8 @@ pub fn known_vaults() -> Vec<VaultId> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// Makes the folder if need be, for its user alone, and gives it to nobody else if it was there. What root makes in a home
-/// is that home's owner's.
+/// Creates the folder if it does not exist, with mode 0700, and sets that mode on an existing one. A folder that root
+/// creates in the home of a user gets that user as owner.
 pub fn create(folder: &Path) -> Result<(), StateError> {
     let failed = |action, source| StateError::Io { action, path: folder.to_owned(), source };
     let missing: Vec<&Path> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
@@ -107,15 +107,15 @@ pub fn create(folder: &Path) -> Result<(), StateError> {
             _ => {}
         }
     }
-    // A link in its place is not followed: root may be at work in another user's folder.
+    // No link is followed: root may run this in a folder of another user.
     let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
     let made = OpenOptions::new().read(true).custom_flags(flags).open(folder);
     made.and_then(|made| made.set_permissions(Permissions::from_mode(0o700)))
         .map_err(|source| failed("set the mode of", source))
 }
 
-/// What tells a state folder from a copy of it on another machine, or elsewhere on this one: a hash of the machine id,
-/// and the folder's inode number.
+/// Identifies a state folder, so that a copy of it on this or another machine is recognised: a hash of the machine id, and
+/// the inode number of the folder.
 pub fn identity(state: &Path) -> String {
     let machine = std::fs::read("/etc/machine-id").unwrap_or_default();
     let hash = crate::crypto::hash(&[b"passkeyfs state of machine ", machine.as_slice()].concat());
@@ -124,7 +124,7 @@ pub fn identity(state: &Path) -> String {
     format!("{machine}-{inode}")
 }
 
-/// The right to write to a vault from this device; given back when dropped, or with the process.
+/// The right to write to a vault from this device; released when dropped, or when the process ends.
 #[derive(Debug)]
 pub struct StateLock {
     file: File,
@@ -132,13 +132,15 @@ pub struct StateLock {
 }
 
 impl StateLock {
-    /// Takes the lock in an existing state folder, and writes into it who has it.
-    /// Answers [`StateError::InUse`] when another process holds it.
+    /// Takes the lock in an existing state folder, and writes the id of this process into it.
+    ///
+    /// # Errors
+    /// [`StateError::InUse`] if another process holds it.
     pub fn take(folder: &Path) -> Result<Self, StateError> {
         let path = folder.join("lock");
         let failed = |action, source| StateError::Io { action, path: path.clone(), source };
         let mut file = open_lock(&path).map_err(|source| failed("open", source))?;
-        // A look by `holder_of` holds the lock for an instant: hence several tries, not one.
+        // `holder_of` holds the lock for an instant: hence several tries.
         for tries_left in (0..10).rev() {
             match file.try_lock() {
                 Ok(()) => break,
@@ -154,19 +156,19 @@ impl StateLock {
         Ok(lock)
     }
 
-    /// Says where the vault is mounted now.
+    /// Records where the vault is mounted.
     pub fn name_mountpoint(&self, mountpoint: &Path) -> Result<(), StateError> {
         self.write(Some(mountpoint))
     }
 
-    /// Says that it is mounted nowhere any more.
+    /// Records that the vault is no longer mounted.
     pub fn forget_mountpoint(&self) -> Result<(), StateError> {
         self.write(None)
     }
 
     fn write(&self, mountpoint: Option<&Path>) -> Result<(), StateError> {
         let failed = |source| StateError::Io { action: "write", path: self.path.clone(), source };
-        // Cut off only then, so that whoever looks finds the old text or the new one.
+        // Truncated after the write, so that a reader finds the old text or the new one.
         let text = holder_text(mountpoint);
         let written = self.file.write_all_at(&text, 0).and_then(|()| self.file.set_len(text.len() as u64));
         written.map_err(failed)
@@ -175,12 +177,12 @@ impl StateLock {
 
 impl Drop for StateLock {
     fn drop(&mut self) {
-        // Only for readers that look at the file by hand: without the lock its text means nothing.
+        // For people who read the file: without the lock its text means nothing.
         let _ = self.file.set_len(0);
     }
 }
 
-/// Who has the vault of this state folder open for writing now. `None`: nobody. `Some(None)`: someone who did not say.
+/// The process that has the vault of this state folder open for writing. `None`: no process. `Some(None)`: an unknown one.
 pub fn holder_of(folder: &Path) -> Option<Option<LockHolder>> {
     let mut file = File::open(folder.join("lock")).ok()?;
     match file.try_lock_shared() {
@@ -189,7 +191,7 @@ pub fn holder_of(folder: &Path) -> Option<Option<LockHolder>> {
     }
 }
 
-/// The process that says it has a vault mounted there: for when it cannot be asked itself.
+/// The process that has a vault mounted there according to its lock file, for use when the daemon does not answer.
 pub fn holder_at(mountpoint: &Path) -> Option<LockHolder> {
     state_at(mountpoint).map(|(_, holder)| holder)
 }

@@ -1,4 +1,4 @@
-//! A vault folder together with this device's state of it: found, locked, unlocked. What most commands begin with.
+//! A vault folder with its local state: found, locked, unlocked, opened. Most commands begin with this.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -34,18 +34,18 @@ pub struct VaultPlace {
     pub folder: PathBuf,
     /// This device's state of it; may not exist yet.
     pub state: PathBuf,
-    /// What `vault.json` says; not proved before the vault is unlocked.
+    /// The content of `vault.json`; not authenticated before the vault is unlocked.
     pub file: VaultFile,
     /// Both folders as a store.
     pub store: Arc<LocalStore>,
 }
 
 impl VaultPlace {
-    /// Reads what lies open in the folder. Needs no key and changes nothing.
+    /// Reads the unencrypted parts of the folder. Needs no key and changes nothing.
     ///
-    /// The state's place hangs on the vault's id. If the folder has segments of devices that this device has seen in a vault,
-    /// or of such a vault by their headers, it is that vault, whatever `vault.json` says or is; of several, the one that
-    /// `vault.json` names.
+    /// The path of the state contains the vault's id. A vault that this device knows is recognised by the devices that write
+    /// in the folder, or by the headers of its segments, even if `vault.json` is missing or belongs to another vault. If there
+    /// are several, the one that `vault.json` names is taken.
     pub fn find(folder: &Path) -> anyhow::Result<Self> {
         let folder = existing_folder(folder)?;
         let alone = LocalStore::new(folder.clone(), PathBuf::from("/nonexistent"));
@@ -75,8 +75,8 @@ impl VaultPlace {
         Ok(Self { folder, state, file, store })
     }
 
-    /// The vaults that this device knows and of which a device that it has seen writes in the folder. Files that somebody adds
-    /// do not hide these.
+    /// The vaults that this device knows and of which a known device writes in the folder. Files that an attacker adds do not
+    /// hide these.
     fn known_by_devices(folder: &Path) -> BTreeSet<VaultId> {
         let is_here = |vault: &VaultId| {
             let Ok((_, store)) = Self::parts(folder, *vault) else { return false };
@@ -94,7 +94,7 @@ impl VaultPlace {
         Ok((state, store))
     }
 
-    /// Takes the right to write to the vault from this device, making the state folder if need be.
+    /// Locks the vault for writing on this device. Creates the state folder if it does not exist.
     pub fn lock(&self) -> anyhow::Result<StateLock> {
         state_folder::create(&self.state)?;
         Ok(StateLock::take(&self.state)?)
@@ -123,8 +123,8 @@ impl VaultPlace {
         Ok(unlock_vault(&*self.store, &mut authenticators, &*interaction, &KernelRandomness)?)
     }
 
-    /// `vault.json` was another vault's: the slot that opened proved its own copy to be the true one. Which local state
-    /// belongs to the folder hangs on that file, so the command has to begin anew.
+    /// Replaces a `vault.json` of another vault by the copy that the opened slot authenticates. The local state was chosen by
+    /// that file, so the command has to be run again.
     fn put_vault_file_back(&self, unlocked: &UnlockedVault) -> anyhow::Error {
         let path = vault_file_path();
         let store: &dyn Store = &*self.store;
@@ -144,20 +144,20 @@ impl VaultPlace {
         }
     }
 
-    /// Opens the unlocked vault for a command that changes what unlocks it. Nothing runs in the background.
+    /// Opens the unlocked vault for a command that changes its key slots, without background threads.
     pub fn open(&self, unlocked: UnlockedVault, rollback: RollbackArgument) -> anyhow::Result<Arc<Volume>> {
         let accept_rollback = rollback.accept_rollback;
         let options = VolumeOptions { background: false, accept_rollback, ..VolumeOptions::default() };
         Ok(Volume::open(self.environment(), open_keys(unlocked), options)?)
     }
 
-    /// What a volume is opened in.
+    /// The environment of a volume of this vault.
     pub fn environment(&self) -> Environment {
         environment(self.store.clone(), &self.state)
     }
 }
 
-/// The real disk, clock and generator, and what this device is called.
+/// The real disk, clock and randomness, and the name of this device.
 pub fn environment(store: Arc<LocalStore>, state: &Path) -> Environment {
     let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     Environment {
@@ -169,14 +169,14 @@ pub fn environment(store: Arc<LocalStore>, state: &Path) -> Environment {
     }
 }
 
-/// What a volume is opened with.
+/// The keys of an unlocked vault, as a volume takes them.
 pub fn open_keys(unlocked: UnlockedVault) -> OpenKeys {
     let epochs = unlocked.epochs.into_iter().map(|entry| entry.key).collect();
     let slot = Some(UsedSlot { slot: unlocked.slot, public_key: unlocked.slot_public_key });
     OpenKeys { vault: unlocked.vault, epochs, slot }
 }
 
-/// The most bytes of a file with a recovery code that are looked at.
+/// No more bytes than these are read of a file with a recovery code.
 const CODE_FILE_BYTES_MAX: u64 = 4096;
 
 /// Reads the recovery code that a file holds, in one line or several; `-` is standard input.
@@ -184,7 +184,7 @@ fn read_code(file: &Path) -> anyhow::Result<RecoveryCode> {
     let show = file.display();
     let mut bytes = Zeroizing::new(Vec::with_capacity(CODE_FILE_BYTES_MAX as usize));
     let opened = match file == Path::new("-") {
-        // Past the buffer of `std::io::Stdin`, which would keep the code as long as this process lives.
+        // Bypasses the buffer of `std::io::Stdin`, which is never wiped.
         true => std::io::stdin().as_fd().try_clone_to_owned().map(File::from),
         false => File::open(file),
     };
@@ -213,7 +213,7 @@ fn existing_folder(folder: &Path) -> anyhow::Result<PathBuf> {
     if path.is_dir() { Ok(path) } else { Err(not_there(format!("{} is not a folder", folder.display()))) }
 }
 
-/// Names the folder, which the error of the layer below cannot know.
+/// Adds the folder to the error: the layer below does not know it.
 fn not_a_vault(error: VaultFileError, folder: &Path) -> anyhow::Error {
     let place = folder.display().to_string();
     anyhow::Error::new(UnlockError::from(error)).context(place)

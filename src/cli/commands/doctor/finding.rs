@@ -8,67 +8,67 @@ use serde::Serialize;
 use crate::cli::serving::service_config::home;
 use crate::store::{Clock, SystemClock};
 
-/// How bad it is.
+/// How serious a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Grade {
     /// As it should be.
     Ok,
-    /// Something will not work, or not as well, that may not be wanted.
+    /// Something does not work, or not well, that the user may not need.
     Warning,
-    /// passkeyfs does not work like this.
+    /// passkeyfs does not work.
     Problem,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What was looked at.
+    /// What was checked.
     pub about: &'static str,
-    /// How bad it is.
+    /// How serious a finding is.
     pub grade: Grade,
     /// What was found.
     pub found: String,
-    /// What to do, unless all is well.
+    /// What to do, unless the grade is ok.
     pub next: Option<String>,
 }
 
 impl Finding {
-    /// All is well.
+    /// A finding without a problem.
     pub fn ok(about: &'static str, found: impl Into<String>) -> Self {
         Self { about, grade: Grade::Ok, found: found.into(), next: None }
     }
 
-    /// Something may be amiss.
+    /// A finding that may be a problem.
     pub fn warning(about: &'static str, found: impl Into<String>, next: impl Into<String>) -> Self {
         Self { about, grade: Grade::Warning, found: found.into(), next: Some(next.into()) }
     }
 
-    /// It does not work like this.
+    /// A finding that is a problem.
     pub fn problem(about: &'static str, found: impl Into<String>, next: impl Into<String>) -> Self {
         Self { about, grade: Grade::Problem, found: found.into(), next: Some(next.into()) }
     }
 }
 
-/// The machine, or a folder that plays one in a test.
+/// The machine, or in tests a folder that stands for one.
 #[derive(Debug, Clone)]
 pub struct Machine {
     /// `/`
     pub root: PathBuf,
-    /// Whether this is root, who needs neither helper nor rules.
+    /// Whether the user is root, who needs neither helper nor udev rules.
     pub is_root: bool,
     /// The user's home.
     pub home: Option<PathBuf>,
 }
 
 impl Machine {
-    /// The one that this runs on.
+    /// The machine that this runs on.
     pub fn this() -> Self {
         let is_root = nix::unistd::geteuid().is_root();
         Self { root: PathBuf::from("/"), is_root, home: home() }
     }
 
-    /// Where an absolute path lies.
+    /// The path below `root` for an absolute path.
     pub fn path(&self, absolute: &str) -> PathBuf {
         self.root.join(absolute.trim_start_matches('/'))
     }

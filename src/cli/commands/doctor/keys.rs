@@ -1,7 +1,7 @@
-//! What the doctor finds of security keys: which are attached, whether this user may use them, and what they can do.
+//! Checks of security keys: which are attached, whether this user may use them, and whether they are suitable.
 //!
-//! A FIDO key is known by its report descriptor (usage page 0xF1D0), which sysfs shows to everybody: so one that may not be
-//! opened is found, too.
+//! A FIDO key is recognised by its report descriptor (usage page 0xF1D0), which every user may read in sysfs: so a key that
+//! this user may not open is found, too.
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ const FIDO_USAGE_PAGE: [u8; 3] = [0x06, 0xd0, 0xf1];
 /// A device node that may be a key.
 struct Device {
     node: PathBuf,
-    /// What it calls itself.
+    /// Its own name.
     name: String,
 }
 
@@ -57,7 +57,7 @@ fn device_name(folder: &Path) -> Option<String> {
     text.lines().find_map(|line| line.strip_prefix("HID_NAME=")).map(plain)
 }
 
-/// The problem, if this user may not use the device.
+/// The finding, if this user cannot open the device.
 fn access(device: &Device) -> Option<Finding> {
     let error = OpenOptions::new().read(true).write(true).open(&device.node).err()?;
     let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
@@ -74,9 +74,9 @@ fn access(device: &Device) -> Option<Finding> {
     Some(Finding::problem(ABOUT, found, next))
 }
 
-/// What the key says of itself, without a touch.
+/// What the key supports, as it reports without a touch.
 fn abilities(device: &Device) -> Vec<Finding> {
-    // A device that is named asks nothing to be opened.
+    // Opening a named device asks the user nothing.
     let choice = AuthenticatorChoice::Hid(device.node.clone());
     match open_authenticators(&choice, Purpose::Unlock, &*user_interaction()) {
         Ok(authenticators) => authenticators.iter().map(|one| judge(&one.describe())).collect(),

@@ -1,4 +1,4 @@
-//! What the doctor finds on the machine: FUSE, its helper, what is installed, the clock, the local state.
+//! Checks of the machine: FUSE, its helper, what is installed, the clock, the local state.
 
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
@@ -14,7 +14,7 @@ use crate::mount::{ALLOWED_PLACES, HELPER_PROFILE, helper_is_confined};
 
 /// A clock before this version was written is wrong: 2026-01-01.
 const SECONDS_MIN: i64 = 1_767_225_600;
-/// With less room a journal may not fit.
+/// With less free space a journal may not fit.
 const FREE_BYTES_MIN: u64 = 1 << 30;
 
 /// All findings about the machine.

@@ -1,8 +1,8 @@
-//! `passkeyfs doctor`: what on this machine, and in a vault's folder, would keep passkeyfs from working.
+//! `passkeyfs doctor`: runs all checks of the machine, the keys and a vault folder, and prints the findings.
 //!
 //! One finding is one small function: of the machine in `machine.rs`, of the keys in `keys.rs`, of a vault folder in
-//! `vault.rs`. Nothing is changed, no PIN is asked for, no key has to be touched. Exit code 1 when there is
-//! a problem; a warning is something that may be wanted so.
+//! `vault.rs`. Nothing is changed, no PIN is asked for, no key has to be touched. Exit code 1 if
+//! there is a problem; a warning may be intended.
 
 use std::fmt::Write;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What the doctor finds in a vault's folder: its keys, its room, and what the sync client does to it.
+//! Checks of a vault folder: its slots, its free space, and what the sync client does to it.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -11,20 +11,20 @@ use crate::cli::vault_place::disk_use::{entries, free_bytes};
 use crate::cli::vault_place::vault::VaultPlace;
 use crate::unlock::list_slots;
 
-/// With less room than this a publish may not fit.
+/// With less free space a publish may not fit.
 const FREE_BYTES_MIN: u64 = 1 << 30;
 /// How far another device's clock may be ahead.
 const SKEW_SECONDS: i64 = 600;
-/// Files in which sync clients are told what not to carry, in the folder or above it.
+/// Files with ignore rules of sync clients, in the folder or above it.
 const IGNORE_FILES: [&str; 4] = [".stignore", ".dropboxignore", ".sync-exclude.lst", ".megaignore"];
-/// What clients call the copies that they make of files which changed in two places.
+/// Parts of the names that sync clients give to conflicted copies.
 const CONFLICT_MARKS: [&str; 4] = [".sync-conflict-", "conflicted copy", "(conflict", "_conf("];
-/// Where Nextcloud's client has its settings, below a user's home.
+/// Settings files of Nextcloud's client, below a user's home.
 const NEXTCLOUD_SETTINGS: [&str; 2] = [
     ".config/Nextcloud/nextcloud.cfg",
     ".var/app/com.nextcloud.desktopclient.nextcloud/config/Nextcloud/nextcloud.cfg",
 ];
-/// Its limit for new folders where the settings name none.
+/// Its default limit for new folders.
 const NEXTCLOUD_LIMIT_MB: &str = "500";
 /// Paths of each kind of file in a vault.
 const SAMPLES: [&str; 5] = [
@@ -100,7 +100,7 @@ fn space(folder: &Path) -> Finding {
 }
 
 fn state_apart(folder: &Path, state: &Path) -> Finding {
-    // A folder that Syncthing carries has this mark in it.
+    // Syncthing marks the folders that it syncs with this file.
     let synced_root = folder.ancestors().find(|folder| folder.join(".stfolder").exists()).unwrap_or(folder);
     if state.starts_with(synced_root) {
         return Finding::problem(
@@ -182,8 +182,8 @@ fn ignore_rules(folder: &Path, home: Option<&Path>) -> Finding {
     Finding::ok("ignore rules", "no rule keeps the vault's files from being synced")
 }
 
-/// Nextcloud asks its user before it brings a new folder of more than a limit, and what it has not asked yet is not there.
-/// `None` where Nextcloud does not carry the folder.
+/// Nextcloud downloads a new folder above a size limit only after its user has agreed; until then the folder is missing.
+/// `None` if Nextcloud does not sync the folder.
 fn big_folders(folder: &Path, home: &Path) -> Option<Finding> {
     let (file, settings) = NEXTCLOUD_SETTINGS
         .iter()
@@ -210,8 +210,8 @@ fn big_folders(folder: &Path, home: &Path) -> Option<Finding> {
     ))
 }
 
-/// Whether a line of a client's rules says to leave out `path`, or a folder that holds it. The forms that clients have in
-/// common: a name or a path with `*` and `?`, anywhere or (with `/` in front) from the top.
+/// Whether a line of ignore rules matches `path` or a folder above it. Understands what the clients have in common: a name
+/// or a path with `*` and `?`, anywhere or (with `/` in front) from the top.
 fn is_ignored(line: &str, path: &str) -> bool {
     let mut pattern = line.trim();
     while let Some(rest) = ["(?i)", "(?d)", "-:", "]"].iter().find_map(|prefix| pattern.strip_prefix(prefix)) {
@@ -223,12 +223,12 @@ fn is_ignored(line: &str, path: &str) -> bool {
     let from_top = pattern.starts_with('/');
     let pattern = pattern.trim_matches('/');
     let parts: Vec<&str> = path.split('/').collect();
-    // Each folder on the way, and the file; from the top, or from any folder on the way.
+    // Tries each folder of the path and the file, from the top or from any folder.
     let starts = if from_top { 0..1 } else { 0..parts.len() };
     starts.into_iter().any(|start| (start + 1..=parts.len()).any(|end| matches(pattern, &parts[start..end].join("/"))))
 }
 
-/// `*` stands for anything within a name, `**` for anything, `?` for one character.
+/// `*` matches any characters within a name, `**` any characters, `?` one character.
 fn matches(pattern: &str, text: &str) -> bool {
     let Some(first) = pattern.chars().next() else { return text.is_empty() };
     let rest = &pattern[first.len_utf8()..];

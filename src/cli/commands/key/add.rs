@@ -36,7 +36,7 @@ pub fn add(arguments: &KeyAddArguments) -> anyhow::Result<Exit> {
         AuthenticatorChoice::AnyHid | AuthenticatorChoice::Hid(_) => {}
     }
     let enrolled = unlock_and_enroll(arguments, &place, &choice);
-    // A new software authenticator that is enrolled nowhere would only be in the way.
+    // A new software authenticator without a slot is removed.
     let enrolled = enrolled.inspect_err(|_| made_file.iter().for_each(|file| remove_made(file)));
     let NewKey { opened, slot, hardware } = enrolled?;
     let id = slot.slot;
@@ -46,7 +46,7 @@ pub fn add(arguments: &KeyAddArguments) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// A key that was enrolled in a vault that does not know it yet.
+/// An enrolled key whose slot the vault does not have yet.
 struct NewKey {
     opened: Opened,
     slot: SlotRecord,
@@ -69,7 +69,7 @@ fn unlock_and_enroll(
     Ok(NewKey { opened, slot, hardware })
 }
 
-/// Who has one port for keys unlocks with one and enrols the other.
+/// Waits until the user has exchanged the key that unlocks for the key to be enrolled.
 fn wait_for_other_key() -> anyhow::Result<()> {
     if std::io::stdin().is_terminal() {
         ask_on_terminal("Plug in the key to be added, and leave only that one; then press Enter", ANSWER_TIME_LIMIT)

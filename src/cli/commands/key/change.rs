@@ -1,8 +1,8 @@
-//! `passkeyfs key add`, `key remove` and `key rotate`: what unlocks a vault is changed.
+//! Changes the key slots of a vault: for `key add`, `key remove`, `key rotate` and `recovery create`.
 //!
-//! Each unlocks with a key first, and makes one commit. While the vault is mounted the daemon makes it, for it alone may
-//! write; the command proves to it that it has unlocked the vault itself. Which slots there are the open vault says, and
-//! never the folder, where whoever runs the cloud can exchange names and labels.
+//! Each unlocks with a key first, and makes one commit. While the vault is mounted only its daemon may write: the command
+//! asks it for the change, and proves that it has unlocked the vault. The list of slots comes from the opened vault, not
+//! from the folder, where the cloud provider could exchange names and labels.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,11 +24,11 @@ use crate::volume::{KeyChange, KeyChanged, OpenError, ReadOnlyCause, SlotError, 
 const GO_ON_WITHOUT: &str = "Let the sync client bring what is missing, then try again. To change the keys of what is here, and give up what \
                              is missing, add --accept-rollback.";
 
-/// A vault that was unlocked to change what unlocks it.
+/// A vault that was unlocked to change its key slots.
 pub struct Opened {
-    /// Its proved `vault.json`.
+    /// Its authenticated `vault.json`.
     pub vault: VaultFile,
-    /// The epoch that is written in: what a new slot is made with.
+    /// The current epoch and its vault key, which a new slot gets.
     pub epoch: EpochKeyEntry,
     /// The slots that are valid now.
     pub slots: Vec<ValidSlot>,
@@ -37,19 +37,19 @@ pub struct Opened {
     way: Way,
 }
 
-/// Who writes.
+/// Which process writes the change.
 enum Way {
     /// This command.
     Alone { volume: Arc<Volume>, _lock: StateLock },
-    /// The daemon that has it mounted; it wants to see that the vault was unlocked, and by whom.
+    /// The daemon that has it mounted. `asker` is the slot that unlocked, which the daemon checks.
     Mounted { mountpoint: PathBuf, asker: UsedSlot },
 }
 
-/// Why a change was not made, as far as is known.
+/// Why a change was not made.
 enum NotChanged {
-    /// It is certain that the vault does not have it, and will not.
+    /// The vault does not have the change, and will not get it.
     Final(anyhow::Error),
-    /// It may have been made, or be made later.
+    /// The vault may have the change, or may get it later.
     Uncertain(anyhow::Error),
 }
 
@@ -64,7 +64,7 @@ impl From<ControlError> for NotChanged {
         match error {
             ControlError::Refused(error) => error.into(),
             ControlError::NotPasskeyfs { .. } | ControlError::NotAllowed { .. } => Self::Final(error.into()),
-            // It may have happened on the way there or on the way back.
+            // The request or the answer may have been lost.
             ControlError::Dead { .. }
             | ControlError::Failed { .. }
             | ControlError::NotPublished { .. }
@@ -77,7 +77,7 @@ impl From<ControlError> for NotChanged {
 }
 
 impl Opened {
-    /// Unlocks and opens a vault. A daemon that has it mounted has accepted a rollback or not, whatever is said here.
+    /// Unlocks and opens a vault. `rollback` has no effect on a vault that is mounted: its daemon has decided that.
     pub fn open(place: &VaultPlace, how: &Unlocking, rollback: RollbackArgument) -> anyhow::Result<Self> {
         let lock = match place.lock() {
             Ok(lock) => Some(lock),
@@ -108,7 +108,7 @@ impl Opened {
         Ok(Self { vault, epoch, slots, used, way: Way::Alone { volume, _lock } })
     }
 
-    /// Refuses at once what the daemon would refuse, before anything is enrolled.
+    /// Refuses what the daemon would refuse, before anything is enrolled.
     fn open_mounted(place: &VaultPlace, how: &Unlocking, mountpoint: PathBuf) -> anyhow::Result<Self> {
         let unlocked = place.unlock(how)?;
         let (slots, current) = request_slots(&mountpoint)?;
@@ -122,8 +122,8 @@ impl Opened {
         Ok(Self { vault: unlocked.vault, epoch, slots, used: slot, way: Way::Mounted { mountpoint, asker } })
     }
 
-    /// Makes a slot valid; published on return. `made` is a file that was made for it, a kit or a software key: it is
-    /// removed where it is certain that the slot will never be valid, and else kept and named.
+    /// Makes a slot valid; published on return. `made` is a kit or software key that was created for it. On failure it is
+    /// removed if the slot will certainly never be valid, and otherwise kept and named in the error.
     pub fn add(self, slot: SlotRecord, made: Option<&Path>) -> anyhow::Result<()> {
         let id = slot.slot;
         self.try_change(&KeyChange::Add(slot)).map(drop).map_err(|not_changed| match not_changed {
@@ -138,7 +138,7 @@ impl Opened {
         })
     }
 
-    /// Makes a change; published on return. Answers which slots do not follow a rotation.
+    /// Makes a change; published on return. Returns the slots that a rotation left out.
     pub fn change(self, change: &KeyChange) -> anyhow::Result<Vec<String>> {
         self.try_change(change).map_err(|not_changed| match not_changed {
             NotChanged::Final(error) | NotChanged::Uncertain(error) => error,
@@ -167,7 +167,7 @@ impl Opened {
 /// Makes a change and closes the volume.
 fn change_alone(volume: &Volume, change: &KeyChange) -> Result<KeyChanged, SlotError> {
     let changed = match volume.change_keys(change) {
-        // Closing publishes what waits for it.
+        // Closing publishes the pending change.
         Err(pending @ SlotError::Pending { .. }) => {
             return volume.close().map(|()| KeyChanged::default()).or(Err(pending));
         }

@@ -1,6 +1,6 @@
 //! `passkeyfs key list`: the key slots of a vault.
 //!
-//! The list is what the slot files say, compared with what the vault said when this device last opened it.
+//! Reads the slot files, and compares them with the slots of the vault when this device last opened it.
 
 use std::fmt::Write;
 
@@ -99,7 +99,7 @@ fn describe(slots: &[SlotReport]) -> String {
     text
 }
 
-/// Text from a file that anyone may have written, without what could steer a terminal.
+/// Replaces control characters in a text from an untrusted file, so that it cannot control the terminal.
 fn harmless(text: &str) -> String {
     text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
 }

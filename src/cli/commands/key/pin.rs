@@ -1,4 +1,4 @@
-//! `passkeyfs key pin`: the PIN of a software authenticator. Those of security keys are set by their makers' programs.
+//! `passkeyfs key pin`: sets the PIN of a software authenticator. Makers' programs set those of security keys.
 
 use crate::cli::messages::exit::Exit;
 use crate::cli::messages::failure::failure;
@@ -7,7 +7,7 @@ use crate::cli::options::args::{DEFAULT_AUTHENTICATOR, KeyPinArguments};
 use crate::cli::process::hardening;
 use crate::unlock::{AuthenticatorChoice, AuthenticatorError, Interaction, SoftwareAuthenticator, user_interaction};
 
-/// Runs the command: asks twice, then sets the PIN. A file that is not there is made.
+/// Runs the command: asks twice, then sets the PIN. Creates the file if it does not exist.
 pub fn run(arguments: &KeyPinArguments) -> anyhow::Result<Exit> {
     let spec = Some(arguments.authenticator.as_str()).filter(|spec| !spec.is_empty()).unwrap_or(DEFAULT_AUTHENTICATOR);
     let AuthenticatorChoice::Software(file) = spec.parse()? else {
@@ -19,7 +19,7 @@ pub fn run(arguments: &KeyPinArguments) -> anyhow::Result<Exit> {
         ));
     };
     if file.symlink_metadata().is_ok() {
-        // Nobody types a PIN for a file that is none.
+        // Checked before a PIN is typed.
         SoftwareAuthenticator::open(&file)?;
     }
     hardening::protect_memory();

@@ -42,7 +42,7 @@ pub fn remove(arguments: &KeyRemoveArguments) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// A slot by id and label, so that whoever removes one sees which it is.
+/// Id and label of a slot.
 fn describe(slot: &ValidSlot) -> String {
     match slot.public.as_ref().and_then(|public| public.label.as_deref()) {
         Some(label) => format!("slot {} ({label})", slot.slot),
@@ -50,7 +50,7 @@ fn describe(slot: &ValidSlot) -> String {
     }
 }
 
-/// What a person may not expect of a removal. That the last slot stays the vault sees to.
+/// A consequence that the user may not expect. The vault itself refuses to remove its last slot.
 fn consequence_of_removal(slots: &[ValidSlot], removed: &ValidSlot, used: SlotId) -> Option<&'static str> {
     let is_key = |slot: &ValidSlot| slot.public.as_ref().is_some_and(|public| public.passkey().is_some());
     let mut left = slots.iter().filter(|slot| slot.slot != removed.slot).peekable();
@@ -61,7 +61,7 @@ fn consequence_of_removal(slots: &[ValidSlot], removed: &ValidSlot, used: SlotId
     (removed.slot == used).then_some("is what has just unlocked the vault: it would unlock it no more")
 }
 
-/// Asks whether a removal is meant; where nobody can be asked it is refused.
+/// Asks for confirmation; without a terminal the removal is refused.
 fn confirm(name: &str, consequence: &str) -> anyhow::Result<()> {
     let refused = |what: String| {
         let next = "Add another key first (`passkeyfs key add VAULT`), or say --yes if that is what you want.";
@@ -98,10 +98,10 @@ fn ask_for_rotation(name: &str) -> anyhow::Result<bool> {
     }
 }
 
-/// How much of an id has to be given: less is typed by mistake, or by chance the beginning of another key's.
+/// Digits of an id that must be given: fewer may match another key by mistake.
 const ID_DIGITS_MIN: usize = 4;
 
-/// The slot with this id, or whose id begins so, or with this label.
+/// The slot with this id, beginning of an id, or label.
 fn find_slot<'a>(slots: &'a [ValidSlot], text: &str) -> anyhow::Result<&'a ValidSlot> {
     let label = |slot: &&ValidSlot| slot.public.as_ref().and_then(|public| public.label.as_deref()) == Some(text);
     let is_id = text.len() >= ID_DIGITS_MIN;

@@ -15,7 +15,7 @@ pub fn test(arguments: &KeyTestArguments) -> anyhow::Result<Exit> {
     test_slot(&place, &arguments.authenticator.unlocking())
 }
 
-/// Unlocks, sees that the vault still has the slot, and says which it is. Mounts nothing and changes nothing.
+/// Unlocks, checks that the vault still has the slot, and prints its id. Mounts nothing and changes nothing.
 pub fn test_slot(place: &VaultPlace, how: &Unlocking) -> anyhow::Result<Exit> {
     let unlocked = place.unlock(how)?;
     let (slot, hardware) = (unlocked.slot, unlocked.hardware);
@@ -31,7 +31,7 @@ pub fn test_slot(place: &VaultPlace, how: &Unlocking) -> anyhow::Result<Exit> {
         Err(CheckError::Open(error @ (OpenError::SlotRemoved { .. } | OpenError::Newer(_)))) => {
             return Err(error.into());
         }
-        // The key is what is tested here: whether the files have arrived is another question.
+        // Only the key is tested: files that have not arrived are not its failure.
         Err(CheckError::Open(error)) => {
             log::warn!(
                 "whether the vault still has slot {slot} cannot be told: {}",

@@ -1,7 +1,7 @@
 //! The printable recovery kit: one HTML page that needs nothing else, with the code as text and as a QR code.
 //!
-//! Promises of the file: mode 0600, never in the vault folder (where the sync client would take it to the cloud), never in
-//! the place of another file, and whole or not there. One that would lie in a folder that is likely synced is warned of.
+//! The file has mode 0600, is never in the vault folder (the sync client would upload it), never replaces another file, and
+//! is complete or absent. A folder that is likely synced causes a warning.
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
@@ -20,11 +20,11 @@ use crate::crypto::{KernelRandomness, Randomness};
 use crate::format::{SlotId, VaultFile, VaultId};
 use crate::unlock::RecoveryCode;
 
-/// What sync clients leave at the head of a folder that they carry.
+/// Files of sync clients at the top of a folder that they sync.
 const SYNC_CLIENT_MARKS: [&str; 6] =
     [".stfolder", ".dropbox", ".dropbox.cache", ".nextcloudsync.log", ".owncloudsync.log", ".insync"];
 
-/// What a kit says.
+/// The content of a kit.
 pub struct Kit<'a> {
     /// The vault that it opens.
     pub vault: VaultId,
@@ -32,7 +32,7 @@ pub struct Kit<'a> {
     pub slot: SlotId,
     /// Where the vault lies now.
     pub folder: &'a Path,
-    /// What the code is called.
+    /// The label of the slot.
     pub label: Option<&'a str>,
     /// The code.
     pub code: &'a RecoveryCode,
@@ -45,7 +45,7 @@ pub struct KitFile {
 }
 
 impl KitFile {
-    /// Looks whether a kit may be written there; writes nothing.
+    /// Checks that a kit may be written there; writes nothing.
     pub fn prepare(file: &Path, vault_folder: &Path) -> anyhow::Result<Self> {
         let show = file.display();
         let absolute = std::path::absolute(file).with_context(|| format!("cannot write the recovery kit to {show}"))?;
@@ -71,7 +71,7 @@ impl KitFile {
         Ok(Self { path })
     }
 
-    /// The folder that it would lie in and that is likely synced, if there is one.
+    /// The folder above it that is likely synced, if there is one.
     pub fn synced_folder(&self, vault_folder: &Path, home: Option<&Path>) -> Option<PathBuf> {
         let marked = |folder: &&Path| SYNC_CLIENT_MARKS.iter().any(|mark| folder.join(mark).exists());
         let beside = || vault_folder.parent().filter(|parent| Some(*parent) != home && parent.parent().is_some());
@@ -79,12 +79,12 @@ impl KitFile {
         self.path.starts_with(synced).then(|| synced.to_owned())
     }
 
-    /// Where it lies.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Writes the kit: whole and durable on return, or not there.
+    /// Writes the kit: complete and durable on return; absent after an error.
     pub fn write(&self, kit: &Kit<'_>) -> anyhow::Result<()> {
         let page = page(kit);
         let staged = self.path.with_file_name(format!(".passkeyfs-kit-{:016x}.tmp", KernelRandomness.u64()));
@@ -101,7 +101,7 @@ fn put(staged: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()?;
     match renameat2(AT_FDCWD, staged, AT_FDCWD, path, RenameFlags::RENAME_NOREPLACE) {
-        // A filesystem that cannot refuse to replace: a second name is refused where there is one already.
+        // The filesystem has no RENAME_NOREPLACE; a hard link does not replace a file either.
         Err(nix::Error::EINVAL | nix::Error::ENOSYS) => {
             std::fs::hard_link(staged, path)?;
             std::fs::remove_file(staged)?;
@@ -111,9 +111,9 @@ fn put(staged: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
 
-/// The page. It loads nothing, and runs nothing.
+/// The page. It loads and runs nothing.
 fn page(kit: &Kit<'_>) -> Zeroizing<String> {
-    // With the zone: whoever reads it may be elsewhere.
+    // With the zone: it may be read in another one.
     let now = jiff::Zoned::now().strftime("%Y-%m-%d %H:%M (UTC%:z)").to_string();
     let mut rows = Zeroizing::new(String::with_capacity(2048));
     for (number, group) in kit.code.groups().iter().enumerate() {
@@ -137,7 +137,7 @@ fn page(kit: &Kit<'_>) -> Zeroizing<String> {
     html
 }
 
-/// The code as a QR code in SVG, with the quiet zone that readers want.
+/// The code as a QR code in SVG, with the quiet zone that readers need.
 fn qr(text: &str) -> Zeroizing<String> {
     let code = QrCode::encode_text(text, QrCodeEcc::Quartile).expect("83 characters fit a QR code");
     let size = code.size();
@@ -155,7 +155,7 @@ fn qr(text: &str) -> Zeroizing<String> {
     ))
 }
 
-/// Text as HTML shows it.
+/// Escapes text for HTML.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {

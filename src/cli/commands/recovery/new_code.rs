@@ -1,9 +1,8 @@
 //! Makes a recovery code and its slot, for `recovery create` and `init`.
 //!
-//! The order is: look whether the kit can be written, unlock, show the code and have part of it typed back, write the kit,
-//! make the slot. So a slot whose code nobody has does not come to be; the kit is taken away again when it is certain that
-//! its slot does not.
-//! The code goes to the terminal itself, never to standard output, which may be a file or a log.
+//! The order is: check that the kit can be written, unlock, show the code, ask for part of it, write the kit, make the
+//! slot. So no slot exists whose code the user does not have. The kit is removed if its slot certainly does not exist.
+//! The code goes to the terminal, never to standard output, which may be a file or a log.
 
 use std::fs::File;
 use std::io::{IsTerminal, Write};
@@ -24,20 +23,20 @@ use crate::unlock::recovery_code::GROUPS;
 use crate::unlock::{AuthenticatorError, EnrolledSlot, EpochKeyEntry, RecoveryCode, ask_on_terminal, enroll_recovery};
 
 const TERMINAL: &str = "/dev/tty";
-/// Groups of the code that are to be typed back.
+/// Groups of the code that the user has to type.
 const GROUPS_ASKED: usize = 2;
 const TRIES: usize = 3;
 /// As on the kit; a row fits a terminal of 40 columns.
 const GROUPS_IN_A_ROW: usize = 3;
 
-/// A recovery code that is to be made, for which there is a way to its owner.
+/// A recovery code to be made, with a terminal or a kit to hand it to the user.
 pub struct NewRecovery {
     kit: Option<KitFile>,
     has_terminal: bool,
 }
 
 impl NewRecovery {
-    /// Looks whether the code can be handed over: on a terminal, or in a kit that can be written.
+    /// Checks that there is a terminal, or a kit that can be written.
     pub fn prepare(kit: Option<&Path>, vault_folder: &Path) -> anyhow::Result<Self> {
         let kit = kit.map(|file| KitFile::prepare(file, vault_folder)).transpose()?;
         let home = std::env::var_os("HOME").map(PathBuf::from);
@@ -61,7 +60,7 @@ impl NewRecovery {
         Ok(Self { kit, has_terminal })
     }
 
-    /// Makes the code and its slot, and hands the code over. Writes nothing but the kit.
+    /// Makes the code and its slot, shows the code, and writes the kit. Nothing else is written.
     pub fn make(
         &self,
         vault: &VaultFile,
@@ -82,7 +81,7 @@ impl NewRecovery {
         Ok(slot)
     }
 
-    /// Takes the kit away again: it is one of a slot that does not exist.
+    /// Removes the kit of a slot that does not exist.
     pub fn take_back(&self) {
         if let Some(kit) = &self.kit {
             remove_made(kit.path());
@@ -94,7 +93,7 @@ impl NewRecovery {
         self.kit.as_ref()
     }
 
-    /// What to do now.
+    /// Where the code is, and what the user has to do with it.
     pub fn where_it_is(&self) -> String {
         match &self.kit {
             Some(kit) => format!(
@@ -107,14 +106,14 @@ impl NewRecovery {
     }
 }
 
-/// Which groups to ask for; two different ones, in order.
+/// Two different groups to ask for, in order.
 fn choose_groups(randomness: &dyn Randomness) -> [usize; GROUPS_ASKED] {
     let first = randomness.u64() as usize % GROUPS;
     let second = (first + 1 + randomness.u64() as usize % (GROUPS - 1)) % GROUPS;
     [first.min(second), first.max(second)]
 }
 
-/// Shows the code, and has two of its groups typed back.
+/// Shows the code, and asks for two of its groups.
 fn hand_over(
     code: &RecoveryCode,
     asked: [usize; GROUPS_ASKED],
