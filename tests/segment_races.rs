@@ -130,7 +130,7 @@ impl Rig {
     }
 
     fn environment(&self, store: Arc<dyn Store>) -> Environment {
-        Environment { clock: Arc::new(SystemClock::default()), ..self.world.environment(store) }
+        Environment { clock: Arc::new(SystemClock), ..self.world.environment(store) }
     }
 
     fn open(&self, options: VolumeOptions, hook: Hook) -> Arc<Volume> {

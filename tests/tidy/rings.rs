@@ -10,16 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Source, code_of, none, sources};
 
 /// Folders that may still have rings, with the number of files in them. The numbers only fall.
-const FILES_IN_RINGS: &[(&str, usize)] = &[
-    ("check", 3),
-    ("cli", 6),
-    ("format", 5),
-    ("history", 9),
-    ("segments", 3),
-    ("store", 7),
-    ("tree", 6),
-    ("volume", 29),
-];
+const FILES_IN_RINGS: &[(&str, usize)] =
+    &[("check", 3), ("format", 5), ("history", 9), ("segments", 3), ("store", 7), ("tree", 6), ("volume", 20)];
 
 /// Longest chain of re-exports that is followed.
 const REEXPORTS_MAX: usize = 8;

@@ -30,8 +30,7 @@ pub(super) const WAIT_FOR_SYNC: &str =
 pub(super) const RESTORE_FILE: &str =
     "Bring the file back from the sync client's older versions or from another device, then try again.";
 /// What to do about a newer format.
-pub const NEWER_VERSION: &str =
-    "Install a newer version of passkeyfs. `mount -o ro` shows the newest commit that this version reads, unless features are \
+pub const NEWER_VERSION: &str = "Install a newer version of passkeyfs. `mount -o ro` shows the newest commit that this version reads, unless features are \
      needed to be read that it does not know.";
 pub(super) const USE_ANOTHER_KEY: &str =
     "Use a key that was not removed (`passkeyfs key list VAULT` shows them), or the recovery code.";

@@ -8,8 +8,8 @@ use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::mount::mount_table::{self, MountEntry};
 use crate::cli::messages::output::shell_word;
+use crate::mount::mount_table::{self, MountEntry};
 
 /// One mount of a filesystem.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use crate::mount::mount_table::{self, MountEntry};
 use super::state_folder;
 use super::vault::VaultPlace;
 use crate::cli::messages::exit::Exit;
 use crate::cli::messages::failure::failure;
 use crate::cli::messages::output::shell_word;
+use crate::mount::mount_table::{self, MountEntry};
 
 const LIST: &str = "`passkeyfs status` lists the vaults that are mounted, and where.";
 
