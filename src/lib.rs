@@ -8,7 +8,9 @@
 //! | --- | --- | --- |
 //! | [`cli`] | arguments, commands, the mount helper, what an error tells the user to do | `cli/mod.rs`, `cli/options/args.rs` |
 //! | [`mount`] and [`check`] | the only place that knows FUSE; looking through a vault for damage | `mount/adapter/filesystem.rs` |
-//! | [`volume`] | the filesystem: inodes, directories, files, generations, replay | `volume/mod.rs` |
+//! | [`volume`] | the filesystem: operations, mounting, commits, other devices | `volume/mod.rs` |
+//! | `writeback` | data segments, flusher and journal writer: types with locks of their own | `writeback/mod.rs` |
+//! | `state` | what an open vault holds in memory: generations, views, edits, the memory budget | `state/mod.rs` |
 //! | [`history`] | journal, commits, what this device has seen | `history/mod.rs` |
 //! | [`tree`] | the copy-on-write B+tree that holds all metadata | `tree/mod.rs` |
 //! | [`segments`] and [`unlock`] | blocks in segments; slots, authenticators, asking the user | `segments/mod.rs`, `unlock/mod.rs` |
@@ -20,13 +22,13 @@
 //!
 //! 1. The kernel's request reaches `mount/adapter/filesystem.rs`, which calls [`volume::Volume::write`] (`volume/content.rs`): the bytes
 //!    become dirty pieces of the current generation, under one lock, and the reply goes out.
-//! 2. `volume/flush.rs`, called by the flusher thread (`volume/flusher.rs`) or by a commit, puts a block together,
+//! 2. `writeback/flush.rs`, called by the flusher thread (`writeback/flusher.rs`) or by a commit, puts a block together,
 //!    compresses, tags, and appends it to a data segment: `segments/writer.rs` encrypts it. The pointer goes to the
 //!    generation's overlay.
 //! 3. `volume/publish.rs` freezes the generation, writes its overlay into the tree (`tree/edit.rs`) and the commit page
 //!    into a meta segment (`history/commit.rs`), and renames both into the vault folder (`store/local.rs`).
 //!
-//! `fsync` waits for none of that: `volume/journaling.rs` appends one sealed frame to the local journal
+//! `fsync` waits for none of that: `writeback/journal_writer.rs` appends one sealed frame to the local journal
 //! (`history/journal.rs`), and a mount replays it (`volume/open.rs`, `volume/replay.rs`).
 //!
 //! # How an unlock travels

@@ -1,31 +1,26 @@
 //! The filesystem: inodes, directories, files, transactions. Knows no FUSE.
 //!
-//! Where to look:
+//! Where to look (what lies in memory is in [`state`](crate::state), what is on its way to the disk in
+//! [`writeback`](crate::writeback)):
 //! - names and directories: [`names`], [`rename`], [`directory`]; attributes and ACLs: [`attributes`], [`xattr`], [`acl`]
-//! - content: [`content`] (read, write), [`ranges`] (truncate, punch, seek), [`reserved`] (reserve), [`copy`] (clone)
-//! - the state in memory: [`state`] (generations, views, edits), [`pending`] (an operation's changes), [`overlay`], [`dirty`],
-//!   [`uses`], [`inode_numbers`]
-//! - keys: [`slots`] (slots added and removed, the vault key rotated, `keys/` kept as the tree says), [`key_change`] (what
-//!   can become of that), [`followers`] (which slots a rotation is for), [`revived_keys`] (what an older folder that is
-//!   accepted must not bring back)
-//! - on its way to the disk: [`flush`] (dirty blocks into segments), [`data_segments`] (those segments, also when a disk
-//!   fails), [`journaling`] and [`journal_state`] (fsync, and what outlives the process), [`publish`] (commits), [`flusher`],
-//!   [`journal_thread`] and [`background`] (when)
-//! - errors: [`error`], [`open_error`], [`reason`] (words and their cause)
-//! - mounting: [`open`] and [`opening`], [`newest`] (which commit), [`passed_over`] (what of the folder is of no use),
-//!   [`unopened`] (of it nobody here can read), [`heads`] (of several, and their names), [`unpublished`] (what only the
-//!   journal holds, and on which commit it belongs) and [`replay`]
-//!   [`given_up`] (what stays of heads that the user gives up)
-//! - other devices while it is open: [`look`] (what they have published), [`follow`] (going on from that), [`foreign`]
+//! - content: [`content`] (read, write), [`ranges`] (truncate, punch, seek), [`copy`] (clone); the end of inodes: [`uses`]
+//! - keys: [`slots`] (slots added and removed, the vault key rotated), [`key_change`] (what can become of that),
+//!   [`followers`] (which slots a rotation is for), [`revived_keys`] (what an older folder that is accepted must not bring back)
+//! - commits: [`publish`], [`background`] (when); room on the disks: [`space`]
+//! - mounting: [`open`], [`opening`] and [`settle`], [`newest`] (which commit), [`passed_over`] (what of the folder is of no
+//!   use), [`unopened`] (what nobody here can read), [`heads`] (of several, and their names), [`unpublished`] (what only
+//!   the journal holds, and on which commit it belongs), [`replay`], [`given_up`] (what stays of heads that the user gives up)
+//! - other devices while it is open: [`look`] (what they have published), [`follow`] (going on from that)
 //!
-//! How a write travels: `mount/adapter/filesystem.rs` → [`Volume::write`] puts pieces into the current generation's dirty data →
-//! `flush` encrypts a block into a data segment and puts the pointer into the overlay → `publish` writes the overlay into
-//! the tree and the commit into a meta segment. `fsync` goes through `journaling` and waits for neither.
+//! How a write travels: `mount/adapter/filesystem.rs` → [`Volume::write`] puts pieces into the current generation's dirty
+//! data → `writeback/flush.rs` encrypts a block into a data segment and puts the pointer into the overlay → [`publish`] writes
+//! the overlay into the tree and the commit into a meta segment. `fsync` goes through `writeback/journal_writer.rs` and waits
+//! for neither.
 //!
-//! Locks, in the order in which they are taken: publisher, finishing, syncing, journal, flushing, data segments, state, uses. I/O
-//! happens under the first six only (and no sync under the sixth), but for tree nodes that are not cached: an operation reads under the state lock the nodes that
-//! say what it is about (entries, attributes, extents), and waits there for the disk where they are in no cache. Nothing
-//! else does: folders are listed and synced, disks asked and the segment table read without it.
+//! Locks, in the order in which they are taken: publisher, finishing, syncing, journal, flushing, data segments, state, inode
+//! references. I/O happens under the first six only, and no sync under the sixth; but an operation reads under the state lock
+//! the tree nodes that say what it is about (entries, attributes, extents), and waits there for the disk where they are in no
+//! cache. Nothing else does: folders are listed and synced, disks asked and the segment table read without it.
 
 mod acl;
 mod attributes;
