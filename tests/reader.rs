@@ -251,7 +251,8 @@ fn a_reader_made_after_the_page_on_the_format_verifies_and_walks_the_golden_vaul
                 let segment = Segment::read(&file.expect("read").path(), &keys);
                 segment.verify().into_iter().for_each(|(kind, count)| *kinds.entry(kind).or_insert(0) += count);
                 if segment.page[48] == 1 {
-                    let commit = segment.page[49..].to_vec();
+                    assert_eq!(segment.page[49..65], [0; 16], "it needs no features");
+                    let commit = segment.page[65..].to_vec();
                     newest = newest.max(Some((number(&commit[..8]), commit)));
                 }
                 segments.insert(segment.id(), segment);
@@ -267,6 +268,7 @@ fn a_reader_made_after_the_page_on_the_format_verifies_and_walks_the_golden_vaul
     let clock = &commit[101..133];
     let clock = segments[&number(&clock[..8])].block(CLOCK, &clock[8..]);
     assert_eq!(&clock[8..32], &commit[..24], "the only device's entry is the commit itself");
+    assert_eq!(clock[32..], [0; 16], "whose page has no tag yet");
     let mut names = Vec::new();
     for (_, list) in items.iter().filter(|(key, _)| key[8] == DIRECTORY_ENTRY) {
         let mut rest = &list[..];

@@ -46,6 +46,11 @@ impl Call {
     fn is_use(&self) -> bool {
         !matches!(self.operation, "forget" | "statfs" | "ioctl" | "flush" | "release")
     }
+
+    /// Whether the caller waits for the answer.
+    fn is_awaited(&self) -> bool {
+        !matches!(self.operation, "forget" | "release" | "releasedir")
+    }
 }
 
 impl Adapter {
@@ -55,6 +60,7 @@ impl Adapter {
         call: Call,
         work: impl FnOnce(&Volume) -> Result<T, VolumeError>,
     ) -> Result<T, Errno> {
+        let _service = self.vigil.as_ref().and_then(|vigil| vigil.serve(call.pid, call.is_awaited()));
         if call.is_use() {
             self.uses.fetch_add(1, Ordering::Relaxed);
         }

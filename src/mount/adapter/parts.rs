@@ -7,6 +7,7 @@ use super::closing::Closing;
 use super::errno::FailureLog;
 use super::readers::Readers;
 use super::stale_attributes::StaleAttributes;
+use super::vigil::Vigil;
 use crate::mount::control::DaemonInfo;
 use crate::mount::session::MountOptions;
 use crate::volume::{AccessTimes, Volume};
@@ -21,6 +22,7 @@ pub(in crate::mount) struct Adapter {
     pub(super) access_times: AccessTimes,
     pub(super) directory_access_times: AccessTimes,
     pub(super) readers: Arc<Readers>,
+    pub(in crate::mount) vigil: Option<Vigil>,
     /// Invalidates attributes that the kernel does not know to have changed.
     pub(in crate::mount) stale: Arc<StaleAttributes>,
     pub(super) closing: Closing,
@@ -37,6 +39,7 @@ impl Adapter {
         owner: u32,
         options: &MountOptions,
         readers: Readers,
+        vigil: Option<Vigil>,
     ) -> Self {
         let (daemon, readers, uses) = (Arc::new(daemon), Arc::new(readers), Arc::default());
         volume.before_waiting({
@@ -59,6 +62,7 @@ impl Adapter {
             access_times: moved(options.access_times),
             directory_access_times: moved(options.directory_access_times),
             readers,
+            vigil,
             stale,
             closing: Closing::new(),
             uses,

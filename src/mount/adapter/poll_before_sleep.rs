@@ -86,7 +86,7 @@ impl RequestPoller {
 }
 
 /// Whether a request can be read. True also after an error, which the next read then reports.
-fn has_request(connection: BorrowedFd<'_>) -> bool {
+pub(super) fn has_request(connection: BorrowedFd<'_>) -> bool {
     poll(&mut [PollFd::new(connection, PollFlags::POLLIN)], PollTimeout::ZERO) != Ok(0)
 }
 

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex};
 
 use super::poll_before_sleep::RequestPoller;
+use super::processors;
 
 /// The threads that read requests.
 #[derive(Default)]
@@ -119,6 +120,8 @@ impl Drop for RequestGuard<'_> {
         drop(state);
         if let Some(poller) = &self.readers.poller
             && is_alone
+            // Bound, it would only keep the program from its processor.
+            && !processors::is_bound()
         {
             poller.poll_before_sleep();
         }

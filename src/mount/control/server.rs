@@ -31,6 +31,9 @@ impl Adapter {
         if inode != INodeNo::ROOT || !known {
             return reply.error(Errno::ENOTTY);
         }
+        if let Some(vigil) = &self.vigil {
+            vigil.leave();
+        }
         if user != self.owner && user != 0 {
             return reply.error(Errno::EPERM);
         }

@@ -21,7 +21,7 @@ use super::attach::{self, Attachment};
 use super::error::{MountError, UnmountError};
 use super::mount_table::{is_dead, mounted_at, resolve};
 use super::options::MountOptions;
-use crate::mount::adapter::{Adapter, Informed, Readers, RequestPoller, keep_informed};
+use crate::mount::adapter::{Adapter, Informed, Readers, RequestPoller, Vigil, keep_informed};
 use crate::mount::control::DaemonInfo;
 use crate::volume::Volume;
 
@@ -81,7 +81,8 @@ pub fn mount(
     let polls = !options.sleep_at_once && processor_count() > 1;
     let poller = connection.try_clone().ok().filter(|_| polls).map(RequestPoller::new);
     let owner = nix::unistd::getuid().as_raw();
-    let adapter = Adapter::new(volume.clone(), daemon, owner, options, Readers::new(poller));
+    let vigil = connection.try_clone().ok().and_then(Vigil::on_two_processors);
+    let adapter = Adapter::new(volume.clone(), daemon, owner, options, Readers::new(poller), vigil);
     let (uses, stale) = (adapter.uses.clone(), adapter.stale.clone());
     let mut config = Config::default();
     config.n_threads = Some(thread_count(options.threads));
