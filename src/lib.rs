@@ -18,6 +18,8 @@
 //! | [`format`](mod@format) | every on-disk structure and its version, and nothing else | `docs/format.md` |
 //! | [`crypto`] | keys, XTS, tags, wrapping, secrets | `crypto/mod.rs` |
 //!
+//! Threads, locks and more ways: `docs/architecture.md`.
+//!
 //! # How a write travels
 //!
 //! 1. The kernel's request reaches `mount/adapter/filesystem.rs`, which calls [`volume::Volume::write`] (`volume/content.rs`): the bytes

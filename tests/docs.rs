@@ -67,3 +67,32 @@ fn every_attack_names_the_test_that_shows_the_answer() {
     // Two heads of tables, and what nobody can prevent.
     assert!(without.len() <= 4, "{without:?}");
 }
+
+/// The source files that a page names between backquotes: a path from `root` or below `src`, or the end of one.
+fn named_files(text: &str) -> Vec<&str> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    quoted.filter(|word| word.ends_with(".rs") && !word.contains([' ', '*', '{'])).collect()
+}
+
+fn files_below(folder: &Path, found: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("listed").path()) {
+        match entry.is_dir() {
+            true => files_below(&entry, found),
+            false => found.push(format!("/{}", entry.strip_prefix(root()).expect("below it").display())),
+        }
+    }
+}
+
+#[test]
+fn every_source_file_that_a_page_for_developers_names_is_there() {
+    let mut files = Vec::new();
+    ["src", "tests"].into_iter().for_each(|folder| files_below(&root().join(folder), &mut files));
+    let is_there = |name: &str| files.iter().any(|file| file.ends_with(&format!("/{name}")));
+    for page in ["docs/architecture.md", "CONTRIBUTING.md", "tests/README.md"] {
+        let text = fs::read_to_string(root().join(page)).expect("a page");
+        let named = named_files(&text);
+        assert!(named.len() > 10, "{page} names {} files", named.len());
+        named.into_iter().for_each(|name| assert!(is_there(name), "{page} names {name}, which is not there"));
+    }
+    assert!(!is_there("no_such_file.rs"), "the search finds what is not there");
+}
