@@ -9,7 +9,7 @@ use passkeyfs::history::{CommitDraft, CommitWriter, DeviceState, Heads};
 use passkeyfs::segments::{KeyRing, Segments};
 use passkeyfs::volume::{KeyChange, OpenError, ReadOnlyCause, SlotError, VolumeError};
 
-use crate::support::devices::{accepting, bring, folder_of, going_on_with, head, read, read_only, usual, write};
+use crate::support::devices::{accepting, bring, folder_of, going_on_with, head, read, read_only, two, usual, write};
 use crate::support::{ROOT, World};
 
 const NEEDED_TO_READ: RequiredFeatures = RequiredFeatures { to_read: 1 << 5, to_write: 0 };
@@ -39,17 +39,6 @@ fn publish_newer(world: &World, required: RequiredFeatures) {
     };
     let (_, segment) = CommitWriter::begin(&segments).unwrap().finish(draft, clock).unwrap();
     segments.publish(&segment).unwrap();
-}
-
-/// A device with a file, and another one that has seen it.
-fn two(seed: u64) -> (World, World) {
-    let first = World::new(seed);
-    first.session(|volume| write(volume, ROOT, "a", b"one"));
-    let second = first.new_device("laptop");
-    second.session(|volume| write(volume, ROOT, "a", b"two"));
-    bring(&second, &first);
-    drop(first.open());
-    (first, second)
 }
 
 #[test]

@@ -8,7 +8,7 @@ use passkeyfs::format::{DeviceId, EpochId, SegmentId, Sequence, VaultId};
 use passkeyfs::store::FilePath;
 use passkeyfs::volume::{KeyChange, OpenError, SlotError, Volume, VolumeError};
 
-use crate::support::devices::{accepting, bring, going_on_with, read, read_only, usual, write};
+use crate::support::devices::{accepting, bring, going_on_with, read, read_only, two, usual, write};
 use crate::support::{ROOT, World};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -40,17 +40,6 @@ fn plant(world: &World, device: DeviceId, sequence: u64, says: Says) -> FilePath
     let path = FilePath::vault(format!("devices/{device}/0000000/{sequence}-{segment}.meta"));
     world.disk.deliver(&path, &bytes);
     path
-}
-
-/// Two devices that have seen each other's commits.
-fn two(seed: u64) -> (World, World) {
-    let first = World::new(seed);
-    first.session(|volume| write(volume, ROOT, "a", b"one"));
-    let second = first.new_device("laptop");
-    second.session(|volume| write(volume, ROOT, "a", b"two"));
-    bring(&second, &first);
-    drop(first.open());
-    (first, second)
 }
 
 fn device_of(world: &World) -> DeviceId {

@@ -118,3 +118,14 @@ pub fn accepting() -> VolumeOptions {
 pub fn going_on_with(device: &str) -> VolumeOptions {
     VolumeOptions { accept_rollback: true, ..head(device) }
 }
+
+/// Two devices that have seen each other's commits.
+pub fn two(seed: u64) -> (World, World) {
+    let first = World::new(seed);
+    first.session(|volume| write(volume, ROOT, "a", b"one"));
+    let second = first.new_device("laptop");
+    second.session(|volume| write(volume, ROOT, "a", b"two"));
+    bring(&second, &first);
+    drop(first.open());
+    (first, second)
+}
